@@ -1,0 +1,100 @@
+"""The values that cross the border between the indexer and whoever computes: posteriors, the encoder's Protocol, the report.
+
+In: nothing of ours. Out: every other file of the indexer, and `mmsearch`, which implements `Encoder`.
+numpy only, so that the indexer's tests run without torch. Next: `scan.py`, where the way of a photo begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Modality = Literal["image", "text"]
+Float32Array = NDArray[np.float32]
+UInt8Array = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Diagonal Gaussians `q(z|x) = N(mu, diag exp(logvar))`, one a row.
+
+    Attributes:
+        mu: means, float32 `[n, d]`; the search vectors, not normalised.
+        logvar: log variances, float32 `[n, d]`, below zero so that every expert adds information.
+    """
+
+    mu: Float32Array
+    logvar: Float32Array
+
+    def __len__(self) -> int:
+        return len(self.mu)
+
+    def __getitem__(self, rows: slice | NDArray[np.int64] | Sequence[int]) -> Posterior:
+        return Posterior(self.mu[rows], self.logvar[rows])
+
+
+class Encoder(Protocol):
+    """What the indexer needs from a model. `prepare_image` must be thread-safe; the rest is called from one thread."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls the model: `default`, a path, `clip-ViT-B-32`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of weights and configuration, hex; stored with every vector."""
+
+    @property
+    def dim(self) -> int:
+        """Latent size d."""
+
+    @property
+    def side_px(self) -> int:
+        """Side of the square the model looks at, pixels: lets the decoder use DCT-scaled JPEG decoding."""
+
+    def prepare_image(self, image: Image.Image) -> UInt8Array:
+        """One upright RGB picture of any size -> uint8 `[side_px, side_px, 3]`."""
+
+    def encode_images(self, batch: UInt8Array) -> Posterior:
+        """uint8 `[n, side_px, side_px, 3]` -> posteriors `[n, d]`."""
+
+    def encode_texts(self, texts: Sequence[str]) -> Posterior:
+        """Strings -> posteriors `[n, d]`."""
+
+    def fuse(self, posteriors: Sequence[Posterior]) -> Posterior:
+        """Product of experts with the prior over several posteriors, each `[n, d]`."""
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What one `index` run did. Counts are files, except `encoded`: vectors computed. `seconds` is wall time."""
+
+    added: int = 0
+    updated: int = 0
+    moved: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    encoded: int = 0
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, float]:
+        """The report as `mmsearch index --json` prints it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One heartbeat of an index run. Counts are files; `total` is None while the scan still runs."""
+
+    done: int
+    total: int | None
+    skipped: int
+    path: str = ""
+
+
+ProgressCallback = Callable[[Progress], None]
