@@ -1,0 +1,52 @@
+"""One exception tree for the whole project; `mmsearch/errors.py` grows the branches that need a model.
+
+    MMSearchError
+    ├── LibraryError            the state on disk
+    │   ├── LibraryNotFound     nothing indexed there yet
+    │   ├── LibraryLocked       another process is writing
+    │   ├── LibraryCorrupt      a file of the library cannot be read
+    │   ├── ModelMismatch       the library was written with another model
+    │   └── DimensionMismatch   vectors of another length
+    ├── FolderNotFound          the folder to index is not there
+    └── DecodeError             one file could not be read as its type; recorded as a skip
+
+Messages are one line: what was found, what was expected, what to type next. Next: `types.py`.
+"""
+
+from __future__ import annotations
+
+
+class MMSearchError(Exception):
+    """Root of every error this project raises on purpose."""
+
+
+class LibraryError(MMSearchError):
+    """The library on disk is not usable as asked."""
+
+
+class LibraryNotFound(LibraryError):
+    """No library at this place."""
+
+
+class LibraryLocked(LibraryError):
+    """Another process holds the writer's lock."""
+
+
+class LibraryCorrupt(LibraryError):
+    """A file of the library does not hold what it should."""
+
+
+class ModelMismatch(LibraryError):
+    """The library's vectors come from another model."""
+
+
+class DimensionMismatch(LibraryError):
+    """Vectors of one length met an index of another."""
+
+
+class FolderNotFound(MMSearchError):
+    """The folder to index does not exist or is not a folder."""
+
+
+class DecodeError(MMSearchError):
+    """One file could not be decoded."""
