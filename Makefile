@@ -1,0 +1,50 @@
+# make demo    a first look: index real photos, run the searches, print a table
+# make test    everything that must hold: ruff, mypy, the import contract, the tests
+# make bench   the timings the README quotes; minutes, on demand
+# make clean   removes the environment and the caches
+#
+# Needs Python 3.11 or newer. The environment is made once and again when pyproject.toml changes; nothing else calls pip.
+
+PYTHON ?= python3
+EXTRAS ?= cpu,train,dev
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check lint types imports unit bench install clean
+
+demo: $(STAMP)
+	$(BIN)/python -m mmsearch.demo
+
+test: check unit
+
+check: lint types imports
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+imports: $(STAMP)
+	$(BIN)/lint-imports --no-cache
+
+unit: $(STAMP)
+	$(BIN)/python -m pytest
+
+bench: $(STAMP)
+	$(BIN)/python -m pytest -o addopts="-q -s -ra" -o timeout=1800 tests/bench
+
+install: $(STAMP)
+
+# the stamp comes last: an installation that was interrupted is taken up again
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "mmsearch needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) -V 2>&1); run 'make PYTHON=python3.12 $(MAKECMDGOALS)'" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -e '.[$(EXTRAS)]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	find mmsearch indexer tests -name __pycache__ -type d -prune -exec rm -rf {} +
