@@ -1,0 +1,82 @@
+"""Cross-modal search for folders of photos and texts.
+
+    >>> from mmsearch import Library
+    >>> Library.open().search("a dog running on the beach")
+
+The names below are public; each loads its module when it is first asked for, so `import mmsearch` costs nothing.
+Next: `library.py`, or `cli.py` for the command line.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from indexer.types import IndexReport, Posterior
+    from mmsearch.encoder import load_model
+    from mmsearch.errors import (
+        CheckpointError,
+        ConfigError,
+        DataError,
+        DecodeError,
+        DimensionMismatch,
+        FolderNotFound,
+        LibraryCorrupt,
+        LibraryError,
+        LibraryLocked,
+        LibraryNotFound,
+        MMSearchError,
+        ModelError,
+        ModelMismatch,
+        QueryError,
+        TrainingError,
+    )
+    from mmsearch.library import Library
+    from mmsearch.query.hits import Hit
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "DecodeError",
+    "DimensionMismatch",
+    "FolderNotFound",
+    "Hit",
+    "IndexReport",
+    "Library",
+    "LibraryCorrupt",
+    "LibraryError",
+    "LibraryLocked",
+    "LibraryNotFound",
+    "MMSearchError",
+    "ModelError",
+    "ModelMismatch",
+    "Posterior",
+    "QueryError",
+    "TrainingError",
+    "__version__",
+    "load_model",
+]
+
+_HOME = {
+    "Hit": "mmsearch.query.hits",
+    "IndexReport": "indexer.types",
+    "Library": "mmsearch.library",
+    "Posterior": "indexer.types",
+    "load_model": "mmsearch.encoder",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'mmsearch' has no attribute '{name}'; public names: {', '.join(__all__)}")
+    value: object = getattr(importlib.import_module(_HOME.get(name, "mmsearch.errors")), name)
+    globals()[name] = value  # the next time the name is simply there
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,198 @@
+"""The composition root: a library on disk, a model and a configuration become `index`, `search`, `similar`.
+
+In: a folder or a query. Out: an `IndexReport` or `Hit`s. The command line and a Python program enter here alike.
+Next: `../indexer/store.py` for what is kept, `encoder.py` for what is computed, `query/` for what lies between.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from indexer.types import Encoder, IndexReport, Modality, ProgressCallback
+from mmsearch.config import Config, default_library, load_config
+from mmsearch.errors import FolderNotFound, ModelMismatch
+from mmsearch.query.hits import Hit, to_hits
+
+if TYPE_CHECKING:  # the catalog and the decoder are paid for when they are used, not when the name is imported
+    from indexer.store import SkippedFile, Status, Store
+    from mmsearch.query.encode import Picture
+
+
+def _load_encoder(name: str, device: str) -> Encoder:
+    from mmsearch.encoder import load_model
+
+    return load_model(name, device)
+
+
+class Library:
+    """Pictures and texts on disk with their vectors. Open with `Library.open`; usable as a context manager.
+
+    Nothing is read before it is needed: the folder of the library at the first call, the model at the first call
+    that computes. `status`, `errors` and `similar` of an indexed file never load the model.
+    """
+
+    def __init__(self, path: Path, model: str | Path | Encoder | None, device: str, config: Config) -> None:
+        self.path = path
+        self._model = model
+        self._device = device
+        self.config = config
+        self._store: Store | None = None
+        self._encoder: Encoder | None = None
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path | None = None,
+        *,
+        model: str | Path | Encoder | None = None,
+        device: str = "auto",
+        config: Config | None = None,
+    ) -> Library:
+        """A library, there already or to be made by the first `index`.
+
+        Args:
+            path: its folder; None is the configured one, else `$MMSEARCH_HOME/library` or the platform's folder.
+            model: a name or path for `load_model`, or a loaded model. None is the model the library was written with,
+                and for a new library the configured one.
+            device: `auto`, `cpu` or `cuda`, for the model and the search; `auto` is the configured one.
+            config: the configuration; None reads the user's `config.toml`.
+
+        Raises:
+            ConfigError: the configuration cannot be read.
+        """
+        config = load_config() if config is None else config
+        folder = Path(path).expanduser() if path is not None else config.library or default_library()
+        return cls(folder, model, config.device if device == "auto" else device, config)
+
+    def index(self, folder: str | Path, progress: ProgressCallback | None = None) -> IndexReport:
+        """Bring the library up to date with `folder`: new, changed, moved and unreadable files.
+
+        Raises:
+            FolderNotFound: `folder` is not there.
+            LibraryLocked: another process is writing.
+            ModelMismatch: the library was written with another model.
+        """
+        folder = Path(folder).expanduser()
+        if not folder.is_dir():  # asked before a library is made or a model loaded for a slip of the finger
+            found = "is not a folder" if folder.exists() else "does not exist"
+            raise FolderNotFound(f"{folder} {found}; give a folder with pictures or texts")
+        store = self._open_store(create=True)
+        return store.ingest(folder, self._load(), progress=progress, batch_size=self.config.batch_size)
+
+    def search(
+        self, text: str | None = None, image: Picture | None = None, k: int = 10, within: Modality | None = None
+    ) -> list[Hit]:
+        """The `k` files nearest to some words, a picture, or both (fused by the product of experts).
+
+        Args:
+            text: what to look for.
+            image: a path, a PIL image or a uint8 array `[h, w, 3]`.
+            k: how many hits, at least 1.
+            within: `image` or `text` to find only those.
+
+        Raises:
+            QueryError: nothing to search for, or `k` below 1.
+            LibraryNotFound: nothing was indexed yet.
+            ModelMismatch: the library was written with another model.
+        """
+        from mmsearch.query.encode import check_query, encode_query
+
+        check_query(text, image, k)
+        store = self._open_store()
+        if store.model_fingerprint() is None:
+            return []  # an empty library has no vectors, whatever the model
+        encoder = self._load_for(store)
+        posterior = encode_query(encoder, text, image)
+        fingerprint = encoder.fingerprint
+        return to_hits(store.search(posterior.mu[0], k, fingerprint=fingerprint, within=within, device=self._device))
+
+    def similar(self, path: str | Path, k: int = 10, within: Modality | None = None) -> list[Hit]:
+        """The `k` files nearest to a file, itself not among them. An indexed file needs no model.
+
+        Raises:
+            QueryError: no such file, or `k` below 1.
+            LibraryNotFound: nothing was indexed yet.
+        """
+        from mmsearch.query.encode import check_query, encode_file
+
+        path = Path(path).expanduser()
+        check_query(None, path, k)
+        path = path.resolve()
+        store = self._open_store()
+        fingerprint = store.model_fingerprint()
+        if fingerprint is None:
+            return []
+        stored = store.posterior_of(path, fingerprint) if self._is_model_of(store) else None
+        posterior = encode_file(self._load_for(store), path) if stored is None else stored
+        itself = store.asset_id_of(path)
+        found = store.search(
+            posterior.mu[0],  # [d]
+            k,
+            fingerprint=fingerprint,
+            within=within,
+            exclude=None if itself is None else [itself],
+            device=self._device,
+        )
+        return to_hits(found)
+
+    def status(self) -> Status:
+        """What the library holds. Never loads the model."""
+        return self._open_store().status()
+
+    def errors(self) -> list[SkippedFile]:
+        """The files that were skipped, each with its reason. Never loads the model."""
+        return self._open_store().errors()
+
+    def rebuild(self, progress: ProgressCallback | None = None) -> IndexReport:
+        """Encode every file again, with the model given to `open`; the way to change a library's model."""
+        store = self._open_store()
+        return store.rebuild(self._load(), progress=progress, batch_size=self.config.batch_size)
+
+    def close(self) -> None:
+        """Give files and locks back. The library may be used again and opens itself again."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def __enter__(self) -> Library:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open_store(self, create: bool = False) -> Store:
+        if self._store is None:
+            from indexer.store import Store
+
+            self._store = Store.open(self.path, create=create)
+        return self._store
+
+    def _load(self) -> Encoder:
+        """The model asked for, else the one the library was written with, else the configured one."""
+        if self._encoder is None:
+            model = self._model
+            if model is None:
+                model = (self._store.model_name() if self._store else None) or self.config.model
+            self._encoder = _load_encoder(str(model), self._device) if isinstance(model, (str, Path)) else model
+        return self._encoder
+
+    def _load_for(self, store: Store) -> Encoder:
+        """The model, refused where the library's vectors come from another."""
+        encoder = self._load()
+        stored = store.model_fingerprint() or ""
+        if encoder.fingerprint != stored:
+            raise ModelMismatch(
+                f"{self.path} was written with model '{store.model_name()}' ({stored[:12]}), not with '{encoder.name}' "
+                f"({encoder.fingerprint[:12]}); search with the first, or run 'mmsearch rebuild' with the second"
+            )
+        return encoder
+
+    def _is_model_of(self, store: Store) -> bool:
+        """Whether the stored vectors are those of the model asked for, as far as can be told without loading it."""
+        if isinstance(self._model, (str, Path)):
+            return str(self._model) == store.model_name()
+        return self._model is None or self._model.fingerprint == store.model_fingerprint()

@@ -1,0 +1,76 @@
+"""From what a person gives, words, a picture or both, to the posterior the library is searched with.
+
+In: a text, a picture (a path, PIL or an array), an encoder. Out: a `Posterior` of one row, whose mean is the vector
+the library is searched with. Next: `hits.py`, the way back.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from indexer.decode import TEXT_SUFFIXES, open_image, read_text
+from indexer.types import Encoder, Posterior
+from mmsearch.errors import QueryError
+
+Picture = str | Path | Image.Image | NDArray[np.uint8]
+
+
+def check_query(text: str | None, image: Picture | None, k: int) -> None:
+    """Refuse what cannot be answered, before a model is loaded for it.
+
+    Raises:
+        QueryError: neither words nor a picture; k below 1; a path that is no file.
+    """
+    if k < 1:
+        raise QueryError(f"k is {k}; expected 1 or more")
+    if image is None and (text is None or not text.strip()):
+        raise QueryError("the query is empty; give some words or a picture")
+    if isinstance(image, (str, Path)):
+        check_file(Path(image))
+
+
+def check_file(path: Path) -> None:
+    """Raise `QueryError` where `path` is not a file."""
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise QueryError(f"{path} {found}; expected a picture or a text file")
+
+
+def encode_query(encoder: Encoder, text: str | None = None, image: Picture | None = None) -> Posterior:
+    """Words, a picture, or both fused by the product of experts with the prior -> posterior `[1, d]`."""
+    posteriors = []
+    if text is not None and text.strip():
+        posteriors.append(encoder.encode_texts([_clean(text)]))
+    if image is not None:
+        pixels = encoder.prepare_image(to_image(image, encoder.side_px))  # [side_px, side_px, 3]
+        posteriors.append(encoder.encode_images(pixels[np.newaxis]))
+    return posteriors[0] if len(posteriors) == 1 else encoder.fuse(posteriors)
+
+
+def encode_file(encoder: Encoder, path: Path) -> Posterior:
+    """A picture or a text file that is not in the library -> posterior `[1, d]`."""
+    if path.suffix.lower() in TEXT_SUFFIXES:
+        return encode_query(encoder, text=read_text(path))
+    return encode_query(encoder, image=path)
+
+
+def to_image(picture: Picture, side_px: int) -> Image.Image:
+    """Any picture -> upright RGB. Arrays are uint8 `[h, w]`, `[h, w, 3]` or `[h, w, 4]`."""
+    if isinstance(picture, (str, Path)):
+        return open_image(Path(picture), side_px)
+    if isinstance(picture, Image.Image):
+        return ImageOps.exif_transpose(picture).convert("RGB")
+    array = np.asarray(picture)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        shape = list(array.shape)
+        raise QueryError(f"the array is {array.dtype} {shape}; expected uint8 [h, w], [h, w, 3] or [h, w, 4]")
+    return Image.fromarray(array).convert("RGB")
+
+
+def _clean(text: str) -> str:
+    """Bytes of the command line that are not UTF-8 arrive as surrogates, which no tokenizer takes."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()

@@ -1,0 +1,42 @@
+"""What a search gives back.
+
+In: the store's hits, best first. Out: `Hit`, numbered from 1, with a `Path`. Next: `../render.py`, which shows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the store brings the database with it, which a reader of hits does not need
+    from indexer.store import StoredHit
+    from indexer.types import Modality
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One result.
+
+    Attributes:
+        path: the file, absolute; for a row of `captions.csv` its photo.
+        score: cosine of the query's mean and the file's, -1 to 1; higher is nearer.
+        rank: 1 for the best.
+        modality: `image` or `text`: what the file is.
+        text: for a text, what it says.
+    """
+
+    path: Path
+    score: float
+    rank: int
+    modality: Modality
+    text: str | None = None
+
+
+def to_hits(found: Iterable[StoredHit]) -> list[Hit]:
+    """The store's hits, numbered from 1."""
+    return [
+        Hit(path=item.path, score=float(item.score), rank=rank, modality=item.modality, text=item.text)
+        for rank, item in enumerate(found, start=1)
+    ]

@@ -1,0 +1,238 @@
+"""What the command line shows: hits, reports, status and errors as a table, as paths or as JSON.
+
+In: the values of `Library`. Out: bytes on stdout (data) and lines on stderr (progress, warnings). With `cli.py` the
+only code that prints. File names are bytes: `--paths` and `--print0` give exactly those, tables escape what would
+break a line.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # `--help` and an error message need none of these, nor numpy, which they bring
+    from indexer.store import SkippedFile, Status
+    from indexer.types import IndexReport, Progress, ProgressCallback
+    from mmsearch.query.hits import Hit
+
+SNIPPET_CHARS = 60
+PLAIN_PROGRESS_S = 5.0
+
+
+class Format(StrEnum):
+    """How hits and skipped files are shown."""
+
+    TABLE = "table"
+    PATHS = "paths"
+    PRINT0 = "print0"
+    JSON = "json"
+
+
+def show_hits(hits: Sequence[Hit], query: Mapping[str, str | None], style: Format) -> None:
+    """Print hits. `query` is what was asked, and opens the JSON: `{"query": "a cat"}`."""
+    if style is Format.JSON:
+        _put_json({**query, "hits": [_hit_dict(hit) for hit in hits]})
+    elif style is Format.TABLE:
+        _put_table([(str(hit.rank), f"{hit.score:.3f}", hit.modality, _short(hit.path), _snippet(hit)) for hit in hits])
+    else:
+        _put_paths((hit.path for hit in hits), style)
+
+
+def show_report(report: IndexReport, as_json: bool) -> None:
+    """Print what an `index` run did; a second line on stderr says where the skipped files are listed."""
+    if as_json:
+        _put_json(report.to_dict())
+    else:
+        counts = ", ".join(f"{getattr(report, name)} {name}" for name in ("added", "updated", "moved", "unchanged"))
+        rate = f", {report.encoded / report.seconds:.1f} encoded/s" if report.encoded and report.seconds > 0 else ""
+        _put(f"{counts} in {report.seconds:.1f} s{rate}\n")
+    if report.skipped:
+        note(f"{count(report.skipped, 'file')} skipped; 'mmsearch errors' lists them with the reasons")
+
+
+def show_errors(errors: Sequence[SkippedFile], style: Format) -> None:
+    """Print the skipped files with their reasons."""
+    if style is Format.JSON:
+        _put_json([asdict(error) for error in errors])
+    elif style is Format.TABLE:
+        _put_table([(_short(Path(error.path)), error.reason) for error in errors])
+    else:
+        _put_paths((Path(error.path) for error in errors), style)
+
+
+def show_status(library: Path, status: Status, as_json: bool) -> None:
+    """Print what a library holds, where, and which model wrote it."""
+    facts = {"library": str(library), **asdict(status)}
+    roots = facts.pop("roots")
+    if as_json:
+        _put_json({**facts, "roots": roots})
+        return
+    facts["size"] = f"{facts.pop('size_bytes') / 1e6:.1f} MB"
+    facts["model"] = f"{facts.pop('model_name') or '-'} ({(facts.pop('model_fingerprint') or '-')[:12]})"
+    facts["last_indexed"] = f"{status.last_indexed_at:%Y-%m-%d %H:%M} UTC" if facts.pop("last_indexed_at") else None
+    show_facts(facts, as_json=False)
+    for root in status.roots:
+        state = "online" if root.online else f"offline: {root.reason}"
+        _put(f"{_visible(str(root.path))}  {count(root.files, 'file')}, {state}\n")
+
+
+def show_path(path: Path) -> None:
+    """Print one path."""
+    _put_paths([path], Format.PATHS)
+
+
+def show_facts(facts: Mapping[str, object], as_json: bool) -> None:
+    """Print named values, nested ones indented: a library's status, the figures of an evaluation."""
+    if as_json:
+        _put_json(facts)
+    else:
+        _put_table(list(_fact_rows(facts, "")))
+
+
+def note(message: str) -> None:
+    """One line for a person, on stderr."""
+    line = " ".join(message.split())
+    sys.stderr.write(f"mmsearch: {line}\n".encode("utf-8", "backslashreplace").decode("utf-8"))
+    sys.stderr.flush()
+
+
+class NoteHandler(logging.Handler):
+    """Log records as lines on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        note(record.getMessage())
+
+
+@contextmanager
+def progress_on_stderr() -> Iterator[ProgressCallback]:
+    """A callback that shows files done, rate, time left and skips: a bar on a terminal, else lines now and then."""
+    if not sys.stderr.isatty():
+        yield _plain_progress()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[skipped]} skipped"),
+    )
+    started_s = time.monotonic()
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, rate="", skipped=0)
+
+        def update(progress: Progress) -> None:
+            rate = f"{progress.done / max(time.monotonic() - started_s, 1e-3):.1f} files/s"
+            bar.update(task, completed=progress.done, total=progress.total, rate=rate, skipped=progress.skipped)
+
+        yield update
+
+
+def _plain_progress() -> ProgressCallback:
+    started_s = shown_s = time.monotonic()
+
+    def update(progress: Progress) -> None:
+        nonlocal shown_s
+        now_s = time.monotonic()
+        if now_s - shown_s < PLAIN_PROGRESS_S:
+            return
+        shown_s = now_s
+        rate = progress.done / (now_s - started_s)
+        left = f", ETA {(progress.total - progress.done) / rate:.0f} s" if progress.total and rate > 0 else ""
+        total = "" if progress.total is None else f" of {progress.total}"
+        note(f"{progress.done}{total} files, {rate:.1f} files/s{left}, {progress.skipped} skipped")
+
+    return update
+
+
+def count(number: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _hit_dict(hit: Hit) -> dict[str, object]:
+    values: dict[str, object] = {
+        "rank": hit.rank,
+        "path": str(hit.path),
+        "score": round(hit.score, 6),
+        "modality": hit.modality,
+    }
+    return values if hit.text is None else {**values, "text": hit.text}
+
+
+def _fact_rows(facts: Mapping[str, object], indent: str) -> Iterable[tuple[str, str]]:
+    for name, value in facts.items():
+        label = indent + name.replace("_", " ")
+        if isinstance(value, Mapping):
+            yield label, ""
+            yield from _fact_rows(value, indent + "  ")
+        elif isinstance(value, (list, tuple)):
+            yield label, ", ".join(str(item) for item in value)
+        else:
+            yield label, f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
+
+
+def _short(path: Path) -> str:
+    """Relative to the current folder where that is shorter to read; always something a shell finds."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):  # elsewhere, or the current folder is gone
+        return str(path)
+
+
+def _snippet(hit: Hit) -> str:
+    text = " ".join((hit.text or "").split())
+    return text if len(text) <= SNIPPET_CHARS else text[: SNIPPET_CHARS - 1] + "…"
+
+
+def _put_table(rows: Sequence[tuple[str, ...]]) -> None:
+    """Columns as wide as their widest cell, numbers to the right, control characters escaped: one row is one line."""
+    cells = [[_visible(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))] if cells else []
+    for row in cells:
+        parts = [cell.rjust(w) if _is_number(cell) else cell.ljust(w) for cell, w in zip(row, widths, strict=True)]
+        _put("  ".join(parts).rstrip() + "\n")
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(".", "", 1).replace("-", "", 1).isdigit()
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else repr(c)[1:-1] for c in text)
+
+
+def _put_paths(paths: Iterable[Path], style: Format) -> None:
+    end = b"\0" if style is Format.PRINT0 else b"\n"
+    for path in paths:
+        _put_bytes(os.fsencode(path) + end)
+
+
+def _put_json(value: object) -> None:
+    # ASCII: a name that is not UTF-8 becomes \udcXX, which JSON readers take and Python turns back into the same bytes
+    _put(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def _put(text: str) -> None:
+    try:
+        _put_bytes(os.fsencode(text))
+    except UnicodeEncodeError:  # a terminal that is not UTF-8
+        _put_bytes(text.encode(sys.getfilesystemencoding(), "backslashreplace"))
+
+
+def _put_bytes(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
