@@ -79,7 +79,9 @@ class Store:
         """Bring `folder` into the library. Raises: FolderNotFound, LibraryLocked, ModelMismatch."""
         raise NotImplementedError
 
-    def rebuild(self, encoder: Encoder, *, progress: ProgressCallback | None = None, batch_size: int = 32) -> IndexReport:
+    def rebuild(
+        self, encoder: Encoder, *, progress: ProgressCallback | None = None, batch_size: int = 32
+    ) -> IndexReport:
         """Encode everything again with another model, then switch to it at once. Raises: LibraryLocked, LibraryError."""
         raise NotImplementedError
 

@@ -1,0 +1,1 @@
+"""Nearest neighbours behind one Protocol: `base.py` says what holds, `exact.py` is the truth, `choose.py` picks."""

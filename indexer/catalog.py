@@ -1,0 +1,199 @@
+"""The database that is the truth: opening it, its schema's age, its transactions, the live model and the change counter.
+
+In: a database URL. Out: connections whose transactions are all or nothing. The rows themselves are written by `assets.py`
+(files), `captions.py` (texts about photos), `fusion.py` (captioned photos), `generations.py` (index files).
+Next: `roots.py`, the folders whose files the catalog keeps.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, func, select, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DatabaseError, OperationalError
+
+from indexer.errors import LibraryCorrupt, LibraryError, ModelMismatch
+from indexer.schema import SCHEMA_REVISION, library, models
+from indexer.types import Encoder
+
+BUSY_TIMEOUT_S = 30
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A row of `models`."""
+
+    id: int
+    fingerprint: str
+    name: str
+    dim: int
+
+
+class Catalog:
+    """One database. Every read and write goes through `begin()`: a transaction, and in SQLite a stable snapshot."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @classmethod
+    def open(cls, url: str, *, migrate_schema: bool) -> Catalog:
+        """Open the database at `url`; a writer (`migrate_schema`) also brings its schema up to date.
+
+        Raises: LibraryCorrupt when the file is no database; LibraryError when its schema is not this version's.
+        """
+        catalog = cls(_engine(url))
+        try:
+            revision = catalog._revision()
+            if revision != SCHEMA_REVISION:
+                if not migrate_schema:
+                    raise LibraryError(
+                        f"the catalog has schema {revision or 'none'}, this version reads {SCHEMA_REVISION}; "
+                        "run 'mmsearch index' once, with the newest mmsearch that wrote here"
+                    )
+                migrate(catalog.engine)
+        except DatabaseError as error:
+            catalog.close()
+            raise LibraryCorrupt(
+                f"{make_url(url).database} cannot be read as a catalog ({error.orig}); "
+                "move it away and run 'mmsearch index' again"
+            ) from error
+        except LibraryError:
+            catalog.close()
+            raise
+        return catalog
+
+    def close(self) -> None:
+        """Release every connection."""
+        self.engine.dispose()
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """One transaction: committed when the block ends, rolled back when it raises."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    def model(self) -> Model | None:
+        """The live model: the one whose vectors are searched."""
+        with self.begin() as connection:
+            return live_model(connection)
+
+    def claim(self, encoder: Encoder, where: Path) -> Model:
+        """The live model, which must be `encoder`'s; an empty library takes it on. Raises: ModelMismatch."""
+        with self.begin() as connection:
+            model = live_model(connection)
+            if model is None:
+                model = add_model(connection, encoder)
+                connection.execute(update(library).values(model_id=model.id))
+        if model.fingerprint != encoder.fingerprint:
+            raise mismatch(where, model, encoder.fingerprint, encoder.name)
+        return model
+
+    def _revision(self) -> str | None:
+        # Alembic takes half a second to import; a search must not pay that to learn that the schema is current.
+        try:
+            with self.begin() as connection:
+                return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one())
+        except OperationalError as error:
+            if "no such table" in str(error.orig):
+                return None
+            raise
+
+
+def live_model(connection: Connection) -> Model | None:
+    """The model whose vectors are searched, in the caller's transaction."""
+    row = connection.execute(
+        select(models.c.id, models.c.fingerprint, models.c.name, models.c.dim).join(
+            library, library.c.model_id == models.c.id
+        )
+    ).one_or_none()
+    return None if row is None else Model(row.id, row.fingerprint, row.name, row.dim)
+
+
+def add_model(connection: Connection, encoder: Encoder) -> Model:
+    """The row of `encoder`'s model, written if it is new."""
+    row = connection.execute(select(models).where(models.c.fingerprint == encoder.fingerprint)).one_or_none()
+    if row is not None:
+        return Model(row.id, row.fingerprint, row.name, row.dim)
+    values: dict[str, Any] = {"fingerprint": encoder.fingerprint, "name": encoder.name, "dim": encoder.dim}
+    key = connection.execute(models.insert().values(values)).inserted_primary_key
+    assert key is not None
+    return Model(int(key[0]), encoder.fingerprint, encoder.name, encoder.dim)
+
+
+def mismatch(where: Path, model: Model, fingerprint: str, name: str | None = None) -> ModelMismatch:
+    """The error for vectors of two models meeting: which two, and what to type."""
+    asked = f"'{name}' ({fingerprint[:12]})" if name else f"the model with fingerprint {fingerprint[:12]}"
+    return ModelMismatch(
+        f"library {where} was written with model '{model.name}' ({model.fingerprint[:12]}), not with {asked}; use another "
+        "library ('mmsearch index --library OTHER ...') or encode this one again ('mmsearch rebuild --model NAME')"
+    )
+
+
+def next_change(connection: Connection) -> int:
+    """Count up: the number under which this transaction's changes to vectors are found by later readers."""
+    connection.execute(update(library).values(change=library.c.change + 1))
+    return int(connection.execute(select(library.c.change)).scalar_one())
+
+
+def last_change(connection: Connection) -> int:
+    """The number of the newest change."""
+    return int(connection.execute(select(func.max(library.c.change))).scalar_one() or 0)
+
+
+def now() -> datetime:
+    """UTC without a zone, as SQLite keeps it."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the schema to `SCHEMA_REVISION`, all steps in one transaction.
+
+    Raises: LibraryError when the database comes from a newer version.
+    """
+    from alembic import command  # imported here: half a second that only a new or an old library needs to spend
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise LibraryError(f"this library was written by a newer mmsearch ({error}); update mmsearch") from error
+
+
+def _engine(url: str) -> Engine:
+    engine = create_engine(url)
+    if engine.dialect.name != "sqlite":
+        return engine
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        # The driver would open transactions late and close them before DDL; SQLAlchemy says BEGIN below instead.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
+        # WAL: readers never wait for the writer. With WAL, NORMAL survives every crash of the process without loss, and a
+        # power cut without damage (it may take back the last commits, which the next run encodes again); FULL would add
+        # an fsync to every batch.
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = NORMAL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine

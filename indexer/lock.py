@@ -1,0 +1,70 @@
+"""One writer at a time, by a lock of the operating system: it ends with its process, however that ends.
+
+In: the library's folder. Out: a context manager; inside it this process alone writes. Readers take no lock.
+Next: `scan.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from indexer.errors import LibraryLocked
+
+LOCK_FILE = "writer.lock"
+
+
+@contextmanager
+def writer_lock(library: Path) -> Iterator[None]:
+    """Hold the writer's lock of the library in folder `library`. Raises: LibraryLocked, naming the holder."""
+    descriptor = os.open(library / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if not _try_lock(descriptor):
+            raise LibraryLocked(
+                f"library {library} is being written by {_holder(descriptor)}; wait until it is done, or stop it"
+            )
+        _write_holder(descriptor)
+        yield
+    finally:
+        os.close(
+            descriptor
+        )  # releases the lock; the file stays, since removing it would let two writers hold two files
+
+
+def _write_holder(descriptor: int) -> None:
+    os.ftruncate(descriptor, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+
+
+def _holder(descriptor: int) -> str:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return os.read(descriptor, 512).decode(errors="replace") or "another process"
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    _FAR_BYTE = 1 << 20  # Windows hides locked bytes from readers, so the lock sits beyond the holder's name
+
+    def _try_lock(descriptor: int) -> bool:
+        os.lseek(descriptor, _FAR_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True

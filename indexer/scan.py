@@ -1,0 +1,189 @@
+"""What is on disk: every picture, text and captions.csv below a folder, without opening any of them.
+
+In: a folder. Out: `Scan`: files in sorted order, and what could not be looked at, with the reason. Nothing here ends a run:
+an unreadable folder, a loop of symbolic links, a broken link are recorded. Next: `plan.py`, which compares with the catalog.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from indexer.types import Modality
+
+IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+TEXT_SUFFIXES: Final = frozenset({".txt", ".md"})
+CAPTIONS_NAME: Final = "captions.csv"
+
+Role = Modality | Literal["captions"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One file. `rel_path` is below the root, with '/'; bytes that are not UTF-8 are surrogates."""
+
+    rel_path: str
+    role: Role
+    size_bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """A file or folder that could not be looked at."""
+
+    rel_path: str
+    reason: str
+    is_folder: bool
+
+
+@dataclass
+class Scan:
+    """The files below a folder, and what stayed unseen; both sorted by path."""
+
+    found: list[Found] = field(default_factory=list)
+    unseen: list[Unseen] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """A symbolic link, kept until everything that is really there has been walked."""
+
+    path: str
+    rel_path: str
+    ancestors: frozenset[tuple[int, int]]
+
+
+def role_of(name: str) -> Role | None:
+    """What a file's name makes it, or None for a file of no interest."""
+    if name.lower() == CAPTIONS_NAME:
+        return "captions"
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix in IMAGE_SUFFIXES:
+        return "image"
+    return "text" if suffix in TEXT_SUFFIXES else None
+
+
+def scan(
+    root: Path,
+    prefix: str = "",
+    *,
+    leave_out: Collection[Path] = (),
+    heartbeat: Callable[[int, str], None] | None = None,
+) -> Scan:
+    """Walk `root / prefix` (all of `root` by default). Hidden names and the folders in `leave_out` are passed over.
+
+    Real files and folders come first; then symbolic links, each target once by (device, inode), so that a link never
+    takes the place of what it points to. A link to a folder that holds it is a loop and is recorded.
+    """
+    walk = _Walk(heartbeat)
+    for folder in leave_out:
+        walk.leave_out(folder)
+    top = os.path.join(root, prefix) if prefix else str(root)
+    walk.folder(top, prefix, frozenset())
+    walk.links()
+    walk.result.found.sort(key=lambda file: file.rel_path)
+    walk.result.unseen.sort(key=lambda unseen: unseen.rel_path)
+    return walk.result
+
+
+class _Walk:
+    def __init__(self, heartbeat: Callable[[int, str], None] | None) -> None:
+        self.result = Scan()
+        self._heartbeat = heartbeat
+        self._folders: set[tuple[int, int]] = set()  # visited, by (st_dev, st_ino)
+        self._files: set[tuple[int, int]] = set()
+        self._later: list[_Link] = []
+
+    def leave_out(self, folder: Path) -> None:
+        try:
+            status = os.stat(folder)
+        except OSError:
+            return
+        self._folders.add((status.st_dev, status.st_ino))
+
+    def folder(self, path: str, rel_path: str, ancestors: frozenset[tuple[int, int]]) -> None:
+        """Walk one folder and what is really below it; its symbolic links wait in `_later`."""
+        pending = [(path, rel_path, ancestors)]  # a stack, since a tree may be deeper than Python's recursion
+        while pending:
+            path, rel_path, ancestors = pending.pop()
+            try:
+                status = os.stat(path)
+                key = (status.st_dev, status.st_ino)
+                if key in self._folders:
+                    continue
+                self._folders.add(key)
+                with os.scandir(path) as listing:
+                    entries = sorted(listing, key=lambda entry: entry.name)
+            except OSError as error:
+                self._unseen(rel_path, f"folder cannot be read ({error.strerror})", is_folder=True)
+                continue
+            inside = ancestors | {key}
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    self._entry(entry, f"{rel_path}/{entry.name}" if rel_path else entry.name, inside, pending)
+            if self._heartbeat is not None:
+                self._heartbeat(len(self.result.found), rel_path)
+
+    def links(self) -> None:
+        """Follow the symbolic links met so far, and those met behind them."""
+        while self._later:
+            batch, self._later = sorted(self._later, key=lambda link: link.rel_path), []
+            for link in batch:
+                self._follow(link)
+
+    def _entry(
+        self,
+        entry: os.DirEntry[str],
+        rel_path: str,
+        inside: frozenset[tuple[int, int]],
+        pending: list[tuple[str, str, frozenset[tuple[int, int]]]],
+    ) -> None:
+        try:
+            if entry.is_symlink():
+                self._later.append(_Link(entry.path, rel_path, inside))
+            elif entry.is_dir(follow_symlinks=False):
+                pending.append((entry.path, rel_path, inside))
+            elif role_of(entry.name) is not None:
+                self._file(rel_path, entry.stat(follow_symlinks=False), always=True)
+        except OSError as error:
+            self._unseen(rel_path, f"cannot be looked at ({error.strerror})", is_folder=False)
+
+    def _follow(self, link: _Link) -> None:
+        role = role_of(os.path.basename(link.path))
+        try:
+            status = os.stat(link.path)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                self._unseen(link.rel_path, "symbolic link to itself", is_folder=False)
+            elif role is not None:
+                self._unseen(link.rel_path, f"symbolic link leads nowhere ({error.strerror})", is_folder=False)
+            return
+        if not stat.S_ISDIR(status.st_mode):
+            if role is not None:
+                self._file(link.rel_path, status, always=False)
+        elif (status.st_dev, status.st_ino) in link.ancestors:
+            self._unseen(link.rel_path, "symbolic link to a folder that holds it (a loop)", is_folder=False)
+        else:
+            self.folder(link.path, link.rel_path, link.ancestors)
+
+    def _file(self, rel_path: str, status: os.stat_result, *, always: bool) -> None:
+        """Keep a file; reached by a link (not `always`), only if nothing else has led to it."""
+        role = role_of(rel_path.rsplit("/", 1)[-1])
+        assert role is not None
+        if not stat.S_ISREG(status.st_mode):
+            self._unseen(rel_path, "not a regular file", is_folder=False)
+            return
+        key = (status.st_dev, status.st_ino)
+        if not always and key in self._files:
+            return
+        self._files.add(key)
+        self.result.found.append(Found(rel_path, role, status.st_size, status.st_mtime_ns))
+
+    def _unseen(self, rel_path: str, reason: str, *, is_folder: bool) -> None:
+        self.result.unseen.append(Unseen(rel_path, reason, is_folder))
