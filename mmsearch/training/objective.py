@@ -1,0 +1,144 @@
+"""The objective: ELBOs over image, text and joint, agreement of the joint with each, and contrast of the means.
+
+    sum_S  E[log p(x|z_S)] - beta KL(q_S || N(0, I))          S in {image, text, joint}, each decoding every modality
+    - gamma 1/2 sum_m KL(q_joint || q_m)                      MVTCAE (Hwang et al. 2021), JMVAE (Suzuki et al. 2017)
+    + eta * symmetric InfoNCE on normalised means             several captions of a photo count as positives
+
+The total is an ELBO plus auxiliaries, not a bound; `plain_elbo` beside it is one. In: encodings of a batch.
+Out: a loss and its terms. Next: `loop.py` takes the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmsearch.models.gaussian import kl_between, kl_to_prior, reparameterise
+from mmsearch.models.vae import Encoding, MultimodalVAE, fuse
+from mmsearch.training.recipe import Objective
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The objective of one batch, nats an item; `total` is what is minimised and carries the gradient."""
+
+    total: Tensor
+    elbo: Tensor
+    kl: Tensor
+    agreement: Tensor
+    contrast: Tensor
+
+
+@dataclass
+class Memory:
+    """Past embeddings as further negatives (cross-batch memory, Wang et al. 2020). Newest last, `[r, d]`."""
+
+    size: int
+    images: Tensor | None = None
+    texts: Tensor | None = None
+    image_groups: Tensor | None = None  # of which photo, [r]
+    text_groups: Tensor | None = None  # of which wording, [r]
+
+    def push(self, images: Tensor, texts: Tensor, image_groups: Tensor, text_groups: Tensor) -> None:
+        """Remember rows of normalised means; the oldest leave."""
+
+        def joined(old: Tensor | None, new: Tensor) -> Tensor:
+            new = new.detach()
+            return (new if old is None else torch.cat([old, new]))[-self.size :]
+
+        self.images, self.texts = joined(self.images, images), joined(self.texts, texts)
+        self.image_groups = joined(self.image_groups, image_groups)
+        self.text_groups = joined(self.text_groups, text_groups)
+
+
+class Contrast(nn.Module):
+    """Symmetric InfoNCE (van den Oord et al. 2018) with a learnable temperature (Radford et al. 2021)."""
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(1 / temperature).log())
+
+    def forward(
+        self, image: Tensor, text: Tensor, photo: Tensor, wording: Tensor, memory: Memory | None = None
+    ) -> Tensor:
+        """The mean of both directions, nats.
+
+        Args:
+            image: means of the photos `[n, d]`.
+            text: means of the texts `[t, d]`.
+            photo: the row of `image` each text belongs to `[t]`.
+            wording: equal for equal texts `[t]`; they are never each other's negatives.
+            memory: further negatives; pushed to by the caller.
+        """
+        v, t = F.normalize(image, dim=-1), F.normalize(text, dim=-1)
+        scale = self.log_scale.exp().clamp(max=100.0)
+        logits = scale * t @ v.T  # [t, n]
+        own = photo[:, None] == torch.arange(len(v), device=v.device)  # [t, n]
+        same = (wording[:, None] == wording[None]).float()  # [t, t]
+        alike = (same @ own.float()) > 0  # [t, n]: the photo carries a text with these very words
+        logits = logits.masked_fill(alike & ~own, -torch.inf)
+        to_image, to_text = logits, logits.T
+        if memory is not None and memory.images is not None and memory.texts is not None:
+            assert memory.text_groups is not None
+            to_image = torch.cat([logits, scale * t @ memory.images.T], 1)  # [t, n + r]
+            past = scale * v @ memory.texts.T  # [n, r]
+            known = (wording[:, None] == memory.text_groups[None]).float()  # [t, r]
+            past = past.masked_fill((own.float().T @ known) > 0, -torch.inf)
+            to_text = torch.cat([logits.T, past], 1)  # [n, t + r]
+        text_to_image = F.cross_entropy(to_image, photo)
+        log_p = to_text.log_softmax(1)[:, : len(t)].masked_fill(~own.T, 0.0)
+        image_to_text = -(log_p.sum(1) / own.sum(0).clamp_min(1)).mean()
+        return 0.5 * (text_to_image + image_to_text)
+
+
+def plain_elbo(vae: MultimodalVAE, encodings: Mapping[str, Encoding], posterior: tuple[Tensor, Tensor]) -> Tensor:
+    """`E_q[log p(x|z)] - KL(q || N(0, I))` with one sample, beta = 1, nats `[n]`, over all modalities present."""
+    z = reparameterise(*posterior)  # [n, d]
+    likelihood = sum((vae.decoder(m).log_prob(e.target, z) for m, e in encodings.items()), torch.zeros(len(z)))
+    return likelihood - kl_to_prior(*posterior).sum(-1)
+
+
+def objective(
+    vae: MultimodalVAE,
+    contrast: Contrast,
+    weights: Objective,
+    encodings: Mapping[str, Encoding],
+    photo: Tensor,
+    wording: Tensor,
+    memory: Memory | None = None,
+) -> Terms:
+    """The objective of a batch of `n` photos and `t >= n` texts.
+
+    Args:
+        vae: for its decoders.
+        contrast: holds the temperature.
+        weights: of the terms.
+        encodings: `image` with n rows, `text` with t rows.
+        photo: the photo of each text `[t]`.
+        wording: equal for equal texts `[t]`.
+        memory: further negatives, or None.
+    """
+    image, text = encodings["image"], encodings["text"]
+    zero = image.mu.new_zeros(())
+    elbo, kl, agreement, info_nce = zero, zero, zero, zero
+    if weights.elbo:
+        pairs = {"image": Encoding(*(part[photo] for part in image)), "text": text}  # [t, ...] each
+        posteriors = {m: (e.mu, e.logvar) for m, e in pairs.items()}
+        posteriors["joint"] = fuse(list(pairs.values()))
+        for subset in weights.subsets:
+            z = reparameterise(*posteriors[subset])
+            likelihood = sum((vae.decoder(m).log_prob(e.target, z).mean() for m, e in pairs.items()), zero)
+            divergence = kl_to_prior(*posteriors[subset]).sum(-1).mean()
+            elbo, kl = elbo + likelihood - weights.beta * divergence, kl + divergence
+        if weights.gamma:
+            joint = posteriors["joint"]
+            for m in pairs:
+                agreement = agreement + 0.5 * kl_between(*joint, *posteriors[m]).sum(-1).mean()
+    if weights.eta:
+        info_nce = contrast(image.mu, text.mu, photo, wording, memory)
+    total = -weights.elbo * (elbo - weights.gamma * agreement) + weights.eta * info_nce
+    return Terms(total, elbo.detach(), kl.detach(), agreement.detach(), info_nce.detach())
