@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -224,7 +225,11 @@ def _put_paths(paths: Iterable[Path], style: Format) -> None:
 
 def _put_json(value: object) -> None:
     # ASCII: a name that is not UTF-8 becomes \udcXX, which JSON readers take and Python turns back into the same bytes
-    _put(json.dumps(value, indent=2, default=str) + "\n")
+    _put(json.dumps(value, indent=2, default=_plain) + "\n")
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _put(text: str) -> None:

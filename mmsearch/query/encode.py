@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from indexer.decode import TEXT_SUFFIXES, open_image, read_text
+from indexer.decode import decode_image, decode_text
+from indexer.scan import TEXT_SUFFIXES
 from indexer.types import Encoder, Posterior
-from mmsearch.errors import QueryError
+from mmsearch.errors import DecodeError, QueryError
 
 Picture = str | Path | Image.Image | NDArray[np.uint8]
 
@@ -54,21 +55,44 @@ def encode_query(encoder: Encoder, text: str | None = None, image: Picture | Non
 def encode_file(encoder: Encoder, path: Path) -> Posterior:
     """A picture or a text file that is not in the library -> posterior `[1, d]`."""
     if path.suffix.lower() in TEXT_SUFFIXES:
-        return encode_query(encoder, text=read_text(path))
+        return encode_query(encoder, text=_read_text(path))
     return encode_query(encoder, image=path)
 
 
 def to_image(picture: Picture, side_px: int) -> Image.Image:
     """Any picture -> upright RGB. Arrays are uint8 `[h, w]`, `[h, w, 3]` or `[h, w, 4]`."""
     if isinstance(picture, (str, Path)):
-        return open_image(Path(picture), side_px)
+        return _read_image(Path(picture), side_px)
     if isinstance(picture, Image.Image):
-        return ImageOps.exif_transpose(picture).convert("RGB")
+        return _on_white(ImageOps.exif_transpose(picture))
     array = np.asarray(picture)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         shape = list(array.shape)
         raise QueryError(f"the array is {array.dtype} {shape}; expected uint8 [h, w], [h, w, 3] or [h, w, 4]")
-    return Image.fromarray(array).convert("RGB")
+    return _on_white(Image.fromarray(array))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Transparency becomes white, as for files; what lies under it was never meant to be seen."""
+    if image.mode not in ("RGBA", "LA"):
+        return image.convert("RGB")
+    page = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(page, image.convert("RGBA")).convert("RGB")
+
+
+def _read_image(path: Path, side_px: int) -> Image.Image:
+    try:
+        with path.open("rb") as file:
+            return decode_image(file, side_px=side_px).image
+    except DecodeError as error:
+        raise DecodeError(f"{path}: {error}") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return decode_text(path.read_bytes())
+    except DecodeError as error:
+        raise DecodeError(f"{path}: {error}") from error
 
 
 def _clean(text: str) -> str:

@@ -1,0 +1,141 @@
+"""What only a process of its own can show: Ctrl-C, kill -9, a closed pipe, and what a cold start imports and costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import paint
+
+ROOT = Path(__file__).parents[2]
+RUNNER = [sys.executable, "-m", "tests.e2e.runner"]
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    return {**os.environ, "MMSEARCH_HOME": str(home), "PYTHONPATH": str(ROOT), **more}
+
+
+def finish(home: Path, *arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
+    command = [*RUNNER, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment(home, **more), timeout=120)
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    folder = tmp_path / "many"
+    for number in range(40):
+        paint(folder / f"{number:02}.png", ("red", "green", "blue", "yellow")[number % 4], seed=number)
+    return folder
+
+
+def start_and_wait_for_batches(home: Path, folder: Path, log: Path, batches: int) -> subprocess.Popen[str]:
+    """Index slowly, four pictures a batch, and return when `batches` batches were encoded."""
+    (home / "config.toml").write_text("batch_size = 4\n", encoding="utf-8")
+    more = {"FAKE_DELAY_S": "0.3", "FAKE_LOG": str(log)}
+    process = subprocess.Popen(
+        [*RUNNER, "index", str(folder)],
+        env=environment(home, **more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline_s = time.monotonic() + 60
+    while not log.exists() or len(log.read_text().splitlines()) < batches:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    return process
+
+
+def encoded(log: Path) -> int:
+    """Files encoded by every process that wrote to `log`."""
+    return sum(int(line.split()[1]) for line in log.read_text().splitlines())
+
+
+def test_ctrl_c_is_one_line_exit_130_and_the_next_run_goes_on(home: Path, many: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    process = start_and_wait_for_batches(home, many, log, 3)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    kept = "interrupted; what was encoded is kept"
+    assert err.splitlines() == [f"mmsearch: {kept}; run 'mmsearch index {many}' again to go on"]
+    again = json.loads(finish(home, "index", many, "--json", FAKE_LOG=str(log)).stdout)
+    assert again["unchanged"] + again["added"] == 40
+    assert again["unchanged"] >= 8
+    assert 40 <= encoded(log) <= 44  # at most one batch of four is encoded twice
+
+
+def test_kill_9_then_index_again_equals_an_undisturbed_library(home: Path, many: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    process = start_and_wait_for_batches(home, many, log, 4)
+    process.kill()
+    process.communicate(timeout=60)
+    finish(home, "index", many, FAKE_LOG=str(log))
+    assert 40 <= encoded(log) <= 44  # at most one batch of four is encoded twice
+    other = tmp_path / "other"
+    other.mkdir()
+    assert finish(other, "index", many).returncode == 0
+    for query in (["search", "red"], ["search", "blue"], ["similar", str(many / "07.png")]):
+        first, second = (finish(place, *query, "-k", "40", "--json") for place in (home, other))
+        assert json.loads(first.stdout) == json.loads(second.stdout)
+        assert len(json.loads(first.stdout)["hits"]) >= 39
+
+
+def test_a_closed_pipe_is_silent(home: Path, many: Path) -> None:
+    finish(home, "index", many)
+    search = f"{' '.join(RUNNER)} search red -k 40"
+    done = subprocess.run(
+        ["bash", "-c", f"{search} | true; exit ${{PIPESTATUS[0]}}"],
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+def best_seconds(command: list[str], env: dict[str, str], tries: int = 3) -> float:
+    """The fastest of a few runs: the rest is other work on the machine."""
+    spent = []
+    for _ in range(tries):
+        started_s = time.perf_counter()
+        subprocess.run(command, env=env, check=True, capture_output=True, timeout=60)
+        spent.append(time.perf_counter() - started_s)
+    return min(spent)
+
+
+def test_help_answers_in_less_than_four_tenths_of_a_second(home: Path) -> None:
+    assert best_seconds([sys.executable, "-m", "mmsearch.cli", "--help"], environment(home)) < 0.4
+
+
+def test_help_imports_nothing_heavy(home: Path) -> None:
+    code = (
+        "import sys; from mmsearch import cli; cli.main(['--help']);"
+        "heavy = {'torch', 'numpy', 'PIL', 'rich', 'sqlalchemy', 'faiss', 'onnxruntime', 'alembic'} & set(sys.modules);"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(home), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_cold_search_imports_neither_torch_nor_sentence_transformers_nor_alembic(home: Path, many: Path) -> None:
+    finish(home, "index", many)
+    code = (
+        "import sys; from mmsearch import cli, library; from tests.e2e.runner import load_fake;"
+        "library._load_encoder = load_fake; assert cli.main(['search', 'red']) == 0;"
+        "heavy = {'torch', 'sentence_transformers', 'transformers', 'alembic', 'rich'} & set(sys.modules);"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(home), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert best_seconds([*RUNNER, "search", "red"], environment(home)) < 1.5
