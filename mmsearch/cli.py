@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FOUND, NOTHING, ERROR, SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
 DEBUG_VARIABLE = "MMSEARCH_DEBUG"
+OPTIONAL_PACKAGES = {"torch": "train", "matplotlib": "train", "onnx": "train", "sentence_transformers": "models"}
 
 # the parent of BadParameter: older typers take it from click, newer ones carry their own
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -105,7 +106,7 @@ def index(
         with _open(library, model, device) as opened, progress_on_stderr() as progress:
             report = opened.index(folder, progress)
     except KeyboardInterrupt:
-        note(f"interrupted; what was encoded is kept; run 'mmsearch index {folder}' again to go on")
+        note("interrupted; every finished batch is kept; run the same command again to go on")
         return INTERRUPTED
     show_report(report, as_json)
     return SKIPPED if report.skipped else FOUND
@@ -197,7 +198,7 @@ def rebuild(
         with _open(library, model, device) as opened, progress_on_stderr() as progress:
             report = opened.rebuild(progress)
     except KeyboardInterrupt:
-        note("interrupted; the library answers as before; run 'mmsearch rebuild' again to go on")
+        note("interrupted; the library answers as before; run the same command again to go on")
         return INTERRUPTED
     show_report(report, as_json)
     return SKIPPED if report.skipped else FOUND
@@ -218,7 +219,7 @@ def train(
     try:
         checkpoint = run(config, resume=resume, data=data, model=model, out=out)
     except KeyboardInterrupt:
-        note(f"interrupted; the last checkpoint is kept; run 'mmsearch train {config} --resume' to go on")
+        note("interrupted; the last checkpoint is kept; run the same command with --resume to go on")
         return INTERRUPTED
     show_path(checkpoint)
     return FOUND
@@ -300,6 +301,8 @@ def _explain(error: Exception) -> str:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "mmsearch"
         return f"{str(getattr(error, 'message', '') or error).rstrip('.')}; see '{path} --help'"
+    if isinstance(error, ModuleNotFoundError) and error.name in OPTIONAL_PACKAGES:
+        return f"this needs {error.name}; run \"pip install 'mmsearch[{OPTIONAL_PACKAGES[error.name]}]'\""
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}"

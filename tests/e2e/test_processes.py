@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -66,8 +68,8 @@ def test_ctrl_c_is_one_line_exit_130_and_the_next_run_goes_on(home: Path, many: 
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == ""
-    kept = "interrupted; what was encoded is kept"
-    assert err.splitlines() == [f"mmsearch: {kept}; run 'mmsearch index {many}' again to go on"]
+    kept = "interrupted; every finished batch is kept"
+    assert err.splitlines() == [f"mmsearch: {kept}; run the same command again to go on"]
     again = json.loads(finish(home, "index", many, "--json", FAKE_LOG=str(log)).stdout)
     assert again["unchanged"] + again["added"] == 40
     assert again["unchanged"] >= 8
@@ -102,6 +104,28 @@ def test_a_closed_pipe_is_silent(home: Path, many: Path) -> None:
     )
     assert done.returncode == 0
     assert done.stderr == ""
+
+
+def test_on_a_terminal_the_bar_shows_rate_time_left_and_skips(home: Path, many: Path) -> None:
+    (many / "broken.jpg").write_bytes(b"no picture")
+    ours, theirs = pty.openpty()
+    environ = environment(home, FAKE_DELAY_S="0.3", TERM="xterm", COLUMNS="100")
+    process = subprocess.Popen([*RUNNER, "index", str(many)], env=environ, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 4096)
+        except OSError:  # how a terminal says that nobody writes to it any more
+            break
+        if not piece:
+            break
+        shown += piece
+    out, _ = process.communicate(timeout=60)
+    os.close(ours)
+    assert process.returncode == 3
+    assert out.startswith(b"40 added")
+    assert re.search(rb"\d+/41.*\d+\.\d files/s.*ETA.*1 skipped", shown), shown[-2000:]
 
 
 def best_seconds(command: list[str], env: dict[str, str], tries: int = 3) -> float:

@@ -1,0 +1,110 @@
+"""What the command line hands to the parts behind it: each is replaced by a stand-in that writes down what it got."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmsearch import cli
+from mmsearch.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class EvalReport:
+    recall_at_1: float
+
+    def to_dict(self) -> dict[str, object]:
+        return {"text_to_image": {"recall_at_1": self.recall_at_1}, "split": "val"}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, ...]]:
+    """Stand-ins for training and evaluation, and the calls they got."""
+    calls: list[tuple[Any, ...]] = []
+
+    def train(config: Path, **options: object) -> Path:
+        calls.append((config, options))
+        if config.name == "diverges.toml":
+            raise TrainingError("the loss is nan at step 3; lower the learning rate")
+        if config.name == "bare.toml":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        if config.name == "long.toml":
+            raise KeyboardInterrupt
+        return Path("runs/best")
+
+    def evaluate(data: Path, **options: object) -> EvalReport:
+        calls.append((data, options))
+        return EvalReport(21.5)
+
+    run, evaluation = types.ModuleType("mmsearch.training.run"), types.ModuleType("mmsearch.training.evaluate")
+    run.train = train  # type: ignore[attr-defined]
+    evaluation.evaluate = evaluate  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mmsearch.training.run", run)
+    monkeypatch.setitem(sys.modules, "mmsearch.training.evaluate", evaluation)
+    monkeypatch.setenv("MMSEARCH_HOME", str(tmp_path))
+    monkeypatch.delenv("MMSEARCH_DEBUG", raising=False)
+    return calls
+
+
+def test_train_passes_everything_on_and_prints_the_checkpoint(
+    asked: list[tuple[Any, ...]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", "heads.toml", "--data", "a", "--data", "b", "--out", "runs", "--resume"]) == 0
+    options = {"resume": True, "data": [Path("a"), Path("b")], "model": None, "out": Path("runs")}
+    assert asked == [(Path("heads.toml"), options)]
+    assert capfd.readouterr().out == "runs/best\n"
+    cli.main(["train", "heads.toml", "--model", "clip-ViT-B-32"])
+    assert asked[1] == (
+        Path("heads.toml"),
+        {"resume": False, "data": None, "model": "clip-ViT-B-32", "out": None},
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "code", "line"),
+    [
+        ("diverges.toml", 2, "mmsearch: the loss is nan at step 3; lower the learning rate\n"),
+        ("bare.toml", 2, "mmsearch: this needs torch; run \"pip install 'mmsearch[train]'\"\n"),
+        (
+            "long.toml",
+            130,
+            "mmsearch: interrupted; the last checkpoint is kept; run the same command with --resume to go on\n",
+        ),
+    ],
+)
+def test_training_that_stops_says_so_in_one_line(
+    asked: list[tuple[Any, ...]], capfd: pytest.CaptureFixture[str], recipe: str, code: int, line: str
+) -> None:
+    assert cli.main(["train", recipe]) == code
+    assert capfd.readouterr() == ("", line)
+
+
+def test_eval_prints_a_table_or_json(asked: list[tuple[Any, ...]], capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["eval", "photos", "--split", "test", "--model", "mine", "--device", "cpu", "--json"]) == 0
+    assert asked == [(Path("photos"), {"split": "test", "model": "mine", "device": "cpu"})]
+    assert json.loads(capfd.readouterr().out) == {"text_to_image": {"recall_at_1": 21.5}, "split": "val"}
+    assert cli.main(["eval", "photos"]) == 0
+    assert asked[1] == (Path("photos"), {"split": "val", "model": "default", "device": "auto"})
+    assert "recall at 1  21.5" in capfd.readouterr().out
+
+
+def test_warnings_of_ours_are_lines_on_stderr_and_the_handler_goes_away(
+    asked: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def evaluate(data: Path, **options: object) -> EvalReport:
+        logging.getLogger("indexer.vectors").warning("no FAISS;\n  exact search serves")
+        logging.getLogger("mmsearch.model").info("a detail")
+        return EvalReport(1.0)
+
+    monkeypatch.setattr(sys.modules["mmsearch.training.evaluate"], "evaluate", evaluate)
+    before = list(logging.getLogger("indexer").handlers)
+    assert cli.main(["eval", "photos"]) == 0
+    assert capfd.readouterr().err == "mmsearch: no FAISS; exact search serves\n"
+    assert logging.getLogger("indexer").handlers == before
