@@ -216,6 +216,7 @@ def train(
     from mmsearch.render import show_path
     from mmsearch.training.run import train as run
 
+    logging.getLogger("mmsearch").setLevel(logging.INFO)  # a long run says where it is
     try:
         checkpoint = run(config, resume=resume, data=data, model=model, out=out)
     except KeyboardInterrupt:
@@ -268,10 +269,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 @contextmanager
 def _quiet(debug: bool) -> Iterator[None]:
     """Our own warnings become lines on stderr; those of other packages, meant for programmers, only with `debug`."""
-    handler = NoteHandler(logging.DEBUG if debug else logging.WARNING)
+    handler = NoteHandler()
     loggers = [logging.getLogger(name) for name in ("mmsearch", "indexer")]
     for logger in loggers:
         logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG if debug else logging.WARNING)
     try:
         with warnings.catch_warnings():
             if not debug:
@@ -280,6 +282,7 @@ def _quiet(debug: bool) -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeHandler(handler)
+            logger.setLevel(logging.NOTSET)
 
 
 def _run(arguments: list[str]) -> int:

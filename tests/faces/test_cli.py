@@ -31,6 +31,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, ..
 
     def train(config: Path, **options: object) -> Path:
         calls.append((config, options))
+        if config.name == "talks.toml":
+            logging.getLogger("mmsearch.training.loop").info("epoch %d", 1)
         if config.name == "diverges.toml":
             raise TrainingError("the loss is nan at step 3; lower the learning rate")
         if config.name == "bare.toml":
@@ -65,6 +67,11 @@ def test_train_passes_everything_on_and_prints_the_checkpoint(
         Path("heads.toml"),
         {"resume": False, "data": None, "model": "clip-ViT-B-32", "out": None},
     )
+
+
+def test_training_says_where_it_is(asked: list[tuple[Any, ...]], capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "talks.toml"]) == 0
+    assert capfd.readouterr() == ("runs/best\n", "mmsearch: epoch 1\n")
 
 
 @pytest.mark.parametrize(
