@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from indexer.types import Encoder, IndexReport, Modality, ProgressCallback
 from mmsearch.config import Config, default_library, load_config
-from mmsearch.errors import FolderNotFound, ModelMismatch
+from mmsearch.errors import FolderNotFound, LibraryNotFound, ModelMismatch
 from mmsearch.query.hits import Hit, to_hits
 
 if TYPE_CHECKING:  # the catalog and the decoder are paid for when they are used, not when the name is imported
@@ -78,7 +78,11 @@ class Library:
         if not folder.is_dir():  # asked before a library is made or a model loaded for a slip of the finger
             found = "is not a folder" if folder.exists() else "does not exist"
             raise FolderNotFound(f"{folder} {found}; give a folder with pictures or texts")
-        store = self._open_store(create=True)
+        try:
+            store = self._open_store()
+        except LibraryNotFound:
+            self._load()  # first, so that a model that cannot be loaded leaves no empty library behind
+            store = self._open_store(create=True)
         return store.ingest(folder, self._load(), progress=progress, batch_size=self.config.batch_size)
 
     def search(

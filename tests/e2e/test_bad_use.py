@@ -52,8 +52,9 @@ def test_a_library_written_with_another_model(run: Run, photos: Path) -> None:
     assert_one_line(run("similar", photos / "red.png", "--model", "other"), 2, "mmsearch rebuild")
 
 
-def test_a_model_that_is_not_there(run: Run, photos: Path) -> None:
+def test_a_model_that_is_not_there_makes_no_library(run: Run, photos: Path, home: Path) -> None:
     assert_one_line(run("index", photos, "--model", "absent"), 2, "no model 'absent'")
+    assert not (home / "library").exists()
 
 
 def test_an_unknown_key_in_the_configuration(run: Run, home: Path) -> None:
