@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, func, select, u
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from indexer.errors import LibraryCorrupt, LibraryError, ModelMismatch
+from indexer.errors import LibraryCorrupt, LibraryError, ModelMismatch, SchemaOutdated
 from indexer.schema import SCHEMA_REVISION, library, models
 from indexer.types import Encoder
 
@@ -48,14 +48,14 @@ class Catalog:
     def open(cls, url: str, *, migrate_schema: bool) -> Catalog:
         """Open the database at `url`; a writer (`migrate_schema`) also brings its schema up to date.
 
-        Raises: LibraryCorrupt when the file is no database; LibraryError when its schema is not this version's.
+        Raises: LibraryCorrupt when the file is no database; SchemaOutdated when its schema is not this version's.
         """
         catalog = cls(_engine(url))
         try:
             revision = catalog._revision()
             if revision != SCHEMA_REVISION:
                 if not migrate_schema:
-                    raise LibraryError(
+                    raise SchemaOutdated(
                         f"the catalog has schema {revision or 'none'}, this version reads {SCHEMA_REVISION}; "
                         "run 'mmsearch index' once, with the newest mmsearch that wrote here"
                     )

@@ -7,7 +7,7 @@ any pixel is, only the formats of `scan.IMAGE_SUFFIXES` are tried, a library's c
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import BinaryIO, Final
 
@@ -19,7 +19,7 @@ from indexer.errors import DecodeError
 PIXEL_LIMIT: Final = 178_956_970  # 2/3 GiB of RGB: where Pillow, too, takes a picture for a decompression bomb
 TEXT_LIMIT_BYTES: Final = 64 * 1024  # more of a text than any text encoder reads
 EXCERPT_CHARS: Final = 240
-FORMATS: Final = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # JPEG stands for MPO, too
 
 _LARGE_PIXELS: Final = 40_000_000
 _one_large_picture = threading.Semaphore(1)  # two pictures of 178 MP at once would take more memory than all the rest
@@ -36,6 +36,10 @@ class Picture:
     camera: str | None = None
     latitude_deg: float | None = None
     longitude_deg: float | None = None
+
+    def without_pixels(self) -> Picture:
+        """The same, holding no memory for the pixels."""
+        return replace(self, image=Image.new("RGB", (1, 1)))
 
 
 def decode_image(file: BinaryIO, *, side_px: int, pixel_limit: int = PIXEL_LIMIT) -> Picture:

@@ -5,6 +5,7 @@
     │   ├── LibraryNotFound     nothing indexed there yet
     │   ├── LibraryLocked       another process is writing
     │   ├── LibraryCorrupt      a file of the library cannot be read
+    │   ├── SchemaOutdated      the catalog's tables are another version's
     │   ├── ModelMismatch       the library was written with another model
     │   └── DimensionMismatch   vectors of another length
     ├── FolderNotFound          the folder to index is not there
@@ -34,6 +35,10 @@ class LibraryLocked(LibraryError):
 
 class LibraryCorrupt(LibraryError):
     """A file of the library does not hold what it should."""
+
+
+class SchemaOutdated(LibraryError):
+    """The catalog has tables of another version, and only a writer may change them."""
 
 
 class ModelMismatch(LibraryError):

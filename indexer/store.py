@@ -1,89 +1,81 @@
-"""The library on disk as one object: what `mmsearch/library.py` holds and nothing else needs to know about.
+"""The library on disk as one object: what `mmsearch/library.py` holds, and all it needs to know about state.
 
 In: a folder for the library, folders of files, an encoder. Out: reports, hits, status.
-Next: `ingest.py`, the way in; `search.py`, the way out.
+Next: `ingest.py`, the way in; `search.py`, the way out; `status.py`, what is there.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
+from indexer import status
+from indexer.catalog import Catalog, Model, mismatch
+from indexer.errors import LibraryError, LibraryNotFound, SchemaOutdated
+from indexer.lock import writer_lock
+from indexer.search import Searcher, StoredHit
+from indexer.status import RootStatus, SkippedFile, Status
 from indexer.types import Encoder, Float32Array, IndexReport, Modality, Posterior, ProgressCallback
+from indexer.vectors.choose import Device
 
+__all__ = ["RootStatus", "SkippedFile", "Status", "Store", "StoredHit"]
 
-@dataclass(frozen=True)
-class StoredHit:
-    """One result: `path` is the file (for a row of captions.csv its photo), `score` the cosine of the means."""
-
-    path: Path
-    score: float
-    modality: Modality
-    text: str | None
-    asset_id: int
-
-
-@dataclass(frozen=True)
-class RootStatus:
-    """One indexed folder; `reason` says why it is offline, in words."""
-
-    path: Path
-    online: bool
-    files: int
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Status:
-    """Counts of what can be found (`images`, `texts`, `captions`) and of what is hidden (`missing`, `offline`, `skipped`)."""
-
-    images: int
-    texts: int
-    captions: int
-    missing: int
-    offline: int
-    skipped: int
-    roots: tuple[RootStatus, ...]
-    size_bytes: int
-    model_name: str | None
-    model_fingerprint: str | None
-    backend: str
-    last_indexed_at: datetime | None
-
-
-@dataclass(frozen=True)
-class SkippedFile:
-    """A file that is not in the library, and why; `when` is UTC."""
-
-    path: Path
-    reason: str
-    when: datetime
+CATALOG_FILE = "catalog.sqlite"
 
 
 class Store:
     """Catalog, vectors and lock of one library. Readers may open as many as they like; one process writes at a time."""
 
+    def __init__(self, path: Path, catalog: Catalog) -> None:
+        self.path = path
+        self._catalog = catalog
+        self._searchers: dict[Device, Searcher] = {}
+
     @classmethod
     def open(cls, path: Path, *, create: bool = False, url: str | None = None) -> Store:
         """Open the library in folder `path`; `url` moves the catalog to another database.
 
-        Raises: LibraryNotFound when it is not there and `create` is not set; LibraryCorrupt.
+        Raises: LibraryNotFound when it is not there and `create` is not set; LibraryCorrupt; LibraryLocked when it has to
+        be made and another process is writing.
         """
-        raise NotImplementedError
+        path = Path(os.path.abspath(path))
+        if url is None:
+            if not create and not (path / CATALOG_FILE).is_file():
+                raise LibraryNotFound(
+                    f"no library at {path}; run 'mmsearch index FOLDER' first, or name one with --library"
+                )
+            url = f"sqlite:///{path / CATALOG_FILE}"
+        if create:
+            _make_folder(path)
+        try:
+            return cls(path, Catalog.open(url, migrate_schema=False))
+        except SchemaOutdated:
+            if not create:
+                raise
+            with writer_lock(path):
+                return cls(path, Catalog.open(url, migrate_schema=True))
 
     def ingest(
         self, folder: Path, encoder: Encoder, *, progress: ProgressCallback | None = None, batch_size: int = 32
     ) -> IndexReport:
         """Bring `folder` into the library. Raises: FolderNotFound, LibraryLocked, ModelMismatch."""
-        raise NotImplementedError
+        from indexer.ingest import ingest  # the way in is not loaded by a search
+
+        with writer_lock(self.path):
+            return ingest(self._catalog, self.path, folder, encoder, progress=progress, batch_size=batch_size)
 
     def rebuild(
         self, encoder: Encoder, *, progress: ProgressCallback | None = None, batch_size: int = 32
     ) -> IndexReport:
-        """Encode everything again with another model, then switch to it at once. Raises: LibraryLocked, LibraryError."""
-        raise NotImplementedError
+        """Encode everything again with another model, then switch to it at once.
+
+        Raises: LibraryLocked; LibraryError while a folder is offline.
+        """
+        from indexer.reencode import reencode
+
+        with writer_lock(self.path):
+            return reencode(self._catalog, self.path, encoder, progress=progress, batch_size=batch_size)
 
     def search(
         self,
@@ -93,35 +85,79 @@ class Store:
         fingerprint: str,
         within: Modality | None = None,
         exclude: Sequence[int] | None = None,
-        device: str = "auto",
+        device: Device = "auto",
     ) -> list[StoredHit]:
         """The `k` nearest to `query` (float32 `[d]`), best first; `exclude` names asset ids. Raises: ModelMismatch."""
-        raise NotImplementedError
+        model = self._matching(fingerprint)
+        if model is None:
+            return []
+        searcher = self._searchers.setdefault(device, Searcher(self._catalog, self.path, device))
+        return searcher.search(query, k, within, exclude or (), model)
 
     def posterior_of(self, path: Path, fingerprint: str) -> Posterior | None:
-        """The posterior `[1, d]` an indexed, unchanged file is found by (fused for a captioned photo), else None."""
-        raise NotImplementedError
+        """The posterior `[1, d]` an indexed, unchanged file is found by (fused for a captioned photo), else None.
+
+        Raises: ModelMismatch.
+        """
+        model = self._matching(fingerprint)
+        if model is None:
+            return None
+        with self._catalog.begin() as connection:
+            asset = status.find(connection, path)
+            return (
+                None
+                if asset is None or not status.is_unchanged(path, asset)
+                else status.posterior(connection, asset.id, model)
+            )
 
     def asset_id_of(self, path: Path) -> int | None:
         """The id of an indexed file, for `exclude`."""
-        raise NotImplementedError
+        with self._catalog.begin() as connection:
+            asset = status.find(connection, path)
+        return None if asset is None else int(asset.id)
 
     def model_fingerprint(self) -> str | None:
         """Fingerprint of the model the vectors come from; None before the first `ingest`."""
-        raise NotImplementedError
+        model = self._catalog.model()
+        return None if model is None else model.fingerprint
 
     def model_name(self) -> str | None:
         """Name of that model as the user called it."""
-        raise NotImplementedError
+        model = self._catalog.model()
+        return None if model is None else model.name
 
     def status(self) -> Status:
         """Counts, roots, size, model, backend."""
-        raise NotImplementedError
+        with self._catalog.begin() as connection:
+            return status.status(connection, self.path)
 
     def errors(self) -> list[SkippedFile]:
         """Every recorded skip, by path."""
-        raise NotImplementedError
+        with self._catalog.begin() as connection:
+            return status.errors(connection)
 
     def close(self) -> None:
         """Release the database."""
-        raise NotImplementedError
+        self._searchers.clear()
+        self._catalog.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _matching(self, fingerprint: str) -> Model | None:
+        model = self._catalog.model()
+        if model is not None and model.fingerprint != fingerprint:
+            raise mismatch(self.path, model, fingerprint)
+        return model
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LibraryError(
+            f"the library's folder {path} cannot be made ({error.strerror}); name another with --library"
+        ) from error

@@ -6,15 +6,17 @@ which is what `save` writes; the GPU only ever holds a copy. Next: `choose.py`, 
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import faiss
 import numpy as np
 
 from indexer.errors import LibraryCorrupt
 from indexer.types import Float32Array
 from indexer.vectors.base import BoolArray, Int64Array, checked_ids, normalised, rank
+
+faiss: Any = importlib.import_module("faiss")  # its stubs and its Python face disagree, and differ between builds
 
 Device = Literal["auto", "cpu", "cuda"]
 GPU_DEPTH: Final = 2048  # the most results a GPU search returns

@@ -1,0 +1,141 @@
+"""The table of contents of the indexer: how a folder becomes rows and vectors, in the order it happens.
+
+In: a folder, an encoder, an open catalog. Out: an `IndexReport`; the catalog knows every file below the folder.
+Each step commits by itself and starts from what the catalog says, so that a run may end at any point: the next one goes on.
+Next: `roots.py`, `scan.py`, `plan.py`, `pipeline.py`, `batches.py`, `captions.py`, `fusion.py`, in this order.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import closing
+from pathlib import Path
+
+from sqlalchemy import Connection, and_, delete, func, select, update
+
+from indexer import assets as rows
+from indexer import captions, fusion, generations
+from indexer.batches import Batches, Tally
+from indexer.catalog import Catalog, Model, now
+from indexer.pipeline import load_all
+from indexer.plan import Plan, plan_for, within
+from indexer.roots import Target, checked_folder, offline_reason, remember_device, targets_for
+from indexer.scan import Scan, scan
+from indexer.schema import library, notices, roots
+from indexer.types import Encoder, IndexReport, Progress, ProgressCallback
+
+log = logging.getLogger(__name__)
+
+
+def ingest(
+    catalog: Catalog,
+    where: Path,
+    folder: Path,
+    encoder: Encoder,
+    *,
+    progress: ProgressCallback | None = None,
+    batch_size: int = 32,
+) -> IndexReport:
+    """Bring `folder` into the catalog of the library in `where`. The caller holds the writer's lock.
+
+    Raises: FolderNotFound, ModelMismatch. A file that cannot be read is a recorded skip and never raises.
+    """
+    started = time.perf_counter()
+    tally, tell = Tally(), progress or (lambda _: None)
+    folder = checked_folder(folder)
+    model = catalog.claim(encoder, where)
+    with catalog.begin() as connection:
+        targets = targets_for(connection, folder, where)
+    for target in targets:
+        with catalog.begin() as connection:
+            offline = offline_reason(connection, target.root)
+        if offline:
+            log.warning("%s %s: its files stay in the library, hidden until they are back", target.root.path, offline)
+            continue
+        seen = scan(
+            target.root.path,
+            target.prefix,
+            leave_out=target.leave_out,
+            heartbeat=lambda count, path: tell(Progress(0, None, 0, path)),
+        )
+        with catalog.begin() as connection:
+            plan = plan_for(connection, target, seen, model)
+            due = _settle(connection, target, seen, plan, model, tally)
+        _load_and_encode(catalog, target, plan, model, encoder, tally, tell, batch_size)
+        if due:
+            captions.pair(catalog, target, seen)
+            tally.encoded += captions.encode_rows(catalog, model, encoder, batch_size)
+            fusion.fuse_photos(catalog, model, encoder)
+            _settled(catalog, target, seen, model)
+        tally.skipped += _notices(catalog, target)
+    generations.refresh(catalog, where / generations.VECTORS_FOLDER, model)
+    with catalog.begin() as connection:
+        connection.execute(update(library).values(indexed_at=now()))
+    return IndexReport(**vars(tally), seconds=time.perf_counter() - started)
+
+
+def _settle(connection: Connection, target: Target, seen: Scan, plan: Plan, model: Model, tally: Tally) -> bool:
+    """Everything that needs no file opened, in one transaction; whether captions have to be looked at afterwards."""
+    rows.mark(connection, plan.missing, missing=True)
+    rows.mark(connection, plan.returned, missing=False)
+    changed = {*plan.missing, *plan.returned}
+    if changed:
+        rows.refresh_kinds(connection, model, changed)
+    tally.unchanged += plan.unchanged
+    tally.skipped += plan.still_skipped
+    mine = roots.c.id == target.root.id
+    record = connection.execute(select(roots.c.pairing_due, roots.c.captions_seen).where(mine)).one()
+    other_captions = not target.prefix and record.captions_seen != captions.signature(seen)
+    due = bool(plan.changes or record.pairing_due or target.prefix or other_captions)
+    connection.execute(update(roots).where(mine).values(pairing_due=due))
+    ours = (notices.c.root_id == target.root.id, notices.c.source == "scan")
+    connection.execute(delete(notices).where(*ours, within(notices.c.rel_path, target.prefix)))
+    for unseen in seen.unseen:
+        values = {"root_id": target.root.id, "rel_path": unseen.rel_path, "source": "scan", "reason": unseen.reason}
+        connection.execute(notices.insert().values(values | {"noticed_at": now()}))
+    remember_device(connection, target.root)
+    return due
+
+
+def _load_and_encode(
+    catalog: Catalog,
+    target: Target,
+    plan: Plan,
+    model: Model,
+    encoder: Encoder,
+    tally: Tally,
+    tell: ProgressCallback,
+    batch_size: int,
+) -> None:
+    """The long part: decode in threads, encode here, commit by the batch."""
+    done = plan.unchanged + plan.still_skipped
+    total = done + len(plan.jobs)
+    skipped = tally.skipped
+    tell(Progress(done, total, skipped))
+    if not plan.jobs:
+        return
+    batches = Batches(catalog, target.root, model, encoder, batch_size, tally)
+    with closing(load_all(target.root.path, plan.jobs, encoder, batches.known, 2 * batch_size)) as loading:
+        for loaded in loading:
+            batches.take(loaded)
+            done += 1
+            skipped += loaded.error is not None
+            tell(Progress(done, total, skipped, loaded.job.rel_path))
+    batches.finish()
+
+
+def _settled(catalog: Catalog, target: Target, seen: Scan, model: Model) -> None:
+    """Captions and fusions are in step with the files again."""
+    values: dict[str, object] = {"pairing_due": False}
+    if not target.prefix:
+        values["captions_seen"] = captions.signature(seen)
+    with catalog.begin() as connection:
+        rows.refresh_kinds(connection, model)
+        connection.execute(update(roots).where(roots.c.id == target.root.id).values(values))
+
+
+def _notices(catalog: Catalog, target: Target) -> int:
+    with catalog.begin() as connection:
+        mine = and_(notices.c.root_id == target.root.id, within(notices.c.rel_path, target.prefix))
+        return int(connection.execute(select(func.count()).select_from(notices).where(mine)).scalar_one())

@@ -1,0 +1,115 @@
+"""Files to content, in a few threads, ahead of the encoder but never far ahead.
+
+In: `Job`s. Out: `Loaded`, in the order of the jobs: a hash, and pixels ready for the model, or a text, or why not.
+Pillow and hashlib release the interpreter's lock, so threads decode on every core. Next: `batches.py`, which encodes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from indexer.decode import EXCERPT_CHARS, TEXT_LIMIT_BYTES, Picture, decode_image, decode_text
+from indexer.errors import DecodeError
+from indexer.plan import Job
+from indexer.types import Encoder, Modality, UInt8Array
+
+HASH_BYTES = 20
+RETRY_MTIME_NS = -1  # no file has this time: recorded for a file that could not be opened, it is tried again each run
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """One file, read. Exactly one of `error`, `pixels`, `text` is set, or none where the content is on record already."""
+
+    job: Job
+    size_bytes: int
+    mtime_ns: int
+    content_hash: bytes | None
+    error: str | None = None
+    picture: Picture | None = None  # without its pixels, which `pixels` replaces
+    pixels: UInt8Array | None = None
+    text: str | None = None
+
+    @property
+    def is_touched(self) -> bool:
+        """The content is what the catalog has for this very path."""
+        return self.error is None and self.content_hash is not None and self.content_hash == self.job.content_hash
+
+    @property
+    def is_fresh(self) -> bool:
+        """The content has to be encoded."""
+        return self.pixels is not None or self.text is not None
+
+
+KnownHashes = Mapping[Modality, Collection[bytes]]
+
+
+def load_all(
+    root: Path, jobs: Iterable[Job], encoder: Encoder, known: KnownHashes, look_ahead: int
+) -> Generator[Loaded, None, None]:
+    """Load `jobs`, `look_ahead` of them at most beyond the one given out. Close the iterator to stop early."""
+    Image.init()  # plugins register once, here, and not in several threads at a time
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
+        warnings.simplefilter("ignore")  # Pillow warns about broken metadata; what matters raises
+        yield from _ordered(pool, lambda job: load(root, job, encoder, known), jobs, look_ahead)
+
+
+def load(root: Path, job: Job, encoder: Encoder, known: KnownHashes) -> Loaded:
+    """Read, hash and decode one file; content whose hash is `known` is not decoded again."""
+    try:
+        with (root / job.rel_path).open("rb") as file:
+            status = os.fstat(file.fileno())
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=HASH_BYTES)).digest()
+            seen = (job, status.st_size, status.st_mtime_ns, digest)
+            if digest == job.content_hash or digest in known[job.modality]:
+                return Loaded(*seen)
+            file.seek(0)
+            try:
+                if not status.st_size:
+                    raise DecodeError("empty file")
+                if job.modality == "text":
+                    return Loaded(*seen, text=decode_text(file.read(TEXT_LIMIT_BYTES + 1)))
+                picture = decode_image(file, side_px=encoder.side_px)
+                pixels = _prepare(encoder, picture.image)
+                return Loaded(*seen, picture=picture.without_pixels(), pixels=pixels)
+            except DecodeError as error:
+                return Loaded(*seen, error=str(error))
+    except OSError as error:
+        return Loaded(job, 0, RETRY_MTIME_NS, None, error=f"cannot be read ({error.strerror or error})")
+
+
+def excerpt_of(text: str) -> str:
+    """The beginning of a text, to be shown with a hit."""
+    return text[:EXCERPT_CHARS]
+
+
+def _prepare(encoder: Encoder, image: Image.Image) -> UInt8Array:
+    try:
+        return encoder.prepare_image(image)
+    except (ValueError, OSError, MemoryError, ZeroDivisionError) as error:
+        raise DecodeError(f"the picture does not fit the model ({error})") from error
+
+
+def _ordered(
+    pool: ThreadPoolExecutor, work: Callable[[Job], Loaded], jobs: Iterable[Job], look_ahead: int
+) -> Generator[Loaded, None, None]:
+    pending: deque[Future[Loaded]] = deque()
+    try:
+        for job in jobs:
+            pending.append(pool.submit(work, job))
+            if len(pending) > look_ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()

@@ -1,0 +1,112 @@
+"""The folders a library was told to index, and whether each can be trusted today.
+
+In: a folder a person named. Out: `Target`s, the roots and parts of roots to look at; why a root is offline.
+A root that is missing, empty, or on another device without its files is offline: its assets are hidden, never touched.
+Next: `scan.py`, which walks a target.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, select, update
+
+from indexer.errors import FolderNotFound
+from indexer.schema import LIVE, assets, roots
+
+SAMPLE = 64  # files looked for before a root on another device is taken for another disk
+
+
+@dataclass(frozen=True)
+class Root:
+    """A row of `roots`."""
+
+    id: int
+    path: Path
+    device: int | None
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one run looks at: the part of `root` below `prefix` ('' for all), without the folders in `leave_out`."""
+
+    root: Root
+    prefix: str
+    leave_out: tuple[Path, ...]
+
+
+def all_roots(connection: Connection) -> list[Root]:
+    """Every root, by path."""
+    rows = connection.execute(select(roots.c.id, roots.c.path, roots.c.device).order_by(roots.c.path))
+    return [Root(row.id, Path(row.path), row.device) for row in rows]
+
+
+def targets_for(connection: Connection, folder: Path, library: Path) -> list[Target]:
+    """A folder inside a known root is that part of the root; else it is a root, made if new, and so are those below it.
+
+    `folder` is absolute. A root below another stays its own, since it may be a drive that comes and goes.
+    """
+    known = all_roots(connection)
+    inside = [root for root in known if root.path == folder or root.path in folder.parents]
+    top = max(inside, key=lambda root: len(root.path.parts)) if inside else _add(connection, folder)
+    below = [root for root in known if folder in root.path.parents and root != top]
+    leave_out = (library, *(root.path for root in below))
+    prefix = folder.relative_to(top.path).as_posix() if folder != top.path else ""
+    targets = [Target(top, prefix, leave_out)]
+    for root in below:
+        targets.append(Target(root, "", (library, *(other.path for other in below if other != root))))
+    return targets
+
+
+def checked_folder(folder: Path) -> Path:
+    """The absolute path of a folder that is there. Raises: FolderNotFound."""
+    absolute = Path(os.path.abspath(folder))  # not resolved: a link such as /media/drive is the name that stays
+    if not absolute.is_dir():
+        what = "is not a folder" if absolute.exists() else "does not exist"
+        raise FolderNotFound(f"{folder} {what}; name a folder of pictures or texts, as in 'mmsearch index ./photos'")
+    return absolute
+
+
+def offline_reason(connection: Connection, root: Root) -> str | None:
+    """Why the files of `root` cannot be there now, in words; None when they can."""
+    try:
+        device = os.stat(root.path).st_dev
+        with os.scandir(root.path) as listing:
+            empty = next(listing, None) is None
+    except (FileNotFoundError, NotADirectoryError):
+        return "is not there"
+    except PermissionError:
+        return None  # the scan records this
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if root.device is None or (device == root.device and not empty):
+        return None
+    if not _has_files(connection, root):
+        return None
+    if empty:
+        return "is empty"
+    # Device numbers change between mounts of one disk, so a new number alone proves nothing: the files decide.
+    return None if _some_are_there(connection, root) else "is on another device, without the files indexed there"
+
+
+def remember_device(connection: Connection, root: Root) -> None:
+    """Note the device a root was last seen on."""
+    connection.execute(update(roots).where(roots.c.id == root.id).values(device=os.stat(root.path).st_dev))
+
+
+def _add(connection: Connection, folder: Path) -> Root:
+    key = connection.execute(roots.insert().values(path=str(folder), pairing_due=False)).inserted_primary_key
+    assert key is not None
+    return Root(int(key[0]), folder, None)
+
+
+def _has_files(connection: Connection, root: Root) -> bool:
+    query = select(assets.c.id).where(assets.c.root_id == root.id, assets.c.state == LIVE).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def _some_are_there(connection: Connection, root: Root) -> bool:
+    query = select(assets.c.rel_path).where(assets.c.root_id == root.id, assets.c.state == LIVE).limit(SAMPLE)
+    return any(os.path.lexists(root.path / rel_path) for rel_path in connection.scalars(query))
