@@ -66,7 +66,7 @@ class GRUTextDecoder(nn.Module):
 
     def log_prob(self, target: Tensor, z: Tensor) -> Tensor:
         """`log p(target | z)` of each sentence, nats `[n]`: the sum over its words and its end. Target ids `[n, t]`."""
-        tokens, lengths = left_aligned(target)
+        tokens, lengths = left_aligned(target.long())  # a loop that casts targets to float may hand them over so
         ended = F.pad(tokens, (0, 1), value=PAD_ID)  # [n, t + 1]: the first padding is the end
         previous = F.pad(tokens, (1, 0), value=self.start_id)  # [n, t + 1]
         if self.training and self.word_dropout:

@@ -1,0 +1,95 @@
+"""Bounds on the likelihood of pictures and texts together: the plain ELBO (beta = 1) and the importance-weighted one.
+
+In: a VAE and the encodings of a set. Out: nats a pair, for the posterior given the image, the text, and both. What the
+objective adds to the ELBO (contrast, agreement, beta) is left out here: these are lower bounds on log p(image, text)
+of the features or pixels that the decoders reconstruct. Next: `evaluate.py` puts them beside the recall.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from mmsearch.models.gaussian import kl_to_prior, log_density, reparameterise
+from mmsearch.models.vae import Encoding, MultimodalVAE, fuse
+
+_CHUNK_PAIRS = 64
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Lower bounds on log p(x) of a pair, nats, mean over pairs. `importance_weighted` is None with one sample."""
+
+    elbo: float
+    importance_weighted: float | None
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Plain numbers for JSON."""
+        return asdict(self)
+
+
+def bounds(
+    vae: MultimodalVAE, encodings: Mapping[str, Encoding], photo: Tensor, *, samples: int = 1, seed: int = 0
+) -> dict[str, Bounds]:
+    """Both bounds for every posterior: each modality's own and, with several, the joint one.
+
+    The ELBO is `E_q[log p(x|z)] - KL(q || N(0, I))`, the divergence in closed form (Kingma & Welling 2014). The tighter
+    one is `E[log 1/K sum_k p(x|z_k) p(z_k) / q(z_k)]` (Burda et al. 2016, equation 8).
+
+    Args:
+        vae: for its decoders; every posterior reconstructs every modality given.
+        encodings: `image` with n rows, any other with t rows.
+        photo: the row of `image` that each of the t pairs shows, int64 `[t]`.
+        samples: K, latents drawn for each pair.
+        seed: of the draws.
+
+    Raises:
+        ValueError: fewer than one sample.
+    """
+    if samples < 1:
+        raise ValueError(f"{samples} samples; at least 1 is needed")
+    generator = torch.Generator().manual_seed(seed)
+    sums: dict[str, list[Tensor]] = {}
+    with torch.no_grad():
+        for pairs in _chunks(encodings, photo):
+            posteriors = {modality: (e.mu, e.logvar) for modality, e in pairs.items()}
+            if len(pairs) > 1:
+                posteriors["joint"] = fuse(list(pairs.values()))
+            for name, posterior in posteriors.items():
+                sums.setdefault(name, []).append(_pair_bounds(vae, pairs, posterior, samples, generator))  # [2, c]
+    totals = {name: torch.cat(parts, dim=1).double().mean(1).tolist() for name, parts in sums.items()}
+    return {name: Bounds(elbo, weighted if samples > 1 else None) for name, (elbo, weighted) in totals.items()}
+
+
+def _chunks(encodings: Mapping[str, Encoding], photo: Tensor) -> Iterator[dict[str, Encoding]]:
+    for start in range(0, len(photo), _CHUNK_PAIRS):
+        texts = slice(start, start + _CHUNK_PAIRS)
+        yield {
+            modality: Encoding(*(part[photo[texts]] if modality == "image" else part[texts] for part in encoding))
+            for modality, encoding in encodings.items()
+        }
+
+
+def _pair_bounds(
+    vae: MultimodalVAE,
+    pairs: Mapping[str, Encoding],
+    posterior: tuple[Tensor, Tensor],
+    samples: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """ELBO and importance-weighted bound of each pair `[2, c]`."""
+    mu, logvar = posterior
+    zero = torch.zeros_like(mu)
+    likelihoods, log_weights = [], []
+    for _ in range(samples):
+        z = reparameterise(mu, logvar, generator)  # [c, d]
+        likelihood = torch.stack([vae.decoder(m).log_prob(e.target, z) for m, e in pairs.items()]).sum(0)  # [c]
+        likelihoods.append(likelihood)
+        log_weights.append(likelihood + (log_density(z, zero, zero) - log_density(z, mu, logvar)).sum(1))
+    elbo = torch.stack(likelihoods).mean(0) - kl_to_prior(mu, logvar).sum(1)  # [c]
+    weighted = torch.stack(log_weights).logsumexp(0) - math.log(samples)  # [c]
+    return torch.stack([elbo, weighted])

@@ -1,0 +1,165 @@
+"""`mmsearch eval`: what a model is worth on a data set with captions.
+
+    data set -> posteriors of pictures and captions -> recall both ways, KL, active units -> bounds on the likelihood
+
+In: a data set, a model's name or path. Out: an `EvalReport`, which the command line prints as a table or JSON. The
+model is used the way everybody uses it, from files to vectors. Next: `bounds.py`, the part that needs the decoders.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from indexer.types import Posterior
+from mmsearch.training.datasets import Example, read_dataset
+from mmsearch.training.recall import Recall, retrieval
+
+log = logging.getLogger(__name__)
+
+_BATCH = 256
+_ACTIVE_VARIANCE = 0.01  # Burda et al. 2016, section 5.2
+
+
+class Embedder(Protocol):
+    """What is measured: a model as `mmsearch.load_model` returns it."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of weights and configuration."""
+
+    def embed_images(self, images: Sequence[Path]) -> Posterior:
+        """Image files -> posteriors `[n, d]`."""
+
+    def embed_texts(self, texts: list[str]) -> Posterior:
+        """Strings -> posteriors `[n, d]`."""
+
+
+@dataclass(frozen=True)
+class LatentUse:
+    """How much of the latent space one modality uses.
+
+    Attributes:
+        kl: mean over items of `KL(q(z|x) || N(0, I))`, nats.
+        kl_largest: the dimension that carries most, nats.
+        kl_median: the dimension in the middle, nats.
+        active_units: dimensions whose mean varies over the data by more than 0.01 (Burda et al. 2016).
+        dimensions: d.
+    """
+
+    kl: float
+    kl_largest: float
+    kl_median: float
+    active_units: int
+    dimensions: int
+
+
+@dataclass(frozen=True)
+class EvalReport:
+    """What `mmsearch eval` found. Recalls are percent, KL and bounds nats; cosine of means ranks.
+
+    Attributes:
+        bounds: for the posteriors `image`, `text` and `joint`: `elbo` and, where asked for, `importance_weighted`.
+        bounds_note: why `bounds` is empty, or what they are bounds of.
+    """
+
+    model: str
+    fingerprint: str
+    data: str
+    split: str
+    images: int
+    texts: int
+    text_to_image: Recall
+    image_to_text: Recall
+    mean_recall: float
+    latent: Mapping[str, LatentUse]
+    bounds: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    bounds_note: str = ""
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as `mmsearch eval --json` prints it, numbers rounded to what the data can tell."""
+        rounded: dict[str, Any] = _rounded(asdict(self))
+        return rounded
+
+
+def evaluate(data: Path, *, split: str = "val", model: str = "default", device: str = "auto") -> EvalReport:
+    """Measure a model on one split of a data set.
+
+    Args:
+        data: a folder or file that `datasets.read_dataset` knows.
+        split: which part of it.
+        model: what `load_model` takes.
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        DataError: a data set that cannot be read, or a picture in it.
+        ModelError: a model that cannot be loaded.
+    """
+    from mmsearch.encoder import load_model
+
+    examples = read_dataset(Path(data), split)
+    return evaluate_model(load_model(model, device), examples, data=str(data), split=split)
+
+
+def evaluate_model(model: Embedder, examples: Sequence[Example], *, data: str = "", split: str = "") -> EvalReport:
+    """The same for a model in hand and examples already read."""
+    started = time.monotonic()
+    captions = [caption for example in examples for caption in example.captions]
+    image_of_text = np.repeat(np.arange(len(examples)), [len(example.captions) for example in examples])
+    images = _in_batches(model.embed_images, [example.image for example in examples], "pictures")
+    texts = _in_batches(model.embed_texts, captions, "captions")
+    found = retrieval(images.mu, texts.mu, image_of_text)
+    return EvalReport(
+        model=model.name,
+        fingerprint=model.fingerprint,
+        data=data,
+        split=split,
+        images=len(examples),
+        texts=len(captions),
+        text_to_image=found.text_to_image,
+        image_to_text=found.image_to_text,
+        mean_recall=found.mean_recall,
+        latent={"image": latent_use(images), "text": latent_use(texts)},
+        bounds_note="this model carries no decoders",
+        seconds=time.monotonic() - started,
+    )
+
+
+def latent_use(posterior: Posterior) -> LatentUse:
+    """KL to the prior and active units of posteriors `[n, d]`."""
+    mu, logvar = posterior.mu.astype(np.float64), posterior.logvar.astype(np.float64)
+    kl = (0.5 * (mu**2 + np.exp(logvar) - 1 - logvar)).mean(axis=0)  # [d], Kingma & Welling 2014, appendix B
+    return LatentUse(
+        kl=float(kl.sum()),
+        kl_largest=float(kl.max()),
+        kl_median=float(np.median(kl)),
+        active_units=int((mu.var(axis=0) > _ACTIVE_VARIANCE).sum()),
+        dimensions=mu.shape[1],
+    )
+
+
+def _in_batches(embed: Any, items: Sequence[Any], what: str) -> Posterior:
+    parts = []
+    for start in range(0, len(items), _BATCH):
+        parts.append(embed(items[start : start + _BATCH]))
+        log.info("%s: %d of %d", what, min(start + _BATCH, len(items)), len(items))
+    return Posterior(np.concatenate([p.mu for p in parts]), np.concatenate([p.logvar for p in parts]))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float) and abs(value) >= 1000:
+        return round(value)
+    if isinstance(value, float):
+        return round(value, 2 if abs(value) >= 1 else 4)
+    return {key: _rounded(inner) for key, inner in value.items()} if isinstance(value, dict) else value
