@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 import typer.main
@@ -236,11 +236,11 @@ def evaluate(
 ) -> int:
     """Measure a model: recall both ways, median rank, ELBO, KL, active units."""
     from mmsearch.config import load_config
-    from mmsearch.render import show_facts
+    from mmsearch.render import show_eval
     from mmsearch.training.evaluate import evaluate as run
 
     report = run(data, split=split, model=load_config().model if model is None else model, device=device.value)
-    show_facts(report.to_dict(), as_json)
+    show_eval(report, as_json)
     return FOUND
 
 
@@ -303,7 +303,8 @@ def _explain(error: Exception) -> str:
     if isinstance(error, UsageError):
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "mmsearch"
-        return f"{str(getattr(error, 'message', '') or error).rstrip('.')}; see '{path} --help'"
+        message = error.format_message() if isinstance(error, typer.BadParameter) else getattr(error, "message", "")
+        return f"{str(message or error).rstrip('.')}; see '{path} --help'"
     if isinstance(error, ModuleNotFoundError) and error.name in OPTIONAL_PACKAGES:
         return f"this needs {error.name}; run \"pip install 'mmsearch[{OPTIONAL_PACKAGES[error.name]}]'\""
     if isinstance(error, OSError):
@@ -315,7 +316,14 @@ def _explain(error: Exception) -> str:
 def _open(library: Path | None, model: str | None = None, device: Device = Device.AUTO) -> Library:
     from mmsearch.library import Library
 
-    return Library.open(library, model=model, device=device.value)
+    return Library.open(library, model=model, device=_DEVICES[device])
+
+
+_DEVICES: dict[Device, Literal["auto", "cpu", "cuda"]] = {
+    Device.AUTO: "auto",
+    Device.CPU: "cpu",
+    Device.CUDA: "cuda",
+}
 
 
 def _modality(within: Within | None) -> Modality | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from indexer.types import Encoder, IndexReport, Modality, ProgressCallback
 from mmsearch.config import Config, default_library, load_config
@@ -18,6 +18,9 @@ from mmsearch.query.hits import Hit, to_hits
 if TYPE_CHECKING:  # the catalog and the decoder are paid for when they are used, not when the name is imported
     from indexer.store import SkippedFile, Status, Store
     from mmsearch.query.encode import Picture
+
+
+Device = Literal["auto", "cpu", "cuda"]
 
 
 def _load_encoder(name: str, device: str) -> Encoder:
@@ -33,7 +36,7 @@ class Library:
     that computes. `status`, `errors` and `similar` of an indexed file never load the model.
     """
 
-    def __init__(self, path: Path, model: str | Path | Encoder | None, device: str, config: Config) -> None:
+    def __init__(self, path: Path, model: str | Path | Encoder | None, device: Device, config: Config) -> None:
         self.path = path
         self._model = model
         self._device = device
@@ -47,7 +50,7 @@ class Library:
         path: str | Path | None = None,
         *,
         model: str | Path | Encoder | None = None,
-        device: str = "auto",
+        device: Device = "auto",
         config: Config | None = None,
     ) -> Library:
         """A library, there already or to be made by the first `index`.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # `--help` and an error message need none of these, nor numpy
     from indexer.store import SkippedFile, Status
     from indexer.types import IndexReport, Progress, ProgressCallback
     from mmsearch.query.hits import Hit
+    from mmsearch.training.evaluate import EvalReport
 
 SNIPPET_CHARS = 60
 PLAIN_PROGRESS_S = 5.0
@@ -97,6 +99,22 @@ def show_facts(facts: Mapping[str, object], as_json: bool) -> None:
         _put_json(facts)
     else:
         _put_table(list(_fact_rows(facts, "")))
+
+
+def show_eval(report: EvalReport, as_json: bool) -> None:
+    """Print what an evaluation found: recall both ways, how the latent space is used, bounds on the likelihood."""
+    facts = report.to_dict()
+    if as_json:
+        _put_json(facts)
+        return
+    _put_matrix({name: facts.pop(name) for name in ("text_to_image", "image_to_text")})
+    matrices = [facts.pop(name) for name in ("latent", "bounds")]
+    for matrix in matrices:
+        if matrix:
+            _put("\n")
+            _put_matrix(matrix)
+    _put("\n")
+    show_facts(facts, as_json=False)
 
 
 def note(message: str) -> None:
@@ -184,7 +202,7 @@ def _fact_rows(facts: Mapping[str, object], indent: str) -> Iterable[tuple[str, 
         elif isinstance(value, (list, tuple)):
             yield label, ", ".join(str(item) for item in value)
         else:
-            yield label, f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
+            yield label, _cell(value)
 
 
 def _short(path: Path) -> str:
@@ -204,13 +222,27 @@ def _put_table(rows: Sequence[tuple[str, ...]]) -> None:
     """Columns as wide as their widest cell, numbers to the right, control characters escaped: one row is one line."""
     cells = [[_visible(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))] if cells else []
+    body = cells[1:] or cells  # the first row may be titles
+    right = [all(_is_number(row[column]) for row in body) for column in range(len(widths))]
     for row in cells:
-        parts = [cell.rjust(w) if _is_number(cell) else cell.ljust(w) for cell, w in zip(row, widths, strict=True)]
+        parts = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)]
         _put("  ".join(parts).rstrip() + "\n")
 
 
+def _put_matrix(rows: Mapping[str, Mapping[str, object]]) -> None:
+    """Named rows of the same named values, under a line of the names; `r10` is shown as `R@10`."""
+    columns = list(next(iter(rows.values())))
+    titles = [re.sub(r"^r(\d+)$", r"R@\1", column).replace("_", " ") for column in columns]
+    body = [(name.replace("_", " "), *(_cell(row.get(column)) for column in columns)) for name, row in rows.items()]
+    _put_table([("", *titles), *body])
+
+
+def _cell(value: object) -> str:
+    return str(round(value, 4)) if isinstance(value, float) else "-" if value is None else str(value)
+
+
 def _is_number(cell: str) -> bool:
-    return cell.replace(".", "", 1).replace("-", "", 1).isdigit()
+    return cell == "-" or cell.replace(".", "", 1).replace("-", "", 1).isdigit()
 
 
 def _visible(text: str) -> str:

@@ -6,7 +6,6 @@ import json
 import logging
 import sys
 import types
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,22 @@ import pytest
 
 from mmsearch import cli
 from mmsearch.errors import TrainingError
+from mmsearch.training.evaluate import EvalReport, LatentUse
+from mmsearch.training.recall import Recall
 
-
-@dataclass(frozen=True)
-class EvalReport:
-    recall_at_1: float
-
-    def to_dict(self) -> dict[str, object]:
-        return {"text_to_image": {"recall_at_1": self.recall_at_1}, "split": "val"}
+REPORT = EvalReport(
+    model="default",
+    fingerprint="ab" * 32,
+    data="photos",
+    split="val",
+    images=1000,
+    texts=5000,
+    text_to_image=Recall(21.5, 48.0, 63.25, 6),
+    image_to_text=Recall(27.5, 57.0, 69.0, 4),
+    mean_recall=47.7,
+    latent={"image": LatentUse(31.5, 1.2, 0.1, 250, 256)},
+    bounds={"image": {"elbo": -900.5, "importance_weighted": None}},
+)
 
 
 @pytest.fixture
@@ -43,7 +50,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, ..
 
     def evaluate(data: Path, **options: object) -> EvalReport:
         calls.append((data, options))
-        return EvalReport(21.5)
+        return REPORT
 
     run, evaluation = types.ModuleType("mmsearch.training.run"), types.ModuleType("mmsearch.training.evaluate")
     run.train = train  # type: ignore[attr-defined]
@@ -96,10 +103,20 @@ def test_training_that_stops_says_so_in_one_line(
 def test_eval_prints_a_table_or_json(asked: list[tuple[Any, ...]], capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["eval", "photos", "--split", "test", "--model", "mine", "--device", "cpu", "--json"]) == 0
     assert asked == [(Path("photos"), {"split": "test", "model": "mine", "device": "cpu"})]
-    assert json.loads(capfd.readouterr().out) == {"text_to_image": {"recall_at_1": 21.5}, "split": "val"}
+    answer = json.loads(capfd.readouterr().out)
+    assert answer["text_to_image"] == {"r1": 21.5, "r5": 48.0, "r10": 63.25, "median_rank": 6}
+    assert answer == json.loads(json.dumps(REPORT.to_dict()))
     assert cli.main(["eval", "photos"]) == 0
     assert asked[1] == (Path("photos"), {"split": "val", "model": "default", "device": "auto"})
-    assert "recall at 1  21.5" in capfd.readouterr().out
+    lines = [line.split() for line in capfd.readouterr().out.splitlines()]
+    assert lines[:3] == [
+        ["R@1", "R@5", "R@10", "median", "rank"],
+        ["text", "to", "image", "21.5", "48.0", "63.25", "6"],
+        ["image", "to", "text", "27.5", "57.0", "69.0", "4"],
+    ]
+    assert ["image", "31.5", "1.2", "0.1", "250", "256"] in lines
+    assert ["image", "-900.5", "-"] in lines
+    assert ["images", "1000"] in lines
 
 
 def test_warnings_of_ours_are_lines_on_stderr_and_the_handler_goes_away(
@@ -108,7 +125,7 @@ def test_warnings_of_ours_are_lines_on_stderr_and_the_handler_goes_away(
     def evaluate(data: Path, **options: object) -> EvalReport:
         logging.getLogger("indexer.vectors").warning("no FAISS;\n  exact search serves")
         logging.getLogger("mmsearch.model").info("a detail")
-        return EvalReport(1.0)
+        return REPORT
 
     monkeypatch.setattr(sys.modules["mmsearch.training.evaluate"], "evaluate", evaluate)
     before = list(logging.getLogger("indexer").handlers)

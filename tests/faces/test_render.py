@@ -132,10 +132,10 @@ def test_status_as_a_table_and_as_json(capfd: pytest.CaptureFixture[str]) -> Non
 
 
 def test_nested_figures_are_indented(capfd: pytest.CaptureFixture[str]) -> None:
-    show_facts({"split": "val", "text_to_image": {"r1": 21.0, "median_rank": 5.0}, "elbo": -1.23456}, as_json=False)
+    show_facts({"split": "val", "text_to_image": {"r1": 21.0, "median_rank": 5.0}, "elbo": -1.2345678}, as_json=False)
     render.sys.stdout.flush()
     lines = [" ".join(line.split()) for line in capfd.readouterr().out.splitlines()]
-    assert lines == ["split val", "text to image", "r1 21", "median rank 5", "elbo -1.235"]
+    assert lines == ["split val", "text to image", "r1 21.0", "median rank 5.0", "elbo -1.2346"]
 
 
 def test_plain_progress_says_rate_time_left_and_skips(
