@@ -1,7 +1,7 @@
 """The rows of files and of their vectors: written inside the caller's transaction, so that a batch is all there or not.
 
-In: what was loaded and encoded. Out: rows of `assets` and `vectors`. The `kind` of a vector follows from everything else
-in one place, `refresh_kinds`. Next: `captions.py`, the texts that speak of a photo.
+In: what was loaded and encoded. Out: rows of `assets` and `vectors`. The `kind` of a vector follows from everything
+else in one place, `refresh_kinds`. Next: `captions.py`, the texts that speak of a photo.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Loaded files to rows: encode in full batches, commit each batch with everything that belongs to it.
 
 In: `Loaded` files. Out: rows of files and their own vectors. What is committed is never encoded again; what a crash
-interrupts is one batch. Files whose content is on record already (touched, moved, copied) need no encoder and are committed
-with the next batch, or after `COMMIT_S`. Next: `assets.py`, the rows.
+interrupts is one batch. Files whose content is on record already (touched, moved, copied) need no encoder and are
+committed with the next batch, or after `COMMIT_S`. Next: `assets.py`, the rows.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Texts that speak of a photo: `photo.txt` beside `photo.jpg`, and the rows of a `captions.csv`.
 
 In: a scan and the rows of its files. Out: rows of `captions`, a vector for each text out of a CSV, and the list of rows
-that name no picture. A caption is never deleted: one that is gone is not live, and keeps its vector for when it returns.
-Next: `fusion.py`, which joins a photo and its captions.
+that name no picture. A caption is never deleted: one that is gone is not live, and keeps its vector for when it
+returns. Next: `fusion.py`, which joins a photo and its captions.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The database that is the truth: opening it, its schema's age, its transactions, the live model and the change counter.
+"""The database that is the truth: opening and migrating it, its transactions, the live model, the change counter.
 
-In: a database URL. Out: connections whose transactions are all or nothing. The rows themselves are written by `assets.py`
-(files), `captions.py` (texts about photos), `fusion.py` (captioned photos), `generations.py` (index files).
+In: a database URL. Out: connections whose transactions are all or nothing. The rows themselves are written by
+`assets.py` (files), `captions.py` (texts about photos), `fusion.py` (captioned photos), `generations.py` (index files).
 Next: `roots.py`, the folders whose files the catalog keeps.
 """
 
@@ -133,8 +133,8 @@ def mismatch(where: Path, model: Model, fingerprint: str, name: str | None = Non
     """The error for vectors of two models meeting: which two, and what to type."""
     asked = f"'{name}' ({fingerprint[:12]})" if name else f"the model with fingerprint {fingerprint[:12]}"
     return ModelMismatch(
-        f"library {where} was written with model '{model.name}' ({model.fingerprint[:12]}), not with {asked}; use another "
-        "library ('mmsearch index --library OTHER ...') or encode this one again ('mmsearch rebuild --model NAME')"
+        f"library {where} was written with model '{model.name}' ({model.fingerprint[:12]}), not with {asked}; use "
+        "another library ('mmsearch index --library OTHER ...') or encode this one again ('mmsearch rebuild --model NAME')"
     )
 
 
@@ -184,9 +184,9 @@ def _engine(url: str) -> Engine:
         connection.isolation_level = None
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
-        # WAL: readers never wait for the writer. With WAL, NORMAL survives every crash of the process without loss, and a
-        # power cut without damage (it may take back the last commits, which the next run encodes again); FULL would add
-        # an fsync to every batch.
+        # WAL: readers never wait for the writer. With WAL, NORMAL survives every crash of the process without loss, and
+        # a power cut without damage (it may take back the last commits, which the next run encodes again); FULL would
+        # add an fsync to every batch.
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = NORMAL")
         cursor.execute("PRAGMA foreign_keys = ON")

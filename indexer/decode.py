@@ -1,7 +1,8 @@
-"""From the bytes of one file to upright RGB pixels or to a string; whatever goes wrong becomes a `DecodeError` with a reason.
+"""From the bytes of one file to upright RGB pixels or to a string; whatever goes wrong is a `DecodeError`, a reason.
 
-In: a path. Out: `Picture` or `str`. Files here are hostile until proven otherwise: sizes are read from the header before
-any pixel is, only the formats of `scan.IMAGE_SUFFIXES` are tried, a library's crash is a skip. Next: `pipeline.py`.
+In: a path. Out: `Picture` or `str`. Files here are hostile until proven otherwise: sizes are read from the header
+before any pixel is, only the formats of `scan.IMAGE_SUFFIXES` are tried, a library's crash is a skip. Next:
+`pipeline.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _one_large_picture = threading.Semaphore(1)  # two pictures of 178 MP at once wo
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """Upright RGB pixels, perhaps scaled down, and what the file says of itself; sizes are the full picture's, upright."""
+    """Upright RGB pixels, perhaps scaled down, and what the file says of itself; sizes are the whole picture's."""
 
     image: Image.Image
     width_px: int

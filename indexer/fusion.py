@@ -1,8 +1,8 @@
 """Photos that have captions, as one vector: the product of the photo's expert and its captions'.
 
 In: photos whose fusion is missing. Out: a FUSED vector for each. Several captions are one modality, described several
-times, so they are pooled into one expert first; multiplied one by one, five captions would outvote the photo five to one.
-Next: `rebuild.py`, where vectors become an index.
+times, so they are pooled into one expert first; multiplied one by one, five captions would outvote the photo five to
+one. Next: `rebuild.py`, where vectors become an index.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Index files: a cache of the catalog, written so that a crash at any moment leaves the old one or the new one.
 
-In: a `LiveIndex`. Out: `vectors/index-<generation>.faiss` (or .npy) and the row that vouches for it.
-Write to a temporary name, fsync, rename, fsync the folder, commit the row, remove the old. A file that does not match its
-row is set aside, and the index comes out of the catalog instead. Next: `search.py`.
+In: a `LiveIndex`. Out: `vectors/index-<generation>.faiss` (or .npy) and the row that vouches for it. Write to a
+temporary name, fsync, rename, fsync the folder, commit the row, remove the old. A file that does not match its row is
+set aside, and the index comes out of the catalog instead. Next: `search.py`.
 """
 
 from __future__ import annotations

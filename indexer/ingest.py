@@ -1,7 +1,7 @@
 """The table of contents of the indexer: how a folder becomes rows and vectors, in the order it happens.
 
-In: a folder, an encoder, an open catalog. Out: an `IndexReport`; the catalog knows every file below the folder.
-Each step commits by itself and starts from what the catalog says, so that a run may end at any point: the next one goes on.
+In: a folder, an encoder, an open catalog. Out: an `IndexReport`; the catalog knows every file below the folder. Each
+step commits by itself and starts from what the catalog says, so that a run may end at any point: the next one goes on.
 Next: `roots.py`, `scan.py`, `plan.py`, `pipeline.py`, `batches.py`, `captions.py`, `fusion.py`, in this order.
 """
 

@@ -28,7 +28,7 @@ RETRY_MTIME_NS = -1  # no file has this time: recorded for a file that could not
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loaded:
-    """One file, read. Exactly one of `error`, `pixels`, `text` is set, or none where the content is on record already."""
+    """One file, read: `error`, `pixels` or `text` is set, or none of them where the content is on record already."""
 
     job: Job
     size_bytes: int

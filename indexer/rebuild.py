@@ -1,7 +1,7 @@
 """The index in memory, made from the catalog or brought up to date from it.
 
-In: rows of `vectors`. Out: `LiveIndex`: a `VectorIndex`, the kind of each vector, and the last change it includes.
-An index that replayed changes equals one built anew: both read the same float16 rows. Next: `generations.py`, its files.
+In: rows of `vectors`. Out: `LiveIndex`: a `VectorIndex`, the kind of each vector, and the last change it includes. An
+index that replayed changes equals one built anew: both read the same float16 rows. Next: `generations.py`, its files.
 """
 
 from __future__ import annotations

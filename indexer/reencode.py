@@ -1,7 +1,7 @@
 """Another model for a whole library: encode beside the live vectors, then switch in one transaction.
 
-In: an encoder with a new fingerprint. Out: the same files under its vectors; searches answer from the old model until the
-switch. What is encoded is committed batch by batch, so that an interrupted run goes on. Next: `generations.py`.
+In: an encoder with a new fingerprint. Out: the same files under its vectors; searches answer from the old model until
+the switch. What is encoded is committed batch by batch, so that an interrupted run goes on. Next: `generations.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What is on disk: every picture, text and captions.csv below a folder, without opening any of them.
 
-In: a folder. Out: `Scan`: files in sorted order, and what could not be looked at, with the reason. Nothing here ends a run:
-an unreadable folder, a loop of symbolic links, a broken link are recorded. Next: `plan.py`, which compares with the catalog.
+In: a folder. Out: `Scan`: files in sorted order, and what could not be looked at, with the reason. Nothing here ends a
+run: an unreadable folder, a loop of symbolic links, a broken link are recorded. Next: `plan.py`, which compares with
+the catalog.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """The tables of the catalog: what is on disk, what was said about it, and the vectors of both.
 
-In: nothing. Out: SQLAlchemy tables, the values of their `state` and `kind` columns. A change here needs a migration and a new
-`SCHEMA_REVISION`; a test compares the two. Next: `catalog.py`, which opens a database with these tables.
+In: nothing. Out: SQLAlchemy tables, the values of their `state` and `kind` columns. A change here needs a migration and
+a new `SCHEMA_REVISION`; a test compares the two. Next: `catalog.py`, which opens a database with these tables.
 
-    roots ── assets ── captions          a folder; a file in it; a text about a photo (photo.txt or a row of captions.csv)
+    roots ── assets ── captions          a folder; a file in it; a text about a photo (photo.txt, a CSV's row)
                 │          │
                 └─ vectors ┘── models    q(z|x) of a file, of a caption, or of a photo fused with its captions
     library ── generations               the live model, the change counter; the index files written so far
 
-`vectors.id` is the id in the index. A row is never deleted while its model is live: what cannot be found any more gets kind
-HIDDEN, so that an index file written earlier catches up by reading the rows whose `change` is newer than itself.
+`vectors.id` is the id in the index. A row is never deleted while its model is live: what cannot be found any more gets
+kind HIDDEN, so that an index file written earlier catches up by reading the rows whose `change` is newer than itself.
 """
 
 from __future__ import annotations

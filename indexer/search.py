@@ -1,7 +1,7 @@
 """From a query vector to the files it finds.
 
-In: a vector, how many, among what. Out: ids and scores, then files. A `Searcher` keeps its index in memory and follows the
-catalog: before each search it reads what a running `mmsearch index` has committed since. Next: `store.py`.
+In: a vector, how many, among what. Out: ids and scores, then files. A `Searcher` keeps its index in memory and follows
+the catalog: before each search it reads what a running `mmsearch index` has committed since. Next: `store.py`.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class RootStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """What can be found (`images`, `texts`, and `captions` of photos) and what cannot (`missing`, `offline`, `skipped`)."""
+    """What can be found (`images`, `texts`, `captions` of photos) and what cannot (`missing`, `offline`, `skipped`)."""
 
     images: int
     texts: int

@@ -36,8 +36,8 @@ class Store:
     def open(cls, path: Path, *, create: bool = False, url: str | None = None) -> Store:
         """Open the library in folder `path`; `url` moves the catalog to another database.
 
-        Raises: LibraryNotFound when it is not there and `create` is not set; LibraryCorrupt; LibraryLocked when it has to
-        be made and another process is writing.
+        Raises: LibraryNotFound when it is not there and `create` is not set; LibraryCorrupt; LibraryLocked when it has
+        to be made and another process is writing.
         """
         path = Path(os.path.abspath(path))
         if url is None:

@@ -1,4 +1,4 @@
-"""The values that cross the border between the indexer and whoever computes: posteriors, the encoder's Protocol, the report.
+"""The values that cross the border between the indexer and whoever computes: posteriors, the encoder, the report.
 
 In: nothing of ours. Out: every other file of the indexer, and `mmsearch`, which implements `Encoder`.
 numpy only, so that the indexer's tests run without torch. Next: `scan.py`, where the way of a photo begins.

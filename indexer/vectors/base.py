@@ -1,11 +1,11 @@
 """What an index of vectors promises, and the one way in which every backend ranks.
 
-In: float32 vectors under int64 ids. Out: the `k` nearest by cosine. Invariants, held by one contract test over all backends:
+In: float32 vectors under int64 ids. Out: the `k` nearest by cosine. What holds for every backend, and is tested:
 
 * Vectors are normalised when added, queries when searched: scores are cosines, and a vector of zeros scores 0.
 * Adding an id that is there replaces its vector; removing one that is not there does nothing.
-* Results are sorted by falling score, equal scores by rising id, and are the same from every exact backend. Rows with fewer
-  than `k` results end in id -1 and score -inf.
+* Results are sorted by falling score, equal scores by rising id, and are the same from every exact backend. Rows with
+  fewer than `k` results end in id -1 and score -inf.
 
 Next: `exact.py`, the truth in numpy.
 """
@@ -109,7 +109,7 @@ def rank(
 
 
 def _candidates(queries: Float32Array, width: int, available: int, fetch: Fetch) -> Int64Array:
-    """Positions that hold the best `width` for certain: fetched deeper until the last is clearly worse than the k-th."""
+    """Positions that hold the best `width` for certain: fetched until the last is clearly worse than the k-th."""
     count = min(available, width + SLACK)
     while True:
         positions, scores = fetch(queries, count)

@@ -1,4 +1,4 @@
-"""Exact search in numpy: the truth that other backends are tested against, and the backend where FAISS is not installed.
+"""Exact search in numpy: the truth other backends are tested against, and what serves where FAISS is not installed.
 
 In: vectors under ids. Out: exact neighbours. One matrix product a search: 100,000 vectors of 256 take some tens of
 milliseconds. Next: `faiss_index.py`, the same answers sooner.

@@ -1,7 +1,7 @@
 """Exact search with FAISS on the CPU, mirrored to a GPU where there is one.
 
-In: vectors under ids. Out: the same neighbours as `exact.py`. The state is an `IndexIDMap2` over an `IndexFlatIP` in memory,
-which is what `save` writes; the GPU only ever holds a copy. Next: `choose.py`, which picks a backend.
+In: vectors under ids. Out: the same neighbours as `exact.py`. The state is an `IndexIDMap2` over an `IndexFlatIP` in
+memory, which is what `save` writes; the GPU only ever holds a copy. Next: `choose.py`, which picks a backend.
 """
 
 from __future__ import annotations

@@ -1,0 +1,243 @@
+"""One contract for every backend of `VectorIndex`: the same answers as a search written out in the test."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indexer.errors import DimensionMismatch, LibraryCorrupt
+from indexer.vectors.base import VectorIndex
+from indexer.vectors.choose import load_index
+from indexer.vectors.exact import ExactIndex
+
+Make = Callable[[int], VectorIndex]
+HAS_FAISS = importlib.util.find_spec("faiss") is not None
+needs_faiss = pytest.mark.skipif(not HAS_FAISS, reason="no FAISS package is installed")
+
+
+def _faiss(device: str) -> Make:
+    def make(dim: int) -> VectorIndex:
+        from indexer.vectors.faiss_index import FaissIndex, gpu_count
+
+        if device == "cuda" and not gpu_count():
+            pytest.skip("no GPU that this build of FAISS can use")
+        return FaissIndex(dim, device)
+
+    return make
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(ExactIndex, id="exact"),
+        pytest.param(_faiss("cpu"), id="faiss-cpu", marks=needs_faiss),
+        pytest.param(_faiss("cuda"), id="faiss-cuda", marks=needs_faiss),
+    ]
+)
+def make(request: pytest.FixtureRequest) -> Make:
+    return request.param
+
+
+def reference(vectors: dict[int, np.ndarray], query: np.ndarray, k: int) -> list[tuple[int, float]]:
+    """Cosine by definition, falling score then rising id."""
+
+    def cosine(a: np.ndarray, b: np.ndarray) -> float:
+        lengths = np.linalg.norm(a) * np.linalg.norm(b)
+        return float(a.astype(np.float64) @ b.astype(np.float64) / lengths) if lengths else 0.0
+
+    scored = [(key, cosine(query, vector)) for key, vector in vectors.items()]
+    return sorted(scored, key=lambda pair: (-np.float32(round(pair[1], 6)), pair[0]))[:k]
+
+
+def random_vectors(n: int, dim: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, dim)).astype(np.float32)
+
+
+class TestVectorIndex:
+    def test_finds_what_the_definition_says(self, make: Make) -> None:
+        vectors, queries = random_vectors(300, 24), random_vectors(7, 24, seed=1)
+        ids = np.random.default_rng(2).permutation(10_000)[:300].astype(np.int64)
+        index = make(24)
+        index.add(ids, vectors)
+        found, scores = index.search(queries, 10)
+        assert found.dtype == np.int64
+        assert scores.dtype == np.float32
+        for row, query in enumerate(queries):
+            expected = reference(dict(zip(ids.tolist(), vectors, strict=True)), query, 10)
+            assert found[row].tolist() == [key for key, _ in expected]
+            np.testing.assert_allclose(scores[row], [score for _, score in expected], atol=1e-6)
+
+    def test_scores_do_not_depend_on_lengths(self, make: Make) -> None:
+        index = make(3)
+        index.add(np.array([1, 2]), np.array([[100, 0, 0], [0.001, 0.001, 0]], np.float32))
+        _, scores = index.search(np.array([[7, 0, 0]], np.float32), 2)
+        np.testing.assert_allclose(scores[0], [1, np.sqrt(0.5)], atol=1e-6)
+
+    def test_a_vector_of_zeros_scores_zero(self, make: Make) -> None:
+        index = make(2)
+        index.add(np.array([5, 6, 7]), np.array([[0, 0], [1, 0], [-1, 0]], np.float32))
+        ids, scores = index.search(np.array([[1, 0]], np.float32), 3)
+        assert ids[0].tolist() == [6, 5, 7]
+        assert scores[0].tolist() == [1, 0, -1]
+        _, scores = index.search(np.zeros((1, 2), np.float32), 3)
+        assert scores[0].tolist() == [0, 0, 0]
+
+    def test_pads_beyond_what_there_is(self, make: Make) -> None:
+        index = make(2)
+        index.add(np.array([3]), np.array([[1, 0]], np.float32))
+        ids, scores = index.search(np.array([[1, 0], [0, 1]], np.float32), 4)
+        assert ids.tolist() == [[3, -1, -1, -1], [3, -1, -1, -1]]
+        assert np.isneginf(scores[:, 1:]).all()
+
+    def test_empty(self, make: Make) -> None:
+        index = make(2)
+        assert len(index) == 0
+        assert index.ids().tolist() == []
+        assert index.remove(np.array([1])) == 0
+        ids, scores = index.search(np.ones((2, 2), np.float32), 3)
+        assert ids.shape == scores.shape == (2, 3)
+        assert (ids == -1).all()
+        index.add(np.empty(0, np.int64), np.empty((0, 2), np.float32))
+        assert len(index) == 0
+        assert index.search(np.empty((0, 2), np.float32), 3)[0].shape == (0, 3)
+
+    def test_ties_come_by_rising_id_also_at_the_cut(self, make: Make) -> None:
+        index = make(4)
+        ids = np.random.default_rng(0).permutation(500).astype(np.int64)
+        index.add(ids, np.tile(np.array([[1, 2, 3, 4]], np.float32), (500, 1)))
+        index.add(np.array([900]), np.array([[4, 3, 2, 1]], np.float32))
+        found, scores = index.search(np.array([[1, 2, 3, 4]], np.float32), 5)
+        assert found[0].tolist() == [0, 1, 2, 3, 4]
+        assert len(set(scores[0].tolist())) == 1
+
+    def test_only_allowed_ids(self, make: Make) -> None:
+        vectors = random_vectors(400, 8)
+        index = make(8)
+        index.add(np.arange(400), vectors)
+        allowed = np.array([399, 7, 123, 12345])
+        ids, _ = index.search(vectors[:3], 5, allowed)
+        expected = reference({key: vectors[key] for key in (7, 123, 399)}, vectors[0], 5)
+        assert ids[0].tolist() == [key for key, _ in expected] + [-1, -1]
+        nothing, scores = index.search(vectors[:1], 5, np.empty(0, np.int64))
+        assert (nothing == -1).all()
+        assert np.isneginf(scores).all()
+
+    def test_removal(self, make: Make) -> None:
+        vectors = random_vectors(50, 6)
+        index = make(6)
+        index.add(np.arange(50), vectors)
+        assert index.remove(np.array([0, 10, 49, 777])) == 3
+        assert len(index) == 47
+        assert index.remove(np.array([10])) == 0
+        ids, _ = index.search(vectors[10:11], 50)
+        assert {0, 10, 49}.isdisjoint(ids[0].tolist())
+        assert (ids[0] >= 0).sum() == 47
+
+    def test_adding_again_replaces(self, make: Make) -> None:
+        index = make(2)
+        index.add(np.array([1, 2]), np.array([[1, 0], [0, 1]], np.float32))
+        index.add(np.array([1]), np.array([[-1, 0]], np.float32))
+        assert sorted(index.ids().tolist()) == [1, 2]
+        ids, scores = index.search(np.array([[1, 0]], np.float32), 2)
+        assert ids[0].tolist() == [2, 1]
+        assert scores[0].tolist() == [0, -1]
+
+    def test_repeated_or_negative_ids_are_refused(self, make: Make) -> None:
+        index = make(2)
+        for ids in ([1, 1], [-1, 2], [1]):
+            with pytest.raises(ValueError):
+                index.add(np.array(ids), np.ones((2, 2), np.float32))
+        assert len(index) == 0
+
+    def test_other_dimensions_are_refused(self, make: Make) -> None:
+        index = make(3)
+        with pytest.raises(DimensionMismatch, match="d=3"):
+            index.add(np.array([1]), np.ones((1, 2), np.float32))
+        with pytest.raises(DimensionMismatch):
+            index.search(np.ones((1, 4), np.float32), 1)
+
+    def test_large_ids_survive(self, make: Make) -> None:
+        big = 2**62 + 12345
+        index = make(2)
+        index.add(np.array([big]), np.array([[1, 1]], np.float32))
+        assert index.search(np.array([[1, 1]], np.float32), 1)[0].tolist() == [[big]]
+
+    def test_many_queries_equal_one_by_one(self, make: Make) -> None:
+        vectors, queries = random_vectors(200, 16), random_vectors(300, 16, seed=3)
+        index = make(16)
+        index.add(np.arange(200), vectors)
+        together = index.search(queries, 4)
+        for row in (0, 100, 299):
+            alone = index.search(queries[row : row + 1], 4)
+            np.testing.assert_array_equal(together[0][row], alone[0][0])
+            np.testing.assert_array_equal(together[1][row], alone[1][0])
+
+    def test_save_and_load(self, make: Make, tmp_path: Path) -> None:
+        vectors = random_vectors(40, 5)
+        index = make(5)
+        index.add(np.arange(100, 140), vectors)
+        index.remove(np.array([110]))
+        path = tmp_path / f"index{index.suffix}"
+        index.save(path)
+        loaded = load_index(path)
+        assert type(loaded) is type(index)
+        assert (loaded.dim, len(loaded)) == (5, 39)
+        for left, right in zip(index.search(vectors, 6), loaded.search(vectors, 6), strict=True):
+            np.testing.assert_array_equal(left, right)
+        loaded.add(np.array([110]), vectors[10:11])
+        assert loaded.search(vectors[10:11], 1)[0].tolist() == [[110]]
+
+    def test_save_and_load_empty(self, make: Make, tmp_path: Path) -> None:
+        index = make(5)
+        path = tmp_path / f"index{index.suffix}"
+        index.save(path)
+        assert len(load_index(path)) == 0
+
+    @pytest.mark.parametrize("damage", ["truncate", "garbage", "empty"])
+    def test_a_broken_file_is_an_error(self, make: Make, tmp_path: Path, damage: str) -> None:
+        index = make(5)
+        index.add(np.arange(9), random_vectors(9, 5))
+        path = tmp_path / f"index{index.suffix}"
+        index.save(path)
+        data = path.read_bytes()
+        path.write_bytes({"truncate": data[:-40], "garbage": b"\x93NUMPY" + b"\xff" * 200, "empty": b""}[damage])
+        with pytest.raises(LibraryCorrupt):
+            load_index(path)
+
+
+@needs_faiss
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 2**16))
+def test_backends_agree_after_any_history(data: st.DataObject, seed: int) -> None:
+    from indexer.vectors.faiss_index import FaissIndex
+
+    rng = np.random.default_rng(seed)
+    backends: list[VectorIndex] = [ExactIndex(4), FaissIndex(4, "cpu")]
+    for step in data.draw(st.lists(st.sampled_from(["add", "remove"]), max_size=6)):
+        ids = rng.choice(30, size=int(rng.integers(0, 12)), replace=False).astype(np.int64)
+        vectors = rng.integers(-2, 3, (len(ids), 4)).astype(np.float32)  # small integers: plenty of ties
+        for index in backends:
+            if step == "add":
+                index.add(ids, vectors)
+            else:
+                index.remove(ids)
+    query = rng.integers(-2, 3, (2, 4)).astype(np.float32)
+    allowed = rng.choice(30, size=15, replace=False).astype(np.int64) if data.draw(st.booleans()) else None
+    k = data.draw(st.integers(1, 40))
+    left, right = (index.search(query, k, allowed) for index in backends)
+    np.testing.assert_array_equal(left[0], right[0])
+    np.testing.assert_array_equal(left[1], right[1])
+
+
+@needs_faiss
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    import faiss
+
+    faiss.write_index(faiss.IndexFlatL2(4), str(tmp_path / "other.faiss"))
+    with pytest.raises(LibraryCorrupt, match="another kind"):
+        load_index(tmp_path / "other.faiss")
