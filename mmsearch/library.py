@@ -29,6 +29,13 @@ def _load_encoder(name: str, device: str) -> Encoder:
     return load_model(name, device)
 
 
+def _is_same_file(first: Path, second: Path) -> bool:
+    try:
+        return first.samefile(second)
+    except OSError:  # one of them is gone since it was indexed
+        return False
+
+
 class Library:
     """Pictures and texts on disk with their vectors. Open with `Library.open`; usable as a context manager.
 
@@ -126,7 +133,6 @@ class Library:
 
         path = Path(path).expanduser()
         check_query(None, path, k)
-        path = path.resolve()
         store = self._open_store()
         fingerprint = store.model_fingerprint()
         if fingerprint is None:
@@ -136,13 +142,14 @@ class Library:
         itself = store.asset_id_of(path)
         found = store.search(
             posterior.mu[0],  # [d]
-            k,
+            k + 1,  # a file indexed under another name, by a link, is only known when it is found
             fingerprint=fingerprint,
             within=within,
             exclude=None if itself is None else [itself],
             device=self._device,
         )
-        return to_hits(found)
+        others = [hit for hit in found if itself is not None or not _is_same_file(hit.path, path)]
+        return to_hits(others[:k])
 
     def status(self) -> Status:
         """What the library holds. Never loads the model."""

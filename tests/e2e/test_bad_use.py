@@ -86,6 +86,11 @@ def test_a_slip_on_the_command_line(run: Run, arguments: list[str], words: list[
     assert_one_line(run(*arguments), 2, *words)
 
 
+def test_a_library_that_cannot_be_made(run: Run, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert_one_line(run("index", photos, "--library", tmp_path / "file"), 2, "cannot be made", "--library")
+
+
 def test_a_damaged_library_is_one_line(run: Run, photos: Path, home: Path) -> None:
     run("index", photos)
     for path in (home / "library").rglob("*"):

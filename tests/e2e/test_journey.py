@@ -95,6 +95,30 @@ def test_a_file_is_not_among_the_files_like_it(run: Run, photos: Path, tmp_path:
     assert run("similar", note, "-k", "1", "--paths").out == f"{photos / 'trip' / 'yellow.jpg'}\n"
 
 
+def test_a_file_asked_for_by_another_name_is_not_among_the_files_like_it(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(photos)
+    run("index", link)
+    monkeypatch.chdir(photos)
+    for name in (link / "red.png", photos / "red.png", Path("red.png"), Path("trip/../red.png")):
+        hits = json.loads(run("similar", name, "--json", "-k", "50").out)["hits"]
+        assert len(hits) >= 4, name
+        assert not [hit for hit in hits if hit["path"].endswith("red.png")]
+
+
+def test_a_caption_is_found_among_texts_and_its_photo_once_among_all(run: Run, photos: Path) -> None:
+    (photos / "captions.csv").write_text("image,caption\nred.png,a red rose\nred.png,petals\n", encoding="utf-8")
+    run("index", photos)
+    everything = json.loads(run("search", "red rose", "--json", "-k", "50").out)["hits"]
+    assert [hit["path"] for hit in everything].count(str(photos / "red.png")) == 1
+    texts = json.loads(run("similar", photos / "red.png", "--in", "text", "--json", "-k", "50").out)["hits"]
+    assert texts[0]["text"] == "a red rose"
+    assert texts[0]["path"] == str(photos / "red.png")
+    assert {hit["text"] for hit in texts} == {"a red rose", "petals", "a green garden", "blue blue whale"}
+
+
 def test_status_errors_and_a_similar_of_an_indexed_file_never_load_the_model(
     run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
