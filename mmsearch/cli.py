@@ -100,7 +100,8 @@ def index(
     as_json: JsonOption = False,
 ) -> int:
     """Bring the library up to date with a folder."""
-    from mmsearch.render import progress_on_stderr, show_report
+    from mmsearch.progress import progress_on_stderr
+    from mmsearch.render import show_report
 
     try:
         with _open(library, model, device) as opened, progress_on_stderr() as progress:
@@ -192,7 +193,8 @@ def rebuild(
     as_json: JsonOption = False,
 ) -> int:
     """Encode every file of the library again; with '--model', with another model."""
-    from mmsearch.render import progress_on_stderr, show_report
+    from mmsearch.progress import progress_on_stderr
+    from mmsearch.render import show_report
 
     try:
         with _open(library, model, device) as opened, progress_on_stderr() as progress:

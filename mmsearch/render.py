@@ -1,8 +1,8 @@
 """What the command line shows: hits, reports, status and errors as a table, as paths or as JSON.
 
-In: the values of `Library`. Out: bytes on stdout (data) and lines on stderr (progress, warnings). With `cli.py` the
-only code that prints. File names are bytes: `--paths` and `--print0` give exactly those, tables escape what would
-break a line.
+In: the values of `Library`. Out: bytes on stdout (data) and lines on stderr (warnings). With `cli.py` and `progress.py`
+the only code that prints. File names are bytes: `--paths` and `--print0` give exactly those, tables escape what
+would break a line. Next: `progress.py`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ import logging
 import os
 import re
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from enum import StrEnum
@@ -23,12 +21,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # `--help` and an error message need none of these, nor numpy, which they bring
     from indexer.store import SkippedFile, Status
-    from indexer.types import IndexReport, Progress, ProgressCallback
+    from indexer.types import IndexReport
     from mmsearch.query.hits import Hit
     from mmsearch.training.evaluate import EvalReport
 
 SNIPPET_CHARS = 60
-PLAIN_PROGRESS_S = 5.0
 
 
 class Format(StrEnum):
@@ -130,52 +127,6 @@ class NoteHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
         note(record.getMessage())
-
-
-@contextmanager
-def progress_on_stderr() -> Iterator[ProgressCallback]:
-    """A callback that shows files done, rate, time left and skips: a bar on a terminal, else lines now and then."""
-    if not sys.stderr.isatty():
-        yield _plain_progress()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[skipped]} skipped"),
-    )
-    started_s = time.monotonic()
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None, rate="", skipped=0)
-
-        def update(progress: Progress) -> None:
-            rate = f"{progress.done / max(time.monotonic() - started_s, 1e-3):.1f} files/s"
-            bar.update(task, completed=progress.done, total=progress.total, rate=rate, skipped=progress.skipped)
-
-        yield update
-
-
-def _plain_progress() -> ProgressCallback:
-    started_s = shown_s = time.monotonic()
-
-    def update(progress: Progress) -> None:
-        nonlocal shown_s
-        now_s = time.monotonic()
-        if now_s - shown_s < PLAIN_PROGRESS_S:
-            return
-        shown_s = now_s
-        rate = progress.done / (now_s - started_s)
-        left = f", ETA {(progress.total - progress.done) / rate:.0f} s" if progress.total and rate > 0 else ""
-        total = "" if progress.total is None else f" of {progress.total}"
-        note(f"{progress.done}{total} files, {rate:.1f} files/s{left}, {progress.skipped} skipped")
-
-    return update
 
 
 def count(number: int, noun: str) -> str:

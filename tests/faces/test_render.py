@@ -12,8 +12,9 @@ import pytest
 from indexer.store import RootStatus, SkippedFile, Status
 from indexer.types import IndexReport, Progress
 from mmsearch import render
+from mmsearch.progress import progress_on_stderr
 from mmsearch.query.hits import Hit
-from mmsearch.render import Format, progress_on_stderr, show_errors, show_facts, show_hits, show_report, show_status
+from mmsearch.render import Format, show_errors, show_facts, show_hits, show_report, show_status
 
 NAMES = [b"plain.jpg", b"two words.jpg", b"caf\xe9.jpg", "日本.jpg".encode(), b"new\nline.jpg", b"esc\x1b[31m.jpg"]
 HITS = [
@@ -142,7 +143,7 @@ def test_plain_progress_says_rate_time_left_and_skips(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     clock = iter([100.0, 102.0, 110.0])
-    monkeypatch.setattr("mmsearch.render.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("mmsearch.progress.time.monotonic", lambda: next(clock))
     with progress_on_stderr() as progress:
         progress(Progress(10, None, 0))  # two seconds after the start: too soon for a line
         progress(Progress(20, 60, 2))  # ten seconds after the start
