@@ -31,6 +31,17 @@ class Blobs:
     logvar: bytes
 
 
+Description = dict[str, Any]  # width_px, taken_at, camera, ...: what a file says of itself
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Content that lost its row."""
+
+    blobs: Blobs
+    description: Description
+
+
 @dataclass(frozen=True)
 class Donor:
     """An asset that holds the content another path has now."""
@@ -60,7 +71,9 @@ def from_blobs(blobs: Sequence[Blobs], dim: int) -> Posterior:
 def known_hashes(connection: Connection, model: Model) -> dict[Modality, set[bytes]]:
     """The contents that need no encoding, by modality."""
     query = select(assets.c.modality, assets.c.content_hash).where(
-        assets.c.content_hash.is_not(None), assets.c.error.is_(None), _has_own(model)
+        assets.c.content_hash.is_not(None),
+        assets.c.error.is_(None),
+        exists().where(vectors.c.asset_id == assets.c.id, *_own(model)),
     )
     known: dict[Modality, set[bytes]] = {"image": set(), "text": set()}
     for modality, content_hash in connection.execute(query):
@@ -70,10 +83,9 @@ def known_hashes(connection: Connection, model: Model) -> dict[Modality, set[byt
 
 def donors(connection: Connection, loaded: Loaded, model: Model) -> list[Donor]:
     """Assets whose vector fits `loaded`'s content; those that are gone from their path first."""
-    own = and_(vectors.c.asset_id == assets.c.id, vectors.c.model_id == model.id, vectors.c.role == OWN)
     query = (
         select(assets.c.id, assets.c.root_id, assets.c.rel_path, assets.c.state, vectors.c.mu, vectors.c.logvar)
-        .join(vectors, and_(own, vectors.c.caption_id.is_(None), vectors.c.mu.is_not(None)))
+        .join(vectors, and_(vectors.c.asset_id == assets.c.id, *_own(model)))
         .where(assets.c.content_hash == loaded.content_hash, assets.c.modality == loaded.job.modality)
         .where(assets.c.error.is_(None))
         .order_by(assets.c.state != MISSING, assets.c.id)
@@ -81,9 +93,16 @@ def donors(connection: Connection, loaded: Loaded, model: Model) -> list[Donor]:
     return [Donor(*row[:4], blobs=Blobs(row.mu, row.logvar)) for row in connection.execute(query)]
 
 
-def put(connection: Connection, root_id: int, loaded: Loaded, *, like: int | None = None) -> int:
-    """Write the row of a file as it was loaded; a copy takes what its picture says of itself from asset `like`."""
-    values = _columns(loaded) | (_described(connection, like) if like is not None else {})
+def keep(connection: Connection, model: Model, asset_id: int) -> Kept | None:
+    """The vector and the description of an asset whose row is about to hold other content."""
+    own = select(vectors.c.mu, vectors.c.logvar).where(*_own(model), vectors.c.asset_id == asset_id)
+    row = connection.execute(own).one_or_none()
+    return None if row is None else Kept(Blobs(row.mu, row.logvar), described(connection, asset_id))
+
+
+def put(connection: Connection, root_id: int, loaded: Loaded, *, like: Description | None = None) -> int:
+    """Write the row of a file as it was loaded; a copy is described like the file it copies."""
+    values = _columns(loaded) | (like or {})
     values["root_id"] = root_id
     if loaded.job.asset_id is not None:
         if loaded.content_hash is None:  # it could not be opened: what is known of its content stays for when it can
@@ -199,8 +218,10 @@ def _kind() -> ColumnElement[int]:
     )
 
 
-def _has_own(model: Model) -> ColumnElement[bool]:
-    return exists().where(vectors.c.asset_id == assets.c.id, vectors.c.model_id == model.id, vectors.c.role == OWN)
+def _own(model: Model) -> tuple[ColumnElement[bool], ...]:
+    """The conditions of an own vector of a file that can be used."""
+    file = vectors.c.caption_id.is_(None)
+    return (vectors.c.model_id == model.id, vectors.c.role == OWN, file, vectors.c.mu.is_not(None))
 
 
 def _columns(loaded: Loaded, *, described: bool = True) -> dict[str, Any]:
@@ -225,6 +246,7 @@ def _columns(loaded: Loaded, *, described: bool = True) -> dict[str, Any]:
 _DESCRIPTION = ("width_px", "height_px", "taken_at", "camera", "latitude_deg", "longitude_deg")
 
 
-def _described(connection: Connection, asset_id: int) -> dict[str, Any]:
+def described(connection: Connection, asset_id: int) -> Description:
+    """What a file says of itself, by column."""
     columns = [assets.c[name] for name in (*_DESCRIPTION, "excerpt")]
     return dict(connection.execute(select(*columns).where(assets.c.id == asset_id)).one()._mapping)

@@ -59,6 +59,7 @@ class Batches:
         self._tally = tally
         self._lanes: dict[Modality, _Lane] = {"image": _Lane(), "text": _Lane()}
         self._ready: list[Loaded] = []
+        self._kept: dict[tuple[Modality, bytes], rows.Kept] = {}  # what lost its row in this run and may turn up again
         self._committed_at = time.monotonic()
         with catalog.begin() as connection:
             self.known = rows.known_hashes(connection, model)
@@ -68,6 +69,8 @@ class Batches:
         lane = self._lanes[loaded.job.modality]
         if loaded.content_hash is not None and loaded.content_hash in lane.fresh and not loaded.error:
             lane.copies.append(replace(loaded, pixels=None, text=None))
+        elif loaded.is_fresh and loaded.content_hash in self.known[loaded.job.modality]:
+            self._ready.append(replace(loaded, pixels=None, text=None))  # encoded since a thread began to read it
         elif loaded.is_fresh:
             assert loaded.content_hash is not None
             lane.fresh[loaded.content_hash] = loaded
@@ -104,7 +107,7 @@ class Batches:
         ready, counts = [*self._ready, *batch], Tally()
         if ready:
             with self._catalog.begin() as connection:
-                _Write(connection, self._root, self._model, counts).all(ready, blobs)
+                _Write(connection, self._root, self._model, counts, self._kept).all(ready, blobs)
             for name, count in vars(counts).items():
                 setattr(self._tally, name, getattr(self._tally, name) + count)
         self._ready = []
@@ -114,11 +117,19 @@ class Batches:
 class _Write:
     """The rows of one batch, inside its transaction."""
 
-    def __init__(self, connection: Connection, root: Root, model: Model, tally: Tally) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        root: Root,
+        model: Model,
+        tally: Tally,
+        kept: dict[tuple[Modality, bytes], rows.Kept],
+    ) -> None:
         self._connection = connection
         self._root = root
         self._model = model
         self._tally = tally
+        self._kept = kept
         self._own: dict[int, rows.Blobs | None] = {}
         self._touched: set[int] = set()  # assets whose vectors may be found under another kind now
 
@@ -144,13 +155,16 @@ class _Write:
         rows.refresh_kinds(self._connection, self._model, changed | photos)
 
     def _skip(self, loaded: Loaded) -> None:
+        if loaded.content_hash is not None:
+            self._keep(loaded)
         asset_id = rows.put(self._connection, self._root.id, loaded)
         if loaded.content_hash is not None:
             self._own[asset_id] = None
         self._touched.add(asset_id)
         self._tally.skipped += 1
 
-    def _put(self, loaded: Loaded, blobs: rows.Blobs, like: int | None = None) -> None:
+    def _put(self, loaded: Loaded, blobs: rows.Blobs, like: rows.Description | None = None) -> None:
+        self._keep(loaded)
         asset_id = rows.put(self._connection, self._root.id, loaded, like=like)
         self._own[asset_id] = blobs
         if loaded.job.asset_id is None:
@@ -162,10 +176,7 @@ class _Write:
         """Content that has a vector: the file moved here, or is one more copy."""
         assert loaded.content_hash is not None
         if loaded.content_hash in blobs:
-            like = self._connection.execute(
-                select(assets.c.id).where(assets.c.content_hash == loaded.content_hash).limit(1)
-            ).scalar_one()
-            self._put(loaded, blobs[loaded.content_hash], like)
+            self._put(loaded, blobs[loaded.content_hash], self._first_row(loaded))
             return
         candidates = rows.donors(self._connection, loaded, self._model)
         gone = next((donor for donor in candidates if self._is_gone(donor)), None)
@@ -176,8 +187,25 @@ class _Write:
             if gone.root_id != self._root.id:
                 other = update(roots).where(roots.c.id == gone.root_id)
                 self._connection.execute(other.values(pairing_due=True))
+        elif candidates:
+            self._put(loaded, candidates[0].blobs, rows.described(self._connection, candidates[0].id))
         else:
-            self._put(loaded, candidates[0].blobs, candidates[0].id)
+            kept = self._kept[loaded.job.modality, loaded.content_hash]
+            self._put(loaded, kept.blobs, kept.description)
+
+    def _first_row(self, loaded: Loaded) -> rows.Description:
+        """What the file that was encoded in this batch says of itself."""
+        same = (assets.c.content_hash == loaded.content_hash, assets.c.modality == loaded.job.modality)
+        first = self._connection.execute(select(assets.c.id).where(*same).limit(1)).scalar_one()
+        return rows.described(self._connection, first)
+
+    def _keep(self, loaded: Loaded) -> None:
+        """Before other content takes a row: its content may have moved to a path that comes later in this run."""
+        old = loaded.job.content_hash
+        if old is not None and loaded.job.asset_id is not None:
+            kept = rows.keep(self._connection, self._model, loaded.job.asset_id)
+            if kept is not None:
+                self._kept[loaded.job.modality, old] = kept
 
     def _is_gone(self, donor: rows.Donor) -> bool:
         """Whether a file has left its path, in a root that is there without it."""

@@ -134,7 +134,8 @@ def mismatch(where: Path, model: Model, fingerprint: str, name: str | None = Non
     asked = f"'{name}' ({fingerprint[:12]})" if name else f"the model with fingerprint {fingerprint[:12]}"
     return ModelMismatch(
         f"library {where} was written with model '{model.name}' ({model.fingerprint[:12]}), not with {asked}; use "
-        "another library ('mmsearch index --library OTHER ...') or encode this one again ('mmsearch rebuild --model NAME')"
+        "another library ('mmsearch index --library OTHER ...'), "
+        "or encode this one again ('mmsearch rebuild --model NAME')"
     )
 
 
