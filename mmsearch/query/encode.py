@@ -97,4 +97,4 @@ def _read_text(path: Path) -> str:
 
 def _clean(text: str) -> str:
     """Bytes of the command line that are not UTF-8 arrive as surrogates, which no tokenizer takes."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()
+    return "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text).strip()
