@@ -33,7 +33,7 @@ _GROUPS = 8
 class ConvImageEncoder(nn.Module):
     """Pictures to posteriors; `width` channels after the first stage, doubled in each of the three that follow."""
 
-    def __init__(self, latent: int, width: int = 32) -> None:
+    def __init__(self, latent: int, width: int = 16) -> None:
         super().__init__()
         widths = [3, width, 2 * width, 4 * width, 8 * width]
         stages: list[nn.Module] = []
@@ -53,7 +53,7 @@ class ConvImageEncoder(nn.Module):
 class ConvImageDecoder(nn.Module):
     """Latents to pictures, the encoder mirrored."""
 
-    def __init__(self, latent: int, width: int = 32) -> None:
+    def __init__(self, latent: int, width: int = 16) -> None:
         super().__init__()
         widths = [8 * width, 4 * width, 2 * width, width]
         self.start = nn.Linear(latent, widths[0] * 16)
