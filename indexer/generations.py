@@ -46,14 +46,16 @@ def open_index(catalog: Catalog, folder: Path, model: Model, device: Device) -> 
         return from_catalog(connection, model, device), row is None
 
 
-def refresh(catalog: Catalog, folder: Path, model: Model) -> None:
-    """Bring the file up to date with the catalog. The caller holds the writer's lock."""
+def refresh(catalog: Catalog, folder: Path, model: Model, *, suspect: bool = False) -> None:
+    """Bring the file up to date with the catalog; a `suspect` one is read whole. The caller holds the writer's lock."""
     with catalog.begin() as connection:
         row = _newest(connection, model)
         current = row is not None and row.change == last_change(connection)
-    if row is not None and current and _is_sound(folder, row):
+    if row is not None and current and not suspect and _is_sound(folder, row):
         return
     live, sound = open_index(catalog, folder, model, "cpu")
+    if sound and row is not None and current:
+        return  # another process has mended it
     if not sound and row is not None:
         set_aside(folder / row.file_name)
     write(catalog, folder, live)

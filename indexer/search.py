@@ -75,7 +75,7 @@ class Searcher:
         if not sound:
             try:
                 with writer_lock(self._library):
-                    refresh(self._catalog, folder, model)
+                    refresh(self._catalog, folder, model, suspect=True)
             except (LibraryLocked, OSError) as error:
                 log.info("the index file stays as it is: %s", error)  # the answer does not depend on it
         return live

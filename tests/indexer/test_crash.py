@@ -1,0 +1,186 @@
+"""A run that ends in the middle, and the next one: together they do what one undisturbed run does, and little more."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from indexer.catalog import Catalog
+from indexer.store import Store
+from tests.fakes import COLOURS, FakeEncoder, paint
+from tests.indexer.snapshots import contents
+
+BATCH = 4
+
+
+class Crash(BaseException):
+    """Stands for a process that ends at once."""
+
+
+def fill(photos: Path) -> None:
+    colours = list(COLOURS)
+    for number in range(14):
+        paint(photos / f"p{number:02}.png", colours[number % 8], seed=number)
+    for number in range(0, 14, 3):
+        (photos / f"p{number:02}.txt").write_text(f"{colours[number % 8]} thing number {number}")
+    for number in range(3):
+        (photos / f"note{number}.md").write_text(f"words {number} alone")
+    shutil.copy(photos / "p01.png", photos / "copy.png")
+    (photos / "bad.jpg").write_text("no picture")
+    rows = [f"p{number:02}.png,caption {number % 5}" for number in range(8)]
+    (photos / "captions.csv").write_text("\n".join(["image,caption", *rows, "none.png,x"]))
+
+
+def change(photos: Path) -> None:
+    """A second state of the same folder: new, changed, moved, swapped, gone, broken, mended."""
+    (photos / "p02.png").unlink()
+    (photos / "p03.png").rename(photos / "q03.png")
+    (photos / "p03.txt").rename(photos / "q03.txt")
+    paint(photos / "p04.png", "purple", size=(50, 50), seed=4)
+    paint(photos / "new.png", "grey", seed=77)
+    (photos / "p06.txt").write_text("other words")
+    (photos / "p09.txt").unlink()
+    paint(photos / "bad.jpg", "white", seed=5)
+    (photos / "p10.png").write_bytes(b"")
+    (photos / "p11.png").rename(photos / "t.png")
+    (photos / "p12.png").rename(photos / "p11.png")
+    (photos / "t.png").rename(photos / "p12.png")
+    (photos / "captions.csv").write_text("image,caption\np00.png,caption 0\np05.png,something new\n")
+
+
+@contextmanager
+def crash_at(monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool) -> Iterator[list[int]]:
+    """End the run in its `number`-th transaction: before its commit, or right after."""
+    seen = [0]
+    real = Catalog.begin
+
+    @contextmanager
+    def begin(self: Catalog) -> Iterator[Connection]:
+        with real(self) as connection:
+            yield connection
+            seen[0] += 1
+            if seen[0] == number and not after:
+                raise Crash
+        if seen[0] == number and after:
+            raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Catalog, "begin", begin)
+        yield seen
+
+
+def run(library: Path, photos: Path, encoder: FakeEncoder) -> None:
+    with Store.open(library, create=True) as store:
+        store.ingest(photos, encoder, batch_size=BATCH)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before-commit", "after-commit"])
+def test_a_crash_in_every_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool) -> None:
+    photos, first, second = tmp_path / "photos", tmp_path / "first", tmp_path / "second"
+    fill(photos)
+    run(first, photos, FakeEncoder())
+    untouched = contents(first)
+    reference = FakeEncoder()
+    shutil.copytree(first, second)
+    kept = tmp_path / "kept"
+    shutil.copytree(photos, kept)  # copy2 keeps the times of modification
+    change(photos)
+    run(second, photos, reference)
+    expected = contents(second)
+    assert expected != untouched
+    with crash_at(monkeypatch, 10**9, after=after) as seen:
+        shutil.rmtree(second)
+        shutil.copytree(first, second)
+        run(second, photos, FakeEncoder())
+    assert seen[0] > 15
+    for number in range(1, seen[0] + 1):
+        encoder = FakeEncoder()
+        shutil.rmtree(second)
+        shutil.copytree(first, second)
+        with crash_at(monkeypatch, number, after=after), pytest.raises(Crash):
+            run(second, photos, encoder)
+        run(second, photos, encoder)
+        assert contents(second) == expected, f"transaction {number}"
+        assert encoder.encoded <= reference.encoded + BATCH, f"transaction {number}"
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from indexer.store import Store
+from tests.fakes import FakeEncoder
+library, photos, log = map(Path, sys.argv[1:])
+store = Store.open(library, create=True)
+print("ready", flush=True)
+store.ingest(photos, FakeEncoder(delay_s=0.02, log=log), batch_size=4)
+print("done", flush=True)
+"""
+
+
+def start(*arguments: Path) -> subprocess.Popen[str]:
+    root = Path(__file__).parents[2]
+    environment = dict(os.environ, PYTHONPATH=str(root))
+    command = [sys.executable, "-c", WORKER, *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root, env=environment)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def encoded(log: Path) -> int:
+    return sum(int(line.split()[1]) for line in log.read_text().splitlines()) if log.exists() else 0
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9 on this system")
+def test_kill_at_random_moments(tmp_path: Path) -> None:
+    photos, reference = tmp_path / "photos", tmp_path / "reference"
+    fill(photos)
+    undisturbed = FakeEncoder()
+    run(reference, photos, undisturbed)
+    expected = contents(reference)
+    dice = random.Random(11)
+    for number in range(6):
+        library, log = tmp_path / f"library{number}", tmp_path / f"log{number}"
+        process = start(library, photos, log)
+        time.sleep(dice.uniform(0.0, 0.45))  # an undisturbed run takes about half a second
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        before = encoded(log)
+        run(library, photos, encoder := FakeEncoder())
+        assert contents(library) == expected
+        assert before + encoder.encoded <= undisturbed.encoded + BATCH
+
+
+def test_killed_again_and_again_it_still_arrives(tmp_path: Path) -> None:
+    photos, library, log = tmp_path / "photos", tmp_path / "library", tmp_path / "log"
+    fill(photos)
+    reference = FakeEncoder()
+    run(tmp_path / "reference", photos, reference)
+    kills = 0
+    for _ in range(30):
+        process = start(library, photos, log)
+        before = encoded(log)
+        while process.poll() is None and encoded(log) < before + 2 * BATCH:
+            time.sleep(0.005)
+        if process.poll() is None:
+            process.kill()
+            kills += 1
+        process.wait()
+        if process.returncode == 0:
+            break
+    else:
+        pytest.fail("no progress between kills")
+    assert kills >= 2
+    assert contents(library) == contents(tmp_path / "reference")
+    assert encoded(log) <= reference.encoded + kills * BATCH
