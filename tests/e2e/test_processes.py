@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -16,19 +15,8 @@ from pathlib import Path
 import pytest
 
 from mmsearch import Library
+from tests.e2e.processes import RUNNER, environment, finish, imported_by, seconds_of
 from tests.fakes import FakeEncoder, paint
-
-ROOT = Path(__file__).parents[2]
-RUNNER = [sys.executable, "-m", "tests.e2e.runner"]
-
-
-def environment(home: Path, **more: str) -> dict[str, str]:
-    return {**os.environ, "MMSEARCH_HOME": str(home), "PYTHONPATH": str(ROOT), **more}
-
-
-def finish(home: Path, *arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
-    command = [*RUNNER, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(home, **more), timeout=120)
 
 
 @pytest.fixture
@@ -150,39 +138,21 @@ def test_on_a_terminal_the_bar_shows_rate_time_left_and_skips(home: Path, many: 
     assert re.search(rb"\d+/41.*\d+\.\d files/s.*ETA.*1 skipped", shown), shown[-2000:]
 
 
-def cpu_seconds(command: list[str], env: dict[str, str], tries: int = 3) -> float:
-    """Processor time of the cheapest of a few runs: what a person waits for on a machine with nothing else to do."""
-    spent = []
-    for _ in range(tries):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, env=env, check=True, capture_output=True, timeout=60)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return min(spent)
-
-
 def test_help_answers_in_less_than_four_tenths_of_a_second(home: Path) -> None:
-    assert cpu_seconds([sys.executable, "-m", "mmsearch.cli", "--help"], environment(home)) < 0.4
+    assert seconds_of([sys.executable, "-m", "mmsearch.cli", "--help"], environment(home)) < 0.4
 
 
 def test_help_imports_nothing_heavy(home: Path) -> None:
-    code = (
-        "import sys; from mmsearch import cli; cli.main(['--help']);"
-        "heavy = {'torch', 'numpy', 'PIL', 'rich', 'sqlalchemy', 'faiss', 'onnxruntime', 'alembic'} & set(sys.modules);"
-        "sys.exit(f'imported: {heavy}' if heavy else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], env=environment(home), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    heavy = {"torch", "numpy", "PIL", "rich", "sqlalchemy", "faiss", "onnxruntime", "alembic"}
+    assert imported_by(home, "from mmsearch import cli; cli.main(['--help'])", heavy) == set()
 
 
-def test_a_cold_search_imports_neither_torch_nor_sentence_transformers_nor_alembic(home: Path, many: Path) -> None:
+def test_a_cold_search_is_quick_and_imports_neither_torch_nor_sentence_transformers(home: Path, many: Path) -> None:
     finish(home, "index", many)
     code = (
-        "import sys; from mmsearch import cli, library; from tests.e2e.runner import load_fake;"
-        "library._load_encoder = load_fake; assert cli.main(['search', 'red']) == 0;"
-        "heavy = {'torch', 'sentence_transformers', 'transformers', 'alembic', 'rich'} & set(sys.modules);"
-        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+        "from mmsearch import cli, library; from tests.e2e.runner import load_fake;"
+        "library._load_encoder = load_fake; assert cli.main(['search', 'red']) == 0"
     )
-    done = subprocess.run([sys.executable, "-c", code], env=environment(home), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert cpu_seconds([*RUNNER, "search", "red"], environment(home)) < 1.5
+    heavy = {"torch", "sentence_transformers", "transformers", "alembic", "rich"}
+    assert imported_by(home, code, heavy) == set()
+    assert seconds_of([*RUNNER, "search", "red"], environment(home)) < 1.5
