@@ -8,14 +8,22 @@ of the features or pixels that the decoders reconstruct. Next: `evaluate.py` put
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
+from mmsearch.models.checkpoint import load_vae
 from mmsearch.models.gaussian import kl_to_prior, log_density, reparameterise
 from mmsearch.models.vae import Encoding, MultimodalVAE, fuse
+from mmsearch.preprocess import square
+from mmsearch.query.encode import to_image
+from mmsearch.training.datasets import Example
+from mmsearch.training.texts import tokenise
 
 _CHUNK_PAIRS = 64
 
@@ -30,6 +38,34 @@ class Bounds:
     def to_dict(self) -> dict[str, float | None]:
         """Plain numbers for JSON."""
         return asdict(self)
+
+
+def model_bounds(
+    folder: Path, examples: Sequence[Example], *, samples: int = 1, device: str = "cpu"
+) -> dict[str, Bounds]:
+    """Bounds of a stored model on each picture with its first caption; see `bounds`.
+
+    Args:
+        folder: of a model whose encoders start at pixels and words (`pretrained` or `scratch`).
+        examples: the pictures, read one chunk at a time.
+
+    Raises:
+        CheckpointError: a folder that holds no such model.
+    """
+    vae, architecture = load_vae(folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    vae = vae.to(device)
+    parts: list[dict[str, Encoding]] = []
+    with torch.no_grad():
+        for start in range(0, len(examples), _CHUNK_PAIRS):
+            chunk = examples[start : start + _CHUNK_PAIRS]
+            squares = [square(to_image(example.image, architecture.side_px), architecture.side_px) for example in chunk]
+            pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)  # uint8 [c, 3, side, side]
+            ids = tokenise(tokenizer, [example.captions[0] for example in chunk], architecture.max_tokens)  # [c, t]
+            found = vae.encode({"image": pixels.to(device), "text": ids.to(device)})
+            parts.append({modality: Encoding(*(part.cpu() for part in e)) for modality, e in found.items()})
+    encodings = {modality: _joined([part[modality] for part in parts]) for modality in parts[0]}
+    return bounds(vae.cpu(), encodings, torch.arange(len(examples)), samples=samples)
 
 
 def bounds(
@@ -63,6 +99,15 @@ def bounds(
                 sums.setdefault(name, []).append(_pair_bounds(vae, pairs, posterior, samples, generator))  # [2, c]
     totals = {name: torch.cat(parts, dim=1).double().mean(1).tolist() for name, parts in sums.items()}
     return {name: Bounds(elbo, weighted if samples > 1 else None) for name, (elbo, weighted) in totals.items()}
+
+
+def _joined(encodings: Sequence[Encoding]) -> Encoding:
+    """Chunks one below the other; token targets of different lengths are padded with 0."""
+    mu, logvar, targets = zip(*encodings, strict=True)
+    if targets[0].is_floating_point():
+        return Encoding(torch.cat(mu), torch.cat(logvar), torch.cat(targets))
+    tokens = torch.nn.utils.rnn.pad_sequence([row for target in targets for row in target], batch_first=True)
+    return Encoding(torch.cat(mu), torch.cat(logvar), tokens)
 
 
 def _chunks(encodings: Mapping[str, Encoding], photo: Tensor) -> Iterator[dict[str, Encoding]]:
