@@ -21,12 +21,19 @@ if TYPE_CHECKING:  # the catalog and the decoder are paid for when they are used
 
 
 Device = Literal["auto", "cpu", "cuda"]
+DEFAULT_MODEL = "default"
 
 
 def _load_encoder(name: str, device: str) -> Encoder:
     from mmsearch.encoder import load_model
 
     return load_model(name, device)
+
+
+def _full_name(model: str | Path) -> str:
+    """The name a library remembers: a path is made absolute, so that it holds from every folder."""
+    path = Path(model).expanduser()
+    return str(path.absolute()) if str(model) != DEFAULT_MODEL and path.exists() else str(model)
 
 
 def _is_same_file(first: Path, second: Path) -> bool:
@@ -191,7 +198,9 @@ class Library:
             model = self._model
             if model is None:
                 model = (self._store.model_name() if self._store else None) or self.config.model
-            self._encoder = _load_encoder(str(model), self._device) if isinstance(model, (str, Path)) else model
+            if isinstance(model, (str, Path)):
+                model = _load_encoder(_full_name(model), self._device)
+            self._encoder = model
         return self._encoder
 
     def _load_for(self, store: Store) -> Encoder:
@@ -208,5 +217,5 @@ class Library:
     def _is_model_of(self, store: Store) -> bool:
         """Whether the stored vectors are those of the model asked for, as far as can be told without loading it."""
         if isinstance(self._model, (str, Path)):
-            return str(self._model) == store.model_name()
+            return _full_name(self._model) == store.model_name()
         return self._model is None or self._model.fingerprint == store.model_fingerprint()

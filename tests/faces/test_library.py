@@ -100,6 +100,18 @@ def test_the_model_is_loaded_once_and_by_the_name_in_the_library(photos: Path, l
     assert loaded == [("mine", "auto"), ("mine", "cpu")]
 
 
+def test_a_model_given_by_its_folder_is_remembered_from_everywhere(
+    photos: Path, tmp_path: Path, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "runs")
+    Library.open(model="mine").index(photos)
+    monkeypatch.chdir(tmp_path)
+    Library.open(model="runs/mine").similar(photos / "red.png")
+    Library.open().search("red")
+    assert loaded == [(str(tmp_path / "runs" / "mine"), "auto")] * 2  # an indexed file's neighbours need no model
+
+
 def test_a_new_library_takes_the_configured_model_and_device(photos: Path, loaded: Loaded, home: Path) -> None:
     home.mkdir()
     (home / "config.toml").write_text('model = "mine"\ndevice = "cpu"\n', encoding="utf-8")
