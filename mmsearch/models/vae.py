@@ -88,6 +88,22 @@ class TextEncoder(nn.Module):
         return self.pool(self.transformer(ids), ids != PAD_ID).float()
 
 
+class FeatureEncoder(nn.Module):
+    """A head alone, on features computed elsewhere: by a frozen trunk or by another model altogether."""
+
+    def __init__(self, features: int, hidden: int, latent: int, dropout: float) -> None:
+        super().__init__()
+        self.head = GaussianHead(features, hidden, latent, dropout)
+
+    def forward(self, features: Tensor) -> Encoding:
+        """Features `[n, f]` -> posterior."""
+        return self.from_features(features)
+
+    def from_features(self, features: Tensor) -> Encoding:
+        """Features `[n, f]` -> posterior."""
+        return Encoding(*self.head(features), self.head.standardise(features).detach())
+
+
 class MultimodalVAE(nn.Module):
     """Encoders and decoders by modality.
 

@@ -38,21 +38,32 @@ class Memory:
     """Past embeddings as further negatives (cross-batch memory, Wang et al. 2020). Newest last, `[r, d]`."""
 
     size: int
-    images: Tensor | None = None
-    texts: Tensor | None = None
-    image_groups: Tensor | None = None  # of which photo, [r]
-    text_groups: Tensor | None = None  # of which wording, [r]
+    images: Tensor | None = None  # [r, d]
+    image_rows: Tensor | None = None  # [r] which photo
+    texts: Tensor | None = None  # [s, d]
+    text_rows: Tensor | None = None  # [s] of which photo
+    wordings: Tensor | None = None  # [s]
 
-    def push(self, images: Tensor, texts: Tensor, image_groups: Tensor, text_groups: Tensor) -> None:
-        """Remember rows of normalised means; the oldest leave."""
+    def push(self, images: Tensor, image_rows: Tensor, texts: Tensor, text_rows: Tensor, wordings: Tensor) -> None:
+        """Remember normalised means and what they show; the oldest leave."""
 
         def joined(old: Tensor | None, new: Tensor) -> Tensor:
             new = new.detach()
             return (new if old is None else torch.cat([old, new]))[-self.size :]
 
-        self.images, self.texts = joined(self.images, images), joined(self.texts, texts)
-        self.image_groups = joined(self.image_groups, image_groups)
-        self.text_groups = joined(self.text_groups, text_groups)
+        self.images, self.image_rows = joined(self.images, images), joined(self.image_rows, image_rows)
+        self.texts, self.text_rows = joined(self.texts, texts), joined(self.text_rows, text_rows)
+        self.wordings = joined(self.wordings, wordings)
+
+    def logits(self, v: Tensor, t: Tensor, scale: Tensor, own: Tensor, wording: Tensor) -> tuple[Tensor, Tensor]:
+        """Further columns for both directions, `[t, r]` and `[n, s]`; the same words are never negatives."""
+        assert self.images is not None and self.image_rows is not None
+        assert self.texts is not None and self.text_rows is not None and self.wordings is not None
+        said = (wording[:, None] == self.wordings[None]).float()  # [t, s]
+        shows = said @ (self.text_rows[:, None] == self.image_rows[None]).float() > 0  # [t, r]
+        to_image = (scale * t @ self.images.T).masked_fill(shows, -torch.inf)
+        to_text = (scale * v @ self.texts.T).masked_fill(own.float().T @ said > 0, -torch.inf)
+        return to_image, to_text
 
 
 class Contrast(nn.Module):
@@ -82,13 +93,9 @@ class Contrast(nn.Module):
         alike = (same @ own.float()) > 0  # [t, n]: the photo carries a text with these very words
         logits = logits.masked_fill(alike & ~own, -torch.inf)
         to_image, to_text = logits, logits.T
-        if memory is not None and memory.images is not None and memory.texts is not None:
-            assert memory.text_groups is not None
-            to_image = torch.cat([logits, scale * t @ memory.images.T], 1)  # [t, n + r]
-            past = scale * v @ memory.texts.T  # [n, r]
-            known = (wording[:, None] == memory.text_groups[None]).float()  # [t, r]
-            past = past.masked_fill((own.float().T @ known) > 0, -torch.inf)
-            to_text = torch.cat([logits.T, past], 1)  # [n, t + r]
+        if memory is not None and memory.images is not None:
+            past_images, past_texts = memory.logits(v, t, scale, own, wording)
+            to_image, to_text = torch.cat([to_image, past_images], 1), torch.cat([to_text, past_texts], 1)
         text_to_image = F.cross_entropy(to_image, photo)
         log_p = to_text.log_softmax(1)[:, : len(t)].masked_fill(~own.T, 0.0)
         image_to_text = -(log_p.sum(1) / own.sum(0).clamp_min(1)).mean()

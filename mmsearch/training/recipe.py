@@ -90,17 +90,22 @@ class Schedule:
 
     Attributes:
         warm_epochs: heads alone on features computed once (`pretrained` only).
-        epochs: of the main stage.
-        batch: photos a step in the main stage; the warm stage takes `warm_batch`.
+        epochs: of the main stage: for `pretrained` the late blocks, the transformer and the heads on cached views;
+            for `scratch` everything.
+        whole_epochs: of the last stage of `pretrained`: the whole trunk, on freshly augmented photos.
+        batch: photos a step in these stages; the warm stage takes `warm_batch`.
         views: cached augmented views of each kind of photo besides the whole photo: sentences, labels.
         texts: captions of a photo drawn in one step.
-        rate_trunk, rate_text, rate_heads, rate_warm: AdamW.
+        rate_trunk, rate_text, rate_heads: AdamW in the main stage; the last stage takes them times `whole_rate`.
+        rate_warm: AdamW in the warm stage.
         average: decay of the exponential moving average of the weights that is evaluated and kept.
     """
 
     warm_epochs: int = 15
     warm_batch: int = 1024
-    epochs: int = 10
+    epochs: int = 8
+    whole_epochs: int = 0
+    whole_rate: float = 0.5
     batch: int = 256
     views: tuple[int, int] = (3, 2)
     texts: int = 2

@@ -1,0 +1,182 @@
+"""The training loop: the same for every stage. Steps, learning rates, averaged weights, checkpoints, curves.
+
+In: a stage, a model, a folder. Out: `best.safetensors`, the averaged weights of the epoch with the best validation
+recall, beside `last.safetensors`, from which a run that was cut off goes on at its last whole epoch. Next: `run.py`
+chains the stages.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mmsearch.errors import TrainingError
+from mmsearch.models.checkpoint import load_tensors, save_tensors
+from mmsearch.models.vae import MultimodalVAE
+from mmsearch.training.curves import Curves
+from mmsearch.training.objective import Contrast, Memory, Terms, objective
+from mmsearch.training.recipe import Recipe
+from mmsearch.training.stages import Batch, Stage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Progress:
+    """Where a stage stands; `progress.json` beside the checkpoint."""
+
+    epoch: int = 0
+    step: int = 0
+    best: float = -1.0
+
+
+class Loop:
+    """Trains one stage.
+
+    Args:
+        recipe: schedule, objective and seed.
+        vae: the model; trained in place.
+        contrast: holds the temperature; trained too.
+        stage: the stage.
+        folder: of this stage's checkpoints and curves.
+    """
+
+    def __init__(self, recipe: Recipe, vae: MultimodalVAE, contrast: Contrast, stage: Stage, folder: Path) -> None:
+        self.recipe, self.vae, self.contrast, self.stage, self.folder = recipe, vae, contrast, stage, folder
+        self.device = next(vae.parameters()).device
+        groups = [*stage.groups(vae)]
+        self.rates = [g.rate for g in groups] + [groups[-1].rate]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": g.parameters, "lr": g.rate} for g in groups] + [{"params": list(contrast.parameters())}],
+            weight_decay=recipe.schedule.weight_decay,
+        )
+        self.average = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(recipe.schedule.average))
+        self.progress = Progress()
+        self.steps = 0  # of the whole stage, known after the first look at the batches
+
+    def run(self, resume: bool) -> Progress:
+        """Train to the end of the stage, or go on where it stopped; the best averaged weights end up in the model.
+
+        Raises:
+            TrainingError: where the loss is not a number; the last good checkpoint stays.
+            CheckpointError: where the checkpoint to resume from is damaged.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if resume and (self.folder / "progress.json").exists():
+            self._load()
+        curves = Curves(self.folder / "curves.csv", resume_step=self.progress.step)
+        trained = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        for p in self.vae.parameters():
+            p.requires_grad_(id(p) in trained)
+        for epoch in range(self.progress.epoch, self.stage.epochs):
+            row = self._epoch(epoch)
+            curves.append(row)
+            self._save()
+        if (self.folder / "best.safetensors").exists():
+            self.vae.load_state_dict(load_tensors(self.folder / "best.safetensors"))
+        curves.plot(self.folder / "curves.png")
+        return self.progress
+
+    def _epoch(self, epoch: int) -> dict[str, float]:
+        torch.manual_seed(self.recipe.seed * 1000 + epoch)
+        memory = Memory(self.recipe.objective.memory) if self.recipe.objective.memory else None
+        self.vae.train()
+        started, seen, sums = time.monotonic(), 0, torch.zeros(5)
+        count = 0
+        for batch in self.stage.batches(epoch):
+            terms = self._step(epoch, batch, memory)
+            values = (terms.total, terms.elbo, terms.kl, terms.agreement, terms.contrast)
+            sums += torch.stack([v.detach().float().cpu() for v in values])
+            seen, count = seen + len(batch.rows), count + 1
+            if count % 20 == 0:
+                rate = seen / (time.monotonic() - started)
+                mean = (sums / count).tolist()
+                log.info("%s epoch %d step %d: InfoNCE %.3f ELBO %.0f, %.0f pairs/s",
+                         self.stage.name, epoch, count, mean[4], mean[1], rate)  # fmt: skip
+        seconds = time.monotonic() - started
+        found = self.stage.validate(self.average.module.eval())  # type: ignore[arg-type]
+        self.progress.epoch = epoch + 1
+        if found.mean_recall > self.progress.best:
+            self.progress.best = found.mean_recall
+            save_tensors(self.folder / "best.safetensors", self.average.module.state_dict())
+        t2i, i2t = found.text_to_image, found.image_to_text
+        log.info("%s epoch %d: text to image %.1f/%.1f, image to text %.1f/%.1f, mean %.2f, %.0f pairs/s",
+                 self.stage.name, epoch, t2i.r1, t2i.r10, i2t.r1, i2t.r10, found.mean_recall, seen / seconds)  # fmt: skip
+        names = ("loss", "elbo", "kl", "agreement", "contrast")
+        means = dict(zip(names, (sums / max(1, count)).tolist(), strict=True))
+        return {
+            "epoch": epoch, "step": self.progress.step, **means,
+            "t2i_r1": t2i.r1, "t2i_r5": t2i.r5, "t2i_r10": t2i.r10,
+            "i2t_r1": i2t.r1, "i2t_r5": i2t.r5, "i2t_r10": i2t.r10,
+            "mean_recall": found.mean_recall, "pairs_per_s": seen / seconds,
+        }  # fmt: skip
+
+    def _step(self, epoch: int, batch: Batch, memory: Memory | None) -> Terms:
+        self._set_rates(epoch)
+        batch = Batch(*(part.to(self.device) for part in batch))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.stage.name != "heads"):
+            encodings = self.stage.encode(self.vae, batch)
+        encodings = {m: type(e)(*(part.float() for part in e)) for m, e in encodings.items()}
+        terms = objective(
+            self.vae, self.contrast, self.recipe.objective, encodings, batch.photo, batch.wording, memory
+        )
+        if not torch.isfinite(terms.total):
+            raise TrainingError(
+                f"the loss is {terms.total.item()} in epoch {epoch}, step {self.progress.step} of stage {self.stage.name}; "
+                f"the last good weights are in {self.folder}; lower the learning rates and go on with --resume"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        terms.total.backward()
+        self.optimizer.step()
+        self.average.update_parameters(self.vae)
+        self.progress.step += 1
+        if memory is not None:
+            v, t = (nn.functional.normalize(encodings[m].mu, dim=-1) for m in ("image", "text"))
+            memory.push(v, batch.rows, t, batch.rows[batch.photo], batch.wording)
+        return terms
+
+    def _set_rates(self, epoch: int) -> None:
+        """Linear warm-up over a twentieth of the stage, then a cosine to zero."""
+        if not self.steps:
+            self.steps = max(1, self.stage.epochs * self.stage.steps_per_epoch())
+        done = min(1.0, self.progress.step / self.steps)
+        factor = min(1.0, (self.progress.step + 1) / max(1.0, 0.05 * self.steps)) * 0.5 * (1 + math.cos(math.pi * done))
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+
+    def _save(self) -> None:
+        tensors = {f"vae.{k}": v for k, v in self.vae.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        tensors |= {f"contrast.{k}": v for k, v in self.contrast.state_dict().items()}
+        for i, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
+        save_tensors(self.folder / "last.safetensors", {k: v.clone() for k, v in tensors.items()})
+        temporary = self.folder / "progress.tmp"
+        temporary.write_text(json.dumps(self.progress.__dict__))
+        temporary.replace(self.folder / "progress.json")
+
+    def _load(self) -> None:
+        tensors = load_tensors(self.folder / "last.safetensors")
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.vae.load_state_dict(part("vae."))
+        self.average.load_state_dict(part("average."))
+        self.contrast.load_state_dict(part("contrast."))
+        described = self.optimizer.state_dict()
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, value in part("optimizer.").items():
+            index, key = name.split(".", 1)
+            states.setdefault(int(index), {})[key] = value
+        self.optimizer.load_state_dict({"state": states, "param_groups": described["param_groups"]})
+        self.progress = Progress(**json.loads((self.folder / "progress.json").read_text()))
+        log.info("%s: resumed after epoch %d", self.stage.name, self.progress.epoch)
