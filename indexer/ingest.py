@@ -25,6 +25,10 @@ from indexer.scan import Scan, scan
 from indexer.schema import library, notices, roots
 from indexer.types import Encoder, IndexReport, Progress, ProgressCallback
 
+FIRST_CHECKPOINT = (
+    20_000  # vectors; a search replays what the index file lacks, so a long first run writes it on the way
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -62,7 +66,7 @@ def ingest(
         with catalog.begin() as connection:
             plan = plan_for(connection, target, seen, model)
             due = _settle(connection, target, seen, plan, model, tally)
-        _load_and_encode(catalog, target, plan, model, encoder, tally, tell, batch_size)
+        _load_and_encode(catalog, where, target, plan, model, encoder, tally, tell, batch_size)
         if due:
             captions.pair(catalog, target, seen)
             tally.encoded += captions.encode_rows(catalog, model, encoder, batch_size)
@@ -100,6 +104,7 @@ def _settle(connection: Connection, target: Target, seen: Scan, plan: Plan, mode
 
 def _load_and_encode(
     catalog: Catalog,
+    where: Path,
     target: Target,
     plan: Plan,
     model: Model,
@@ -116,12 +121,16 @@ def _load_and_encode(
     if not plan.jobs:
         return
     batches = Batches(catalog, target.root, model, encoder, batch_size, tally)
+    checkpoint = max(FIRST_CHECKPOINT, 2 * tally.encoded)
     with closing(load_all(target.root.path, plan.jobs, encoder, batches.known, 2 * batch_size)) as loading:
         for loaded in loading:
             batches.take(loaded)
             done += 1
             skipped += loaded.error is not None
             tell(Progress(done, total, skipped, loaded.job.rel_path))
+            if tally.encoded >= checkpoint:
+                generations.refresh(catalog, where / generations.VECTORS_FOLDER, model)
+                checkpoint = 2 * tally.encoded  # doubling keeps the sum of all writes below twice the last
     batches.finish()
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select, true
 
 from indexer.catalog import Model
 from indexer.roots import Target
@@ -90,7 +91,7 @@ def settled_state(error: str | None) -> str:
     return LIVE if error is None else SKIPPED
 
 
-def _known(connection: Connection, target: Target, model: Model) -> Iterable[_Known]:
+def _known(connection: Connection, target: Target, model: Model) -> Iterable[Row[Any]]:
     own = exists().where(
         vectors.c.asset_id == assets.c.id,
         vectors.c.model_id == model.id,
@@ -100,20 +101,7 @@ def _known(connection: Connection, target: Target, model: Model) -> Iterable[_Kn
     )
     columns = (assets.c.id, assets.c.rel_path, assets.c.state, assets.c.error, assets.c.size_bytes, assets.c.mtime_ns)
     query = select(*columns, assets.c.content_hash, own.label("has_vector")).where(below(target))
-    for row in connection.execute(query):
-        yield _Known(*row)
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    id: int
-    rel_path: str
-    state: str
-    error: str | None
-    size_bytes: int
-    mtime_ns: int
-    content_hash: bytes | None
-    has_vector: bool
+    return connection.execute(query).all()
 
 
 def _below_any(rel_path: str, folders: list[str]) -> bool:

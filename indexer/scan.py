@@ -64,7 +64,8 @@ def role_of(name: str) -> Role | None:
     """What a file's name makes it, or None for a file of no interest."""
     if name.lower() == CAPTIONS_NAME:
         return "captions"
-    suffix = os.path.splitext(name)[1].lower()
+    stem, dot, ending = name.rpartition(".")  # os.path.splitext takes as long as the stat of the file
+    suffix = dot + ending.lower() if stem else ""
     if suffix in IMAGE_SUFFIXES:
         return "image"
     return "text" if suffix in TEXT_SUFFIXES else None
@@ -150,8 +151,8 @@ class _Walk:
                 self._later.append(_Link(entry.path, rel_path, inside))
             elif entry.is_dir(follow_symlinks=False):
                 pending.append((entry.path, rel_path, inside))
-            elif role_of(entry.name) is not None:
-                self._file(rel_path, entry.stat(follow_symlinks=False), always=True)
+            elif (role := role_of(entry.name)) is not None:
+                self._file(rel_path, role, entry.stat(follow_symlinks=False), always=True)
         except OSError as error:
             self._unseen(rel_path, f"cannot be looked at ({error.strerror})", is_folder=False)
 
@@ -167,16 +168,14 @@ class _Walk:
             return
         if not stat.S_ISDIR(status.st_mode):
             if role is not None:
-                self._file(link.rel_path, status, always=False)
+                self._file(link.rel_path, role, status, always=False)
         elif (status.st_dev, status.st_ino) in link.ancestors:
             self._unseen(link.rel_path, "symbolic link to a folder that holds it (a loop)", is_folder=False)
         else:
             self.folder(link.path, link.rel_path, link.ancestors)
 
-    def _file(self, rel_path: str, status: os.stat_result, *, always: bool) -> None:
+    def _file(self, rel_path: str, role: Role, status: os.stat_result, *, always: bool) -> None:
         """Keep a file; reached by a link (not `always`), only if nothing else has led to it."""
-        role = role_of(rel_path.rsplit("/", 1)[-1])
-        assert role is not None
         if not stat.S_ISREG(status.st_mode):
             self._unseen(rel_path, "not a regular file", is_folder=False)
             return

@@ -36,11 +36,30 @@ def _faiss(device: str) -> Make:
     params=[
         pytest.param(ExactIndex, id="exact"),
         pytest.param(_faiss("cpu"), id="faiss-cpu", marks=needs_faiss),
+        pytest.param(_faiss("auto"), id="faiss-mirror", marks=needs_faiss),
         pytest.param(_faiss("cuda"), id="faiss-cuda", marks=needs_faiss),
     ]
 )
-def make(request: pytest.FixtureRequest) -> Make:
+def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Make:
+    if request.node.callspec.id.startswith("faiss-mirror"):
+        _mirror_on_the_cpu(monkeypatch)
     return request.param
+
+
+def _mirror_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way through a GPU's copy on a machine without one: a clone, and a depth limit that comes soon."""
+    import faiss
+
+    from indexer.vectors import faiss_index
+
+    def clone(index: faiss_index.FaissIndex) -> object:
+        if index._mirror is None:
+            index._mirror = faiss.clone_index(index._flat())
+        return index._mirror
+
+    monkeypatch.setattr(faiss_index, "gpu_count", lambda: 1)
+    monkeypatch.setattr(faiss_index, "GPU_DEPTH", 100)
+    monkeypatch.setattr(faiss_index.FaissIndex, "_on_gpu", clone)
 
 
 def reference(vectors: dict[int, np.ndarray], query: np.ndarray, k: int) -> list[tuple[int, float]]:

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from indexer import generations
+from indexer import ingest as ingest_module
 from indexer.catalog import last_change
 from indexer.generations import open_index
 from indexer.lock import writer_lock
@@ -173,6 +174,20 @@ def test_libraries_move_between_machines_with_and_without_faiss(
         (photos / "new.png").unlink()
         store.ingest(photos, encoder)
         assert answers(store, encoder) == expected
+
+
+def test_a_long_run_writes_the_index_on_the_way(
+    filled: Store, photos: Path, encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    real = generations.write
+    monkeypatch.setattr(ingest_module, "FIRST_CHECKPOINT", 4)
+    monkeypatch.setattr(generations, "write", lambda *args: (written.append(len(args[2].ids)), real(*args))[1])
+    for number in range(10):
+        paint(photos / f"new{number}.png", "red", seed=100 + number)
+    filled.ingest(photos, encoder, batch_size=2)
+    assert written == [14, 18, 20]
+    assert len(answers(filled, encoder)) == 2 * 10 + len(COLOURS) * 2 + 1 + 2
 
 
 def test_a_file_under_a_temporary_name_is_swept_up(filled: Store, photos: Path, encoder: FakeEncoder) -> None:
