@@ -90,6 +90,7 @@ def test_while_one_process_indexes_a_second_is_told_who_and_a_search_answers(
     home: Path, many: Path, tmp_path: Path
 ) -> None:
     process = start_and_wait_for_batches(home, many, tmp_path / "log", 3)
+    process.send_signal(signal.SIGSTOP)  # so that it is in the middle for as long as this takes
     try:
         second = finish(home, "index", many)
         assert second.returncode == 2
@@ -97,7 +98,6 @@ def test_while_one_process_indexes_a_second_is_told_who_and_a_search_answers(
         assert str(process.pid) in second.stderr
         assert second.stderr.count("\n") == 1
         assert finish(home, "search", "red").returncode == 0
-        assert process.poll() is None
     finally:
         process.kill()
         process.communicate(timeout=120)
