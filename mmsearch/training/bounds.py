@@ -17,6 +17,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from mmsearch.errors import CheckpointError
 from mmsearch.models.checkpoint import load_vae
 from mmsearch.models.gaussian import kl_to_prior, log_density, reparameterise
 from mmsearch.models.vae import Encoding, MultimodalVAE, fuse
@@ -40,9 +41,7 @@ class Bounds:
         return asdict(self)
 
 
-def model_bounds(
-    folder: Path, examples: Sequence[Example], *, samples: int = 1, device: str = "cpu"
-) -> dict[str, Bounds]:
+def model_bounds(folder: Path, examples: Sequence[Example], *, samples: int = 1) -> dict[str, Bounds]:
     """Bounds of a stored model on each picture with its first caption; see `bounds`.
 
     Args:
@@ -53,8 +52,9 @@ def model_bounds(
         CheckpointError: a folder that holds no such model.
     """
     vae, architecture = load_vae(folder)
+    if architecture.kind == "backbone":
+        raise CheckpointError(f"{folder} holds heads on features of {architecture.backbone}; these start at pixels")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    vae = vae.to(device)
     parts: list[dict[str, Encoding]] = []
     with torch.no_grad():
         for start in range(0, len(examples), _CHUNK_PAIRS):
@@ -62,10 +62,9 @@ def model_bounds(
             squares = [square(to_image(example.image, architecture.side_px), architecture.side_px) for example in chunk]
             pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)  # uint8 [c, 3, side, side]
             ids = tokenise(tokenizer, [example.captions[0] for example in chunk], architecture.max_tokens)  # [c, t]
-            found = vae.encode({"image": pixels.to(device), "text": ids.to(device)})
-            parts.append({modality: Encoding(*(part.cpu() for part in e)) for modality, e in found.items()})
+            parts.append(vae.encode({"image": pixels, "text": ids}))
     encodings = {modality: _joined([part[modality] for part in parts]) for modality in parts[0]}
-    return bounds(vae.cpu(), encodings, torch.arange(len(examples)), samples=samples)
+    return bounds(vae, encodings, torch.arange(len(examples)), samples=samples)
 
 
 def bounds(

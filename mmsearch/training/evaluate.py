@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from indexer.types import Posterior
+from mmsearch.errors import CheckpointError
 from mmsearch.training.datasets import Example, read_dataset
 from mmsearch.training.recall import Recall, retrieval
 
@@ -69,7 +70,8 @@ class EvalReport:
     """What `mmsearch eval` found. Recalls are percent, KL and bounds nats; cosine of means ranks.
 
     Attributes:
-        bounds: for the posteriors `image`, `text` and `joint`: `elbo` and, where asked for, `importance_weighted`.
+        bounds: for the posteriors `image`, `text` and `joint`: `elbo` and, where asked for, `importance_weighted`;
+            nats a pair, of pixels or standardised features and words, whatever the model's decoders reconstruct.
         bounds_note: why `bounds` is empty, or what they are bounds of.
     """
 
@@ -93,7 +95,9 @@ class EvalReport:
         return rounded
 
 
-def evaluate(data: Path, *, split: str = "val", model: str = "default", device: str = "auto") -> EvalReport:
+def evaluate(
+    data: Path, *, split: str = "val", model: str = "default", device: str = "auto", samples: int = 1
+) -> EvalReport:
     """Measure a model on one split of a data set.
 
     Args:
@@ -101,25 +105,39 @@ def evaluate(data: Path, *, split: str = "val", model: str = "default", device: 
         split: which part of it.
         model: what `load_model` takes.
         device: `auto`, `cpu` or `cuda`.
+        samples: latents drawn for the bounds; from 2 on the importance-weighted bound is reported too.
 
     Raises:
-        DataError: a data set that cannot be read, or a picture in it.
+        DataError: a data set that cannot be read.
+        DecodeError: a picture in it that cannot.
         ModelError: a model that cannot be loaded.
     """
-    from mmsearch.encoder import load_model
+    from mmsearch.encoder import PRETRAINED, load_model
 
     examples = read_dataset(Path(data), split)
-    return evaluate_model(load_model(model, device), examples, data=str(data), split=split)
+    folder = PRETRAINED / "default" if model == "default" else Path(model).expanduser()
+    return evaluate_model(
+        load_model(model, device), examples, data=str(data), split=split, folder=folder, samples=samples
+    )
 
 
-def evaluate_model(model: Embedder, examples: Sequence[Example], *, data: str = "", split: str = "") -> EvalReport:
-    """The same for a model in hand and examples already read."""
+def evaluate_model(
+    model: Embedder,
+    examples: Sequence[Example],
+    *,
+    data: str = "",
+    split: str = "",
+    folder: Path | None = None,
+    samples: int = 1,
+) -> EvalReport:
+    """The same for a model in hand and examples already read; `folder` is where its decoders are, if anywhere."""
     started = time.monotonic()
     captions = [caption for example in examples for caption in example.captions]
     image_of_text = np.repeat(np.arange(len(examples)), [len(example.captions) for example in examples])
     images = _in_batches(model.embed_images, [example.image for example in examples], "pictures")
     texts = _in_batches(model.embed_texts, captions, "captions")
     found = retrieval(images.mu, texts.mu, image_of_text)
+    bounds, note = _bounds(folder, examples, samples)
     return EvalReport(
         model=model.name,
         fingerprint=model.fingerprint,
@@ -131,9 +149,28 @@ def evaluate_model(model: Embedder, examples: Sequence[Example], *, data: str = 
         image_to_text=found.image_to_text,
         mean_recall=found.mean_recall,
         latent={"image": latent_use(images), "text": latent_use(texts)},
-        bounds_note="this model carries no decoders",
+        bounds=bounds,
+        bounds_note=note,
         seconds=time.monotonic() - started,
     )
+
+
+def _bounds(
+    folder: Path | None, examples: Sequence[Example], samples: int
+) -> tuple[Mapping[str, Mapping[str, float | None]], str]:
+    """The bounds by posterior and what they are bounds of; or nothing and why."""
+    if folder is None or not (folder / "model.json").is_file():
+        return {}, "not computed: this model has no decoders"
+    try:
+        from mmsearch.training.bounds import model_bounds
+    except ImportError:
+        return {}, "not computed: torch is missing; pip install 'mmsearch[train]'"
+    try:
+        found = model_bounds(folder, examples, samples=samples)
+    except CheckpointError as error:
+        return {}, f"not computed: {error}"
+    note = "beta = 1, of each picture with its first caption, as its decoders see them"
+    return {name: bound.to_dict() for name, bound in found.items()}, note
 
 
 def latent_use(posterior: Posterior) -> LatentUse:

@@ -14,10 +14,14 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from indexer.types import Posterior
+from mmsearch.errors import DataError
+from mmsearch.models.checkpoint import Architecture, build, save_model
 from mmsearch.models.vae import Encoding, MultimodalVAE
-from mmsearch.training.bounds import bounds
-from mmsearch.training.datasets import Example
-from mmsearch.training.evaluate import EvalReport, evaluate_model, latent_use
+from mmsearch.training.bounds import bounds, model_bounds
+from mmsearch.training.datasets import Example, read_dataset
+from mmsearch.training.evaluate import EvalReport, evaluate, evaluate_model, latent_use
+from mmsearch.training.scenes import write_scenes
+from mmsearch.training.texts import word_tokenizer
 
 
 class Table:
@@ -135,7 +139,7 @@ def test_bounds_meet_the_exact_likelihood_where_the_posterior_is_exact() -> None
     vae, encodings, evidence = linear_model(100)
     found = bounds(vae, encodings, torch.arange(100), samples=3)["joint"]
     assert found.importance_weighted == pytest.approx(evidence.mean().item(), abs=1e-3)  # all weights are equal
-    many = bounds(vae, encodings, torch.arange(100), samples=400)["joint"]
+    many = bounds(vae, encodings, torch.arange(100), samples=200)["joint"]
     assert many.elbo == pytest.approx(evidence.mean().item(), abs=0.05)  # sampling error
 
 
@@ -158,6 +162,56 @@ def test_bounds_pair_texts_with_their_photo() -> None:
     short = {"image": Encoding(*(part[:80] for part in encodings["image"])), "text": encodings["text"]}
     long = {"image": Encoding(*(part[:80][photo] for part in encodings["image"])), "text": encodings["text"]}
     assert bounds(vae, short, photo) == bounds(vae, long, torch.arange(160))
+
+
+@pytest.fixture(scope="module")
+def scratch_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A small untrained model folder and a set of scenes."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("evaluate")
+    data = write_scenes(folder / "scenes", 75, seed=3).parent
+    captions = [caption for example in read_dataset(data) for caption in example.captions]
+    tokenizer = word_tokenizer(captions)
+    architecture = Architecture("scratch", vocabulary=tokenizer.get_vocab_size(), latent_dim=16, max_tokens=24)
+    save_model(folder / "model", build(architecture), architecture, name="tiny", tokenizer_json=tokenizer.to_str())
+    return folder / "model", data
+
+
+def test_evaluate_from_the_folder_of_a_model(scratch_model: tuple[Path, Path]) -> None:
+    model, data = scratch_model
+    report = evaluate(data, split="train", model=str(model), device="cpu", samples=4)
+    assert (report.images, report.texts) == (60, 300)
+    assert 0 < report.text_to_image.r10 < 60  # untrained
+    assert set(report.bounds) == {"image", "text", "joint"}
+    for values in report.bounds.values():
+        elbo, weighted = values["elbo"], values["importance_weighted"]
+        assert elbo is not None
+        assert weighted is not None
+        assert -20_000 < elbo < weighted < 0
+    assert json.dumps(report.to_dict())
+    with pytest.raises(DataError, match="splits: train, val"):
+        evaluate(data, split="test", model=str(model))
+
+
+def test_bounds_of_a_stored_model_repeat(scratch_model: tuple[Path, Path]) -> None:
+    """More than a chunk of scenes, captions of several lengths: in parts and together give the same mean."""
+    model, data = scratch_model
+    scenes = read_dataset(data)
+    together = model_bounds(model, scenes)["joint"].elbo
+    assert together == model_bounds(model, scenes)["joint"].elbo
+    parts = [model_bounds(model, scenes[start : start + 25])["joint"].elbo for start in (0, 25, 50)]
+    assert together == pytest.approx(np.mean(parts), rel=0.01)  # other draws
+
+
+def test_bounds_say_why_they_are_missing(tmp_path: Path) -> None:
+    assert (
+        evaluate_model(Table(), examples(("0 a",), ("1 b",))).bounds_note == "not computed: this model has no decoders"
+    )
+    (tmp_path / "model.json").write_text("{}")
+    report = evaluate_model(Table(), examples(("0 a",), ("1 b",)), folder=tmp_path)
+    assert report.bounds == {}
+    assert report.bounds_note.startswith("not computed: ")
+    assert "model.json" in report.bounds_note
 
 
 def test_one_sample_has_no_weighted_bound_and_none_is_refused() -> None:
