@@ -13,12 +13,10 @@ import mmsearch
 from tests.e2e.processes import environment, imported_by, seconds_of
 from tests.fakes import paint
 
-PRETRAINED = Path(mmsearch.__file__).parent / "pretrained"
+MODEL = Path(mmsearch.__file__).parent / "pretrained" / "default" / "model.json"
 HEAVY = {"torch", "sentence_transformers", "transformers"}
 
-pytestmark = pytest.mark.skipif(
-    not PRETRAINED.is_dir() or not any(PRETRAINED.iterdir()), reason="no model in mmsearch/pretrained of this checkout"
-)
+pytestmark = pytest.mark.skipif(not MODEL.exists(), reason="this checkout holds no default model")
 
 
 @pytest.fixture
