@@ -15,9 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, select, update
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select, update
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, ProgrammingError
 
 from indexer.errors import LibraryCorrupt, LibraryError, ModelMismatch, SchemaOutdated
 from indexer.schema import SCHEMA_REVISION, library, models
@@ -45,12 +44,13 @@ class Catalog:
         self.engine = engine
 
     @classmethod
-    def open(cls, url: str, *, migrate_schema: bool) -> Catalog:
+    def open(cls, url: str | URL, *, migrate_schema: bool) -> Catalog:
         """Open the database at `url`; a writer (`migrate_schema`) also brings its schema up to date.
 
-        Raises: LibraryCorrupt when the file is no database; SchemaOutdated when its schema is not this version's.
+        Raises: LibraryCorrupt when the file is no database; SchemaOutdated when its schema is not this version's;
+        LibraryError when the database cannot be reached.
         """
-        catalog = cls(_engine(url))
+        catalog = cls(_engine(make_url(url)))
         try:
             revision = catalog._revision()
             if revision != SCHEMA_REVISION:
@@ -60,12 +60,6 @@ class Catalog:
                         "run 'mmsearch index' once, with the newest mmsearch that wrote here"
                     )
                 migrate(catalog.engine)
-        except DatabaseError as error:
-            catalog.close()
-            raise LibraryCorrupt(
-                f"{make_url(url).database} cannot be read as a catalog ({error.orig}); "
-                "move it away and run 'mmsearch index' again"
-            ) from error
         except LibraryError:
             catalog.close()
             raise
@@ -77,9 +71,22 @@ class Catalog:
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """One transaction: committed when the block ends, rolled back when it raises."""
-        with self.engine.begin() as connection:
-            yield connection
+        """One transaction: committed when the block ends, rolled back when it raises.
+
+        Raises: LibraryCorrupt, LibraryError: what the database complains of, in one line.
+        """
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except (IntegrityError, ProgrammingError):
+            raise  # a fault of ours, not of the disk
+        except OperationalError as error:
+            raise LibraryError(f"the catalog {self._place()} cannot be used now ({_complaint(error)})") from error
+        except DatabaseError as error:
+            raise LibraryCorrupt(
+                f"the catalog {self._place()} is damaged ({_complaint(error)}); "
+                "move it away and run 'mmsearch index' again"
+            ) from error
 
     def model(self) -> Model | None:
         """The live model: the one whose vectors are searched."""
@@ -102,10 +109,13 @@ class Catalog:
         try:
             with self.begin() as connection:
                 return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one())
-        except OperationalError as error:
-            if "no such table" in str(error.orig):
+        except LibraryError as error:
+            if "no such table" in str(error):
                 return None
             raise
+
+    def _place(self) -> str:
+        return self.engine.url.render_as_string(hide_password=True).removeprefix("sqlite:///")
 
 
 def live_model(connection: Connection) -> Model | None:
@@ -174,7 +184,11 @@ def migrate(engine: Engine) -> None:
             raise LibraryError(f"this library was written by a newer mmsearch ({error}); update mmsearch") from error
 
 
-def _engine(url: str) -> Engine:
+def _complaint(error: DatabaseError) -> str:
+    return " ".join(str(error.orig).split())
+
+
+def _engine(url: URL) -> Engine:
     engine = create_engine(url)
     if engine.dialect.name != "sqlite":
         return engine

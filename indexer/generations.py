@@ -18,7 +18,7 @@ import numpy as np
 from sqlalchemy import Connection, delete, select, update
 
 from indexer.catalog import Catalog, Model, last_change
-from indexer.errors import LibraryCorrupt
+from indexer.errors import LibraryCorrupt, LibraryError
 from indexer.rebuild import LiveIndex, from_catalog
 from indexer.schema import generations, library
 from indexer.vectors.base import VectorIndex
@@ -62,17 +62,27 @@ def refresh(catalog: Catalog, folder: Path, model: Model, *, suspect: bool = Fal
 
 
 def write(catalog: Catalog, folder: Path, live: LiveIndex) -> Path:
-    """Write a new generation and make it the one in use. The caller holds the writer's lock."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a new generation and make it the one in use. The caller holds the writer's lock.
+
+    Raises: LibraryError when the disk does not take it; the catalog has everything, and searches read it instead.
+    """
     with catalog.begin() as connection:
         connection.execute(update(library).values(generation=library.c.generation + 1))
         number = int(connection.execute(select(library.c.generation)).scalar_one())
     path = folder / f"index-{number}{suffix_of(live.index)}"
     temporary = path.with_name(path.name + ".tmp")
-    live.index.save(temporary)
-    _sync(temporary)
-    os.replace(temporary, path)
-    _sync(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        live.index.save(temporary)
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(folder)
+    except (OSError, RuntimeError) as error:  # RuntimeError is how FAISS says that a write failed
+        temporary.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise LibraryError(
+            f"the index file {path} cannot be written ({reason}); nothing is lost, run 'mmsearch index' again"
+        ) from error
     with catalog.begin() as connection:
         connection.execute(delete(generations))
         connection.execute(generations.insert().values(_row(number, path, live)))

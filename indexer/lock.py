@@ -13,15 +13,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from indexer.errors import LibraryLocked
+from indexer.errors import LibraryError, LibraryLocked
 
 LOCK_FILE = "writer.lock"
 
 
 @contextmanager
 def writer_lock(library: Path) -> Iterator[None]:
-    """Hold the writer's lock of the library in folder `library`. Raises: LibraryLocked, naming the holder."""
-    descriptor = os.open(library / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    """Hold the writer's lock of the library in folder `library`.
+
+    Raises: LibraryLocked, naming the holder; LibraryError when the folder cannot be written or the disk knows no locks.
+    """
+    try:
+        descriptor = os.open(library / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise LibraryError(
+            f"library {library} cannot be written ({error.strerror}); name another with --library"
+        ) from error
     try:
         if not _try_lock(descriptor):
             raise LibraryLocked(
@@ -67,4 +75,8 @@ else:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError as error:
+            raise LibraryError(
+                f"this disk knows no locks ({error.strerror}); put the library on another one"
+            ) from error
         return True

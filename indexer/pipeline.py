@@ -59,7 +59,8 @@ def load_all(
     """Load `jobs`, `look_ahead` of them at most beyond the one given out. Close the iterator to stop early."""
     Image.init()  # plugins register once, here, and not in several threads at a time
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
-        warnings.simplefilter("ignore")  # Pillow warns about broken metadata; what matters raises
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # about broken metadata; what matters raises
+        warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the limit is ours
         yield from _ordered(pool, lambda job: load(root, job, encoder, known), jobs, look_ahead)
 
 

@@ -10,12 +10,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, select
 
 from indexer.catalog import Catalog, Model, last_change, live_model
-from indexer.errors import LibraryLocked
+from indexer.errors import LibraryError
 from indexer.generations import VECTORS_FOLDER, open_index, refresh
 from indexer.lock import writer_lock
 from indexer.rebuild import LiveIndex
@@ -76,7 +77,7 @@ class Searcher:
             try:
                 with writer_lock(self._library):
                     refresh(self._catalog, folder, model, suspect=True)
-            except (LibraryLocked, OSError) as error:
+            except LibraryError as error:
                 log.info("the index file stays as it is: %s", error)  # the answer does not depend on it
         return live
 
@@ -112,14 +113,16 @@ def _hits(connection: Connection, ids: Int64Array, scores: Float32Array) -> list
         .join(roots, roots.c.id == assets.c.root_id)
         .join(captions, captions.c.id == vectors.c.caption_id, isouter=True)
     )
-    rows = {}
+    rows: dict[int, Any] = {}
     wanted = [int(one) for one in ids]
     for start in range(0, len(wanted), 500):
         for row in connection.execute(query.where(vectors.c.id.in_(wanted[start : start + 500]))):
             rows[row.id] = row
     hits: list[StoredHit] = []
     for one, score in zip(wanted, scores, strict=True):
-        row = rows[one]
+        row = rows.get(one)
+        if row is None:  # another model took over since the index was read
+            continue
         path = Path(row.path) / row.rel_path
         if row.caption_id is not None:
             hits.append(StoredHit(path, float(score), "text", row.text, row.asset_id))

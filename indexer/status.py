@@ -5,6 +5,7 @@ In: an open catalog. Out: `Status`, `SkippedFile`s. Nothing here writes. Next: n
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -92,7 +93,7 @@ def status(connection: Connection, where: Path) -> Status:
             )
             for root in everything
         ),
-        size_bytes=sum(path.stat().st_size for path in where.rglob("*") if path.is_file()),
+        size_bytes=_size_bytes(where),
         model_name=model.name if model else None,
         model_fingerprint=model.fingerprint if model else None,
         backend=backend(),
@@ -150,6 +151,14 @@ def _holders(connection: Connection, path: Path) -> list[Root]:
     """Roots above `path`, the nearest first."""
     above = [root for root in all_roots(connection) if root.path in path.parents]
     return sorted(above, key=lambda root: -len(root.path.parts))
+
+
+def _size_bytes(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # SQLite and a writer may remove a file meanwhile
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def _captions(connection: Connection, root_ids: list[int]) -> int:

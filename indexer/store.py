@@ -10,6 +10,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from sqlalchemy import URL
+
 from indexer import status
 from indexer.catalog import Catalog, Model, mismatch
 from indexer.errors import LibraryError, LibraryNotFound, SchemaOutdated
@@ -33,7 +35,7 @@ class Store:
         self._searchers: dict[Device, Searcher] = {}
 
     @classmethod
-    def open(cls, path: Path, *, create: bool = False, url: str | None = None) -> Store:
+    def open(cls, path: Path, *, create: bool = False, url: str | URL | None = None) -> Store:
         """Open the library in folder `path`; `url` moves the catalog to another database.
 
         Raises: LibraryNotFound when it is not there and `create` is not set; LibraryCorrupt; LibraryLocked when it has
@@ -45,7 +47,7 @@ class Store:
                 raise LibraryNotFound(
                     f"no library at {path}; run 'mmsearch index FOLDER' first, or name one with --library"
                 )
-            url = f"sqlite:///{path / CATALOG_FILE}"
+            url = URL.create("sqlite", database=str(path / CATALOG_FILE))  # a string would trip over '?' in a name
         if create:
             _make_folder(path)
         try:

@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
 import indexer
+from indexer import generations
 from indexer.catalog import Catalog
 from indexer.errors import LibraryCorrupt, LibraryError, LibraryLocked, LibraryNotFound, SchemaOutdated
 from indexer.lock import writer_lock
@@ -95,6 +96,55 @@ def test_a_file_that_is_no_database(tmp_path: Path, damage: bytes) -> None:
             Store.open(tmp_path, create=create)
         assert "\n" not in str(caught.value)
     assert (tmp_path / CATALOG_FILE).read_bytes() == damage  # left for whoever can mend it
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
+    for number in range(40):
+        paint(tmp_path / "photos" / f"{number}.png", "red", seed=number)
+    encoder = FakeEncoder(dim=2048)
+    with Store.open(tmp_path / "library", create=True) as store:
+        with store._catalog.begin() as connection:
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 60}")
+        with pytest.raises(LibraryError, match=r"full") as caught:
+            store.ingest(tmp_path / "photos", encoder, batch_size=4)
+        assert "\n" not in str(caught.value)
+        with store._catalog.begin() as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+        before = encoder.encoded
+        assert 4 < before < 40
+        report = store.ingest(tmp_path / "photos", encoder, batch_size=4)
+        assert report.added + report.unchanged == 40
+        assert encoder.encoded <= 40 + 4
+
+
+def test_an_index_file_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paint(tmp_path / "photos" / "a.png", "red")
+    encoder = FakeEncoder()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with Store.open(tmp_path / "library", create=True) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(generations, "_sync", full)
+            with pytest.raises(LibraryError, match="No space left on device"):
+                store.ingest(tmp_path / "photos", encoder)
+        assert list((tmp_path / "library" / "vectors").iterdir()) == []
+        query = encoder.embed_texts(["red"]).mu[0]
+        assert len(store.search(query, 3, fingerprint=encoder.fingerprint)) == 1
+        assert store.ingest(tmp_path / "photos", encoder).unchanged == 1
+        assert len(list((tmp_path / "library" / "vectors").iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["what?", "100% #1", "äöü", "a b"])
+def test_libraries_with_odd_names(tmp_path: Path, name: str) -> None:
+    paint(tmp_path / "photos" / "a.png", "red")
+    with Store.open(tmp_path / name, create=True) as store:
+        assert store.ingest(tmp_path / "photos", FakeEncoder()).added == 1
+    assert (tmp_path / name / CATALOG_FILE).is_file()
+    with Store.open(tmp_path / name) as store:
+        assert store.status().images == 1
 
 
 def test_a_catalog_of_a_newer_version(tmp_path: Path) -> None:
