@@ -27,6 +27,7 @@ from mmsearch.models.vae import FeatureEncoder, ImageEncoder, MultimodalVAE, Tex
 
 Precision = Literal["float32", "float16", "int8"]
 FORMAT = 1
+_LARGE = 100_000  # elements
 SCALE = "::scale"  # the name of an int8 tensor's scales: the tensor's name and this
 
 
@@ -185,17 +186,18 @@ def load_weights(folder: Path, described: Mapping[str, Any]) -> dict[str, Tensor
 
 
 def pack(state: Mapping[str, Tensor], precision: Precision) -> dict[str, Tensor]:
-    """Weights as stored. int8: matrices get one scale an output row, everything with one dimension stays float32."""
+    """Weights as stored. int8: large matrices get one scale an output row, small ones (depthwise and early
+    convolutions, which rounding hurts and which weigh little) float16; what has one dimension stays float32."""
     packed: dict[str, Tensor] = {}
     for name, tensor in state.items():
         value = tensor.detach().float().contiguous()
-        if precision == "int8" and value.ndim >= 2:
+        if precision == "int8" and value.ndim >= 2 and value.numel() >= _LARGE:
             rows = value.flatten(1)
             scale = rows.abs().amax(1).clamp_min(1e-12) / 127  # [out]
             packed[name] = (rows / scale[:, None]).round().to(torch.int8).view(value.shape)
             packed[name + SCALE] = scale
         else:
-            packed[name] = value.half() if precision == "float16" and value.ndim >= 2 else value
+            packed[name] = value.half() if precision != "float32" and value.ndim >= 2 else value
     return packed
 
 

@@ -1,0 +1,188 @@
+"""The model at run time: pictures and words in, posteriors out. ONNX Runtime on a CPU, torch on CUDA.
+
+In: a name, a folder written by `mmsearch train`, or a sentence-transformers model. Out: a `Model`, which is the
+`Encoder` of the indexer and of the query. The CPU path imports neither torch nor sentence-transformers.
+Next: `preprocess.py` and, for the weights, `models/checkpoint.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from indexer.types import Encoder, Posterior, UInt8Array
+from mmsearch.errors import CheckpointError, ModelError
+from mmsearch.posterior import embed_images, embed_texts, product_of_experts
+from mmsearch.preprocess import square
+from mmsearch.query.encode import Picture
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+class Model(Encoder, Protocol):
+    """An `Encoder` that also takes files and whole lists."""
+
+    def embed_images(self, images: Sequence[Picture]) -> Posterior:
+        """Paths, PIL images or uint8 arrays -> posteriors, `mu` and `logvar` float32 `[n, d]`."""
+
+    def embed_texts(self, texts: Sequence[str]) -> Posterior:
+        """Strings -> posteriors, `mu` and `logvar` float32 `[n, d]`."""
+
+
+def load_model(name_or_path: str | Path = "default", device: str = "auto") -> Model:
+    """Load a model.
+
+    Args:
+        name_or_path: `default` (ships with the package), a folder written by `mmsearch train`, or the name of a
+            sentence-transformers model that embeds both pictures and texts, such as `clip-ViT-B-32`.
+        device: `auto` (CUDA where there is a GPU and torch, else the CPU), `cpu` or `cuda`.
+
+    Raises:
+        ModelError: no such model, or no such device.
+        CheckpointError: a model folder that is incomplete or damaged.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise ModelError(f"device {device!r} is not known; choose auto, cpu or cuda")
+    name = str(name_or_path)
+    folder = PRETRAINED / "default" if name == "default" else Path(name).expanduser()
+    if name != "default" and not (folder / "model.json").exists():
+        if folder.is_dir() and not (folder / "modules.json").exists() and not (folder / "config.json").exists():
+            raise CheckpointError(f"no model in {folder}: model.json is missing; name a folder that mmsearch train wrote")
+        from mmsearch.models.backbone import load_backbone
+
+        return load_backbone(name, _torch_device(device))
+    described = _description(folder)
+    if described["architecture"].get("kind") == "backbone":
+        from mmsearch.models.backbone import load_trained_backbone
+
+        return load_trained_backbone(folder, _torch_device(device))
+    on_gpu = device == "cuda" or (device == "auto" and _has_gpu())
+    if not on_gpu and (folder / "image.onnx").exists():
+        return OnnxModel(name, folder, described)
+    from mmsearch.models.torch_model import TorchModel
+
+    return TorchModel.load(name, folder, _torch_device(device))
+
+
+class OnnxModel:
+    """A trained model on ONNX Runtime. Sessions are opened when first needed: a text query never loads the trunk."""
+
+    def __init__(self, name: str, folder: Path, described: dict[str, Any]) -> None:
+        self.name, self.folder, self._described = name, folder, described
+        self.fingerprint = str(described["fingerprint"])
+        self.dim = int(described["architecture"]["latent_dim"])
+        self.side_px = int(described["architecture"]["side_px"])
+        self._sessions: dict[str, Any] = {}
+        self._tokenizer: Any = None
+
+    def prepare_image(self, image: Image.Image) -> UInt8Array:
+        """One upright picture -> uint8 `[side_px, side_px, 3]`."""
+        return square(image, self.side_px)
+
+    def encode_images(self, batch: UInt8Array) -> Posterior:
+        """uint8 `[n, side_px, side_px, 3]` -> posteriors `[n, d]`."""
+        mu, logvar = self._session("image").run(None, {"pixels": batch})
+        return Posterior(mu, logvar)
+
+    def encode_texts(self, texts: Sequence[str]) -> Posterior:
+        """Strings -> posteriors `[n, d]`; longer texts are cut at the model's `max_tokens`."""
+        if self._tokenizer is None:
+            self._tokenizer = _tokenizer(self.folder, int(self._described["architecture"]["max_tokens"]))
+        ids = np.array([e.ids for e in self._tokenizer.encode_batch(list(texts))], np.int64)  # [n, t]
+        mu, logvar = self._session("text").run(None, {"ids": ids})
+        return Posterior(mu, logvar)
+
+    def fuse(self, posteriors: Sequence[Posterior]) -> Posterior:
+        """Product of experts with the prior."""
+        return product_of_experts(posteriors)
+
+    def embed_images(self, images: Sequence[Picture]) -> Posterior:
+        """Paths, PIL images or uint8 arrays -> posteriors `[n, d]`."""
+        return embed_images(self, images)
+
+    def embed_texts(self, texts: Sequence[str]) -> Posterior:
+        """Strings -> posteriors `[n, d]`."""
+        return embed_texts(self, texts)
+
+    def _session(self, modality: str) -> Any:
+        if modality not in self._sessions:
+            self._check_weights()
+            self._sessions[modality] = _open_session(self.folder / f"{modality}.onnx")
+        return self._sessions[modality]
+
+    def _check_weights(self) -> None:
+        """Refuse a damaged file once: ONNX Runtime would read any bytes as weights."""
+        if self._sessions:
+            return
+        path = self.folder / "model.safetensors"
+        try:
+            found = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read ({error.strerror}); install mmsearch again") from error
+        expected = str(self._described.get("weights_sha256"))
+        if found != expected:
+            raise CheckpointError(
+                f"{path} is damaged: sha256 {found[:12]}, expected {expected[:12]}; copy the model again"
+            )
+
+
+def _open_session(path: Path) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has no common base class for its errors
+        first = str(error).strip().splitlines()[0][:200]
+        raise CheckpointError(f"{path} cannot be loaded ({first}); copy the model again") from error
+
+
+def _tokenizer(folder: Path, max_tokens: int) -> Any:
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise CheckpointError(f"{path} cannot be read ({error}); copy the model again") from error
+    tokenizer.enable_truncation(max_tokens)
+    tokenizer.enable_padding(pad_id=0)
+    return tokenizer
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    path = folder / "model.json"
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        described["architecture"]["latent_dim"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read as a model ({error}); copy or train the model again") from error
+    return dict(described)
+
+
+def _has_gpu() -> bool:
+    """Whether a GPU is likely there; asked before torch is imported, which takes longer than a search."""
+    return Path("/proc/driver/nvidia/version").exists() and _cuda_works()
+
+
+def _cuda_works() -> bool:
+    try:
+        import torch
+    except ImportError:
+        return False
+    return torch.cuda.is_available()
+
+
+def _torch_device(device: str) -> str:
+    if device == "cuda" and not _cuda_works():
+        raise ModelError("device cuda: no GPU that torch can use; choose --device cpu")
+    return "cuda" if device == "cuda" or (device == "auto" and _has_gpu()) else "cpu"

@@ -1,0 +1,178 @@
+"""A trained model as it ships: weights in int8 or float16, and ONNX graphs that read them from the same file.
+
+In: a model folder of `run.py`. Out: a folder with `model.safetensors`, `model.json`, `tokenizer.json` and the graphs
+`image.onnx` and `text.onnx`, which hold no weights: their initialisers point into the safetensors file, where torch
+reads them too, so that there is one copy and no way to differ. int8 weights are turned to float32 when a graph is
+loaded; the arithmetic is float32 throughout. Words that photographs never need are pruned.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmsearch.models.checkpoint import SCALE, Precision, load_vae, read_description, save_model
+from mmsearch.models.vae import ImageEncoder, MultimodalVAE, TextEncoder
+
+_OPSET = 18
+_KEPT = ("temperature", "validation_mean_recall", "data", "metrics")
+
+
+def export(source: Path, target: Path, *, precision: Precision = "int8", words: Iterable[str] | None = None) -> Path:
+    """Write the shipped form of a trained model.
+
+    Args:
+        source: a folder written by `mmsearch train` (architecture `pretrained`).
+        target: the folder to write.
+        precision: of the stored matrices.
+        words: word pieces to keep; None keeps all.
+
+    Raises:
+        CheckpointError: a source that cannot be read.
+    """
+    vae, architecture = load_vae(source)
+    described = read_description(source)
+    tokenizer_json = (source / "tokenizer.json").read_text(encoding="utf-8")
+    if words is not None:
+        tokenizer_json, rows = prune(tokenizer_json, set(words))
+        text = cast(TextEncoder, vae.encoders["text"])
+        kept = text.transformer.words.weight.detach()[rows].clone()
+        text.transformer.words = nn.Embedding.from_pretrained(kept)
+        architecture = replace(architecture, vocabulary=len(rows))
+    extra = {k: described[k] for k in _KEPT if k in described}
+    name = str(described["name"])
+    save_model(target, vae, architecture, name=name, tokenizer_json=tokenizer_json, precision=precision, extra=extra)
+    stored, _ = load_vae(target)  # what the graphs will compute with: the weights as stored
+    side = architecture.side_px
+    _graph(_ImageGraph(stored), torch.zeros(2, side, side, 3, dtype=torch.uint8), "pixels", target / "image.onnx", {0: "n"})
+    ids = torch.ones(2, 7, dtype=torch.int64)
+    _graph(_TextGraph(stored), ids, "ids", target / "text.onnx", {0: "n", 1: "t"})
+    return target
+
+
+def prune(tokenizer_json: str, words: set[str]) -> tuple[str, list[int]]:
+    """Cut a WordPiece vocabulary down to `words` and the special tokens; returns the JSON and the rows kept, in order."""
+    described = json.loads(tokenizer_json)
+    vocabulary: dict[str, int] = described["model"]["vocab"]
+    special = {t["content"] for t in described["added_tokens"]}
+    kept = [w for w, _ in sorted(vocabulary.items(), key=lambda item: item[1]) if w in words or w in special]
+    described["model"]["vocab"] = new = {w: i for i, w in enumerate(kept)}
+    for token in described["added_tokens"]:
+        token["id"] = new[token["content"]]
+    for special_token in (described.get("post_processor") or {}).get("special_tokens", {}).values():
+        special_token["ids"] = [new[t] for t in special_token["tokens"]]
+    return json.dumps(described, ensure_ascii=False), [vocabulary[w] for w in kept]
+
+
+class _ImageGraph(nn.Module):
+    """uint8 `[n, side, side, 3]` -> mu, logvar."""
+
+    def __init__(self, vae: MultimodalVAE) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict({"image": vae.encoders["image"]})
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        encoder = cast(ImageEncoder, self.encoders["image"])
+        encoding = encoder(pixels.permute(0, 3, 1, 2).float())
+        return encoding.mu, encoding.logvar
+
+
+class _TextGraph(nn.Module):
+    """int64 ids `[n, t]` -> mu, logvar."""
+
+    def __init__(self, vae: MultimodalVAE) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict({"text": vae.encoders["text"]})
+
+    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        encoding = self.encoders["text"](ids)
+        return encoding.mu, encoding.logvar
+
+
+def _graph(module: nn.Module, example: Tensor, name: str, path: Path, dynamic: dict[int, str]) -> None:
+    """Export one graph and move its weights out."""
+    import onnx
+
+    program = torch.onnx.export(
+        module.eval(),
+        (example,),
+        dynamo=True,
+        opset_version=_OPSET,
+        input_names=[name],
+        output_names=["mu", "logvar"],
+        dynamic_shapes=({d: torch.export.Dim(label, min=1, max=4096) for d, label in dynamic.items()},),
+        optimize=False,
+        verbose=False,
+    )
+    assert program is not None
+    proto = program.model_proto
+    point_to_safetensors(proto, path.parent / "model.safetensors")
+    for field in ("metadata_props",):
+        for node in (*proto.graph.node, proto.graph, proto):
+            del getattr(node, field)[:]  # the exporter writes stack traces with paths of the machine
+    onnx.save(proto, str(path))
+
+
+def point_to_safetensors(proto: Any, weights: Path) -> None:
+    """Replace every initialiser that the safetensors file holds by a reference into that file.
+
+    int8 tensors become `Cast` and `Mul` by their scales, which ONNX Runtime folds when it loads the graph.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    places = _places(weights)
+    kinds = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16, "I8": TensorProto.INT8}
+    graph, nodes, kept = proto.graph, [], []
+
+    def reference(name: str, stored: str) -> Any:
+        kind, shape, offset, length = places[stored]
+        tensor = TensorProto(name=name, data_type=kinds[kind], dims=shape, data_location=TensorProto.EXTERNAL)
+        for key, value in (("location", weights.name), ("offset", offset), ("length", length)):
+            tensor.external_data.add(key=key, value=str(value))
+        return tensor
+
+    for tensor in graph.initializer:
+        name = tensor.name
+        if name not in places:
+            kept.append(tensor)
+            continue
+        kind, shape, _, _ = places[name]
+        if kind == "F32":
+            kept.append(reference(name, name))
+            continue
+        kept.append(reference(f"{name}.stored", name))
+        wide = name if kind == "F16" else f"{name}.wide"
+        nodes.append(helper.make_node("Cast", [f"{name}.stored"], [wide], to=TensorProto.FLOAT))
+        if kind == "I8":
+            kept.append(reference(f"{name}.scale", name + SCALE))
+            column = np.array([shape[0]] + [1] * (len(shape) - 1), np.int64)
+            kept.append(numpy_helper.from_array(column, f"{name}.column"))
+            nodes.append(helper.make_node("Reshape", [f"{name}.scale", f"{name}.column"], [f"{name}.scales"]))
+            nodes.append(helper.make_node("Mul", [wide, f"{name}.scales"], [name]))
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    rest = list(graph.node)
+    del graph.node[:]
+    graph.node.extend(nodes + rest)
+
+
+def _places(weights: Path) -> dict[str, tuple[str, list[int], int, int]]:
+    """Type, shape, offset and length in bytes of every tensor of a safetensors file."""
+    with weights.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    start = 8 + length
+    return {
+        name: (t["dtype"], t["shape"], start + t["data_offsets"][0], t["data_offsets"][1] - t["data_offsets"][0])
+        for name, t in header.items()
+    }
