@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Select, and_, exists, or_, select, update
+from sqlalchemy import Connection, Select, and_, exists, func, or_, select, update
 
 from indexer.assets import Blobs, from_blobs, to_blobs
 from indexer.catalog import Catalog, Model, next_change
@@ -35,12 +35,12 @@ def pool(experts: Posterior) -> Posterior:
 
 def fuse_photos(catalog: Catalog, model: Model, encoder: Encoder) -> None:
     """Compute every missing fusion. Commits each batch; what a crash leaves out, the next run finds missing again."""
-    while True:
+    with catalog.begin() as connection:
+        pending = list(connection.scalars(_unfused(model)))
+    for start in range(0, len(pending), BATCH):
         with catalog.begin() as connection:
-            photos = connection.execute(_unfused(model).limit(BATCH)).all()
+            photos = connection.execute(_own(model, pending[start : start + BATCH])).all()
             experts = _experts(connection, model, [row.asset_id for row in photos])
-        if not photos:
-            return
         images = from_blobs([Blobs(row.mu, row.logvar) for row in photos], model.dim)  # [n, d]
         pooled = [pool(from_blobs(experts[row.asset_id], model.dim)) for row in photos]
         texts = Posterior(np.concatenate([one.mu for one in pooled]), np.concatenate([one.logvar for one in pooled]))
@@ -50,7 +50,7 @@ def fuse_photos(catalog: Catalog, model: Model, encoder: Encoder) -> None:
 
 
 def _unfused(model: Model) -> Select[Any]:
-    """Own vectors of live photos that have a caption with a vector, and no fusion."""
+    """Ids of live photos that have a vector, a caption with one, and no fusion."""
     fused = vectors.alias()
     done = exists().where(
         fused.c.asset_id == vectors.c.asset_id,
@@ -59,31 +59,43 @@ def _unfused(model: Model) -> Select[Any]:
         fused.c.mu.is_not(None),
     )
     return (
-        select(vectors.c.asset_id, vectors.c.mu, vectors.c.logvar)
+        select(vectors.c.asset_id)
         .join(assets, assets.c.id == vectors.c.asset_id)
         .where(vectors.c.model_id == model.id, vectors.c.role == OWN, vectors.c.caption_id.is_(None))
         .where(vectors.c.mu.is_not(None), assets.c.state == LIVE, assets.c.modality == "image", ~done)
-        .where(exists(_speaking(model).where(captions.c.asset_id == assets.c.id).correlate(assets)))
+        .where(
+            or_(*(exists(of.where(captions.c.asset_id == assets.c.id).correlate(assets)) for of in _speaking(model)))
+        )
         .order_by(vectors.c.asset_id)
     )
 
 
-def _speaking(model: Model) -> Select[Any]:
-    """Live captions with their vectors: a CSV row's own, or that of the text file."""
+def _own(model: Model, photo_ids: Sequence[int]) -> Select[Any]:
+    """The own vectors of photos."""
+    query = select(vectors.c.asset_id, vectors.c.mu, vectors.c.logvar)
+    query = query.where(vectors.c.asset_id.in_(photo_ids), vectors.c.model_id == model.id, vectors.c.role == OWN)
+    return query.where(func.coalesce(vectors.c.caption_id, 0) == 0).order_by(vectors.c.asset_id)
+
+
+def _speaking(model: Model) -> tuple[Select[Any], Select[Any]]:
+    """Live captions with their vectors: those of a CSV's rows, and those of text files.
+
+    Two queries, since one with OR in its join makes SQLite read every vector for every photo.
+    """
     text = vectors.alias()
     of_row = text.c.caption_id == captions.c.id
-    of_file = and_(text.c.asset_id == captions.c.text_asset_id, text.c.caption_id.is_(None), text.c.role == OWN)
-    return (
-        select(captions.c.asset_id, text.c.mu, text.c.logvar)
-        .join(text, and_(text.c.model_id == model.id, or_(of_row, of_file)))
-        .where(captions.c.live, text.c.mu.is_not(None))
-    )
+    of_file = and_(text.c.asset_id == captions.c.text_asset_id, text.c.role == OWN)
+    of_file = and_(of_file, func.coalesce(text.c.caption_id, 0) == 0)  # IS NULL would make SQLite start from this end
+    usable = and_(captions.c.live, text.c.mu.is_not(None), text.c.model_id == model.id)
+    query = select(captions.c.asset_id, text.c.mu, text.c.logvar)
+    return query.join(text, of_row).where(usable), query.join(text, of_file).where(usable)
 
 
 def _experts(connection: Connection, model: Model, photo_ids: Sequence[int]) -> dict[int, list[Blobs]]:
     experts: dict[int, list[Blobs]] = {photo_id: [] for photo_id in photo_ids}
-    for row in connection.execute(_speaking(model).where(captions.c.asset_id.in_(photo_ids))):
-        experts[row.asset_id].append(Blobs(row.mu, row.logvar))
+    for speaking in _speaking(model):
+        for row in connection.execute(speaking.where(captions.c.asset_id.in_(photo_ids))):
+            experts[row.asset_id].append(Blobs(row.mu, row.logvar))
     for blobs in experts.values():
         blobs.sort(key=lambda one: one.mu)  # a sum in an order of its own: the same bits whatever was indexed first
     return experts

@@ -150,14 +150,15 @@ vectors = Table(
     Column("id", Id, primary_key=True),
     Column("model_id", ForeignKey("models.id"), nullable=False),
     Column("asset_id", ForeignKey("assets.id"), nullable=False),
-    Column("caption_id", ForeignKey("captions.id"), index=True),
+    Column("caption_id", ForeignKey("captions.id")),
     Column("role", String(8), nullable=False),
     Column("kind", SmallInteger, nullable=False),
     Column("change", BigInteger, nullable=False),
     Column("mu", LargeBinary),  # float16 [d]; NULL: to be computed again
     Column("logvar", LargeBinary),  # float16 [d]
     Index(None, "asset_id", "model_id", "role"),
-    Index(None, "model_id", "change", "kind"),
+    Index(None, "caption_id", "model_id"),
+    Index(None, "change"),  # without the model: SQLite would take (model_id, ...) for joins it makes quadratic
     sqlite_autoincrement=True,
 )
 

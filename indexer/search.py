@@ -116,8 +116,8 @@ def _hits(connection: Connection, ids: Int64Array, scores: Float32Array) -> list
     rows: dict[int, Any] = {}
     wanted = [int(one) for one in ids]
     for start in range(0, len(wanted), 500):
-        for row in connection.execute(query.where(vectors.c.id.in_(wanted[start : start + 500]))):
-            rows[row.id] = row
+        page = connection.execute(query.where(vectors.c.id.in_(wanted[start : start + 500])))
+        rows.update((found.id, found) for found in page)
     hits: list[StoredHit] = []
     for one, score in zip(wanted, scores, strict=True):
         row = rows.get(one)

@@ -131,8 +131,8 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_vectors_asset_id_model_id_role"), "vectors", ["asset_id", "model_id", "role"], unique=False
     )
-    op.create_index(op.f("ix_vectors_caption_id"), "vectors", ["caption_id"], unique=False)
-    op.create_index(op.f("ix_vectors_model_id_change_kind"), "vectors", ["model_id", "change", "kind"], unique=False)
+    op.create_index(op.f("ix_vectors_caption_id_model_id"), "vectors", ["caption_id", "model_id"], unique=False)
+    op.create_index(op.f("ix_vectors_change"), "vectors", ["change"], unique=False)
     library = sa.table("library", sa.column("id"), sa.column("change"), sa.column("generation"))
     op.execute(library.insert().values(id=1, change=0, generation=0))
 
