@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import struct
 import time
-import zlib
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from PIL import Image
 
 from indexer.decode import TEXT_LIMIT_BYTES, Picture, decode_image, decode_text
 from indexer.errors import DecodeError
+from tests.indexer.bombs import png_header
 
 SIDE_PX = 32
 
@@ -145,18 +144,6 @@ def test_broken_exif_does_not_cost_the_picture() -> None:
     exif.get_ifd(0x8769)[0x9003] = "0000:00:00 00:00:00"
     picture = decoded(encoded(gradient(), "JPEG", exif=exif))
     assert (picture.taken_at, picture.latitude_deg) == (None, None)
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size: valid header, one empty row of data."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 10)) + chunk(b"IEND", b"")
-    )
 
 
 @pytest.mark.parametrize(("width", "height"), [(30_000, 30_000), (2_000_000, 500), (14_000, 13_000)])
