@@ -54,7 +54,9 @@ def load_model(name_or_path: str | Path = "default", device: str = "auto") -> Mo
     folder = PRETRAINED / "default" if name == "default" else Path(name).expanduser()
     if name != "default" and not (folder / "model.json").exists():
         if folder.is_dir() and not (folder / "modules.json").exists() and not (folder / "config.json").exists():
-            raise CheckpointError(f"no model in {folder}: model.json is missing; name a folder that mmsearch train wrote")
+            raise CheckpointError(
+                f"no model in {folder}: model.json is missing; name a folder that mmsearch train wrote"
+            )
         from mmsearch.models.backbone import load_backbone
 
         return load_backbone(name, _torch_device(device))

@@ -41,7 +41,9 @@ def product_of_experts(posteriors: Sequence[Posterior]) -> Posterior:
 def concatenate(parts: Sequence[Posterior], dim: int) -> Posterior:
     """Several posteriors as one `[n, d]`; none at all is `[0, d]`."""
     empty = np.zeros((0, dim), np.float32)
-    return Posterior(np.concatenate([empty, *(p.mu for p in parts)]), np.concatenate([empty, *(p.logvar for p in parts)]))
+    return Posterior(
+        np.concatenate([empty, *(p.mu for p in parts)]), np.concatenate([empty, *(p.logvar for p in parts)])
+    )
 
 
 def embed_images(encoder: Encoder, images: Sequence[Picture]) -> Posterior:

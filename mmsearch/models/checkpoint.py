@@ -92,7 +92,9 @@ def build(architecture: Architecture, dropout: float = 0.0) -> MultimodalVAE:
             "text": TextEncoder(size, a.hidden_dim, a.latent_dim, dropout),
         }
     else:
-        raise CheckpointError(f"architecture {a.kind!r} with trunk {a.trunk!r} is not known to this version of mmsearch")
+        raise CheckpointError(
+            f"architecture {a.kind!r} with trunk {a.trunk!r} is not known to this version of mmsearch"
+        )
     return MultimodalVAE(encoders, decoders)
 
 
@@ -159,7 +161,9 @@ def read_description(folder: Path) -> dict[str, Any]:
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(f"no model in {folder}: model.json is missing; name a folder that mmsearch train wrote") from error
+        raise CheckpointError(
+            f"no model in {folder}: model.json is missing; name a folder that mmsearch train wrote"
+        ) from error
     except (ValueError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); copy the model again") from error
     if not isinstance(described, dict) or described.get("format") != FORMAT or "architecture" not in described:
@@ -179,8 +183,11 @@ def load_weights(folder: Path, described: Mapping[str, Any]) -> dict[str, Tensor
         found = hashlib.sha256(raw).hexdigest()
         if found != described.get("weights_sha256"):
             expected = str(described.get("weights_sha256"))
-            raise CheckpointError(f"{path} is damaged: sha256 {found[:12]}, expected {expected[:12]}; copy the model again")
-        return load(raw)
+            raise CheckpointError(
+                f"{path} is damaged: sha256 {found[:12]}, expected {expected[:12]}; copy the model again"
+            )
+        tensors: dict[str, Tensor] = load(raw)
+        return tensors
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); copy the model again") from error
 
@@ -226,6 +233,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         CheckpointError: a missing or truncated file.
     """
     try:
-        return load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
+        return tensors
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"checkpoint {path} cannot be read ({error}); delete it and train from the start") from error
+        raise CheckpointError(
+            f"checkpoint {path} cannot be read ({error}); delete it and train from the start"
+        ) from error

@@ -54,7 +54,9 @@ def product_of_experts(mus: Sequence[Tensor], logvars: Sequence[Tensor]) -> tupl
         ValueError: where no modality is given.
     """
     if not mus or len(mus) != len(logvars):
-        raise ValueError(f"product of experts over {len(mus)} means and {len(logvars)} log variances; one of each needed")
+        raise ValueError(
+            f"product of experts over {len(mus)} means and {len(logvars)} log variances; one of each needed"
+        )
     precisions = [(-logvar).exp() for logvar in logvars]
     precision = torch.stack(precisions).sum(0) - (len(mus) - 1)  # [n, d], the prior counted once
     mu = torch.stack([p * m for p, m in zip(precisions, mus, strict=True)]).sum(0) / precision

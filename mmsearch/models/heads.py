@@ -13,7 +13,7 @@ from mmsearch.models.gaussian import log_density
 
 
 class AttentionPool(nn.Module):
-    """Weighted mean over positions, `groups` weightings for as many slices of the channels; starts as the plain mean."""
+    """Weighted mean over positions, one weighting for each slice of the channels; starts as the plain mean."""
 
     def __init__(self, channels: int, groups: int = 8) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class AttentionPool(nn.Module):
         scores = self.score(states)  # [n, t, g]
         if mask is not None:
             scores = scores.masked_fill(~mask[:, :, None], -1e4)
-        weights = scores.softmax(1)[..., None]  # [n, t, g, 1]
+        weights: Tensor = scores.softmax(1)[..., None]  # [n, t, g, 1]
         return (weights * states.view(n, t, self.groups, c // self.groups)).sum(1).reshape(n, c)
 
 
@@ -37,6 +37,9 @@ class GaussianHead(nn.Module):
 
     Features are standardised with the training set's mean and spread, which travel in the checkpoint.
     """
+
+    mean: Tensor  # [f]
+    spread: Tensor  # [f]
 
     def __init__(self, features: int, hidden: int, latent: int, dropout: float) -> None:
         super().__init__()
@@ -52,7 +55,7 @@ class GaussianHead(nn.Module):
 
     def standardise(self, features: Tensor) -> Tensor:
         """Features `[n, f]` in units of the training set's spread; also what the decoder reconstructs."""
-        return (features - self.mean) / self.spread  # type: ignore[operator]
+        return (features - self.mean) / self.spread
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Features `[n, f]` -> mean and log variance, each `[n, d]`; the variance stays below one."""
@@ -78,7 +81,8 @@ class FeatureDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Latents `[n, d]` -> means of the standardised features `[n, f]`."""
-        return self.out(F.gelu(self.hidden(z)))
+        mean: Tensor = self.out(F.gelu(self.hidden(z)))
+        return mean
 
     def log_prob(self, target: Tensor, z: Tensor) -> Tensor:
         """`log p(target | z)` of each item, nats `[n]`."""

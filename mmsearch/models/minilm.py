@@ -41,7 +41,7 @@ class MiniLM(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Token ids int64 `[n, t]` -> states `[n, t, width]`; padding is not attended to."""
-        x = self.norm(self.words(ids) + self.positions.weight[: ids.shape[1]])  # [n, t, w]
+        x: Tensor = self.norm(self.words(ids) + self.positions.weight[: ids.shape[1]])  # [n, t, w]
         mask = (ids != PAD_ID)[:, None, None, :]  # [n, 1, 1, t]
         for layer in self.layers:
             x = layer(x, mask)
@@ -67,10 +67,12 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         n, t, w = x.shape
-        q, k, v = (f(x).view(n, t, self.heads, w // self.heads).transpose(1, 2) for f in (self.query, self.key, self.value))
+        by_head = (n, t, self.heads, w // self.heads)
+        q, k, v = (f(x).view(by_head).transpose(1, 2) for f in (self.query, self.key, self.value))
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # [n, heads, t, w/heads]
         x = self.norm_attention(x + self.out(attended.transpose(1, 2).reshape(n, t, w)))
-        return self.norm_out(x + self.down(F.gelu(self.up(x))))
+        out: Tensor = self.norm_out(x + self.down(F.gelu(self.up(x))))
+        return out
 
 
 def load_bert(model: MiniLM, state: Mapping[str, Tensor]) -> None:

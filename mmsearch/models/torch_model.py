@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from indexer.types import Posterior, UInt8Array
 from mmsearch.models.checkpoint import Architecture, load_vae, read_description
-from mmsearch.models.vae import Encoding, MultimodalVAE
+from mmsearch.models.vae import Encoding, MultimodalVAE, channels_last
 from mmsearch.posterior import embed_images, embed_texts, product_of_experts
 from mmsearch.preprocess import square
 from mmsearch.query.encode import Picture
@@ -25,7 +25,13 @@ class TorchModel:
     """A `MultimodalVAE` with its tokenizer on one device."""
 
     def __init__(
-        self, name: str, fingerprint: str, vae: MultimodalVAE, architecture: Architecture, tokenizer: Tokenizer, device: str
+        self,
+        name: str,
+        fingerprint: str,
+        vae: MultimodalVAE,
+        architecture: Architecture,
+        tokenizer: Tokenizer,
+        device: str,
     ) -> None:
         self.name, self.fingerprint = name, fingerprint
         self.dim, self.side_px = architecture.latent_dim, architecture.side_px
@@ -41,7 +47,7 @@ class TorchModel:
         """
         vae, architecture = load_vae(folder)
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        vae = vae.to(device=device, memory_format=torch.channels_last)
+        vae = channels_last(vae.to(device))
         return cls(name, str(read_description(folder)["fingerprint"]), vae, architecture, tokenizer, device)
 
     def prepare_image(self, image: Image.Image) -> UInt8Array:

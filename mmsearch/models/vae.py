@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, cast
 
+import torch
 from torch import Tensor, nn
 
 from mmsearch.models.efficientnet_lite import FEATURES, EfficientNetLite
@@ -58,12 +59,14 @@ class ImageEncoder(nn.Module):
 
     def from_features(self, features: Tensor) -> Encoding:
         """Pooled features `[n, 1280]` -> posterior."""
-        return Encoding(*self.head(features), self.head.standardise(features).detach())
+        mu, logvar = self.head(features)
+        return Encoding(mu, logvar, self.head.standardise(features).detach())
 
     def features(self, activations: Tensor) -> Tensor:
         """Activations at the cut `[n, c, h, w]` -> pooled features `[n, 1280]`."""
         feature_map = self.trunk.late(activations)
-        return self.pool(feature_map.flatten(2).transpose(1, 2)).float()
+        pooled: Tensor = self.pool(feature_map.flatten(2).transpose(1, 2))
+        return pooled.float()
 
 
 class TextEncoder(nn.Module):
@@ -81,11 +84,13 @@ class TextEncoder(nn.Module):
 
     def from_features(self, features: Tensor) -> Encoding:
         """Pooled features `[n, 384]` -> posterior."""
-        return Encoding(*self.head(features), self.head.standardise(features).detach())
+        mu, logvar = self.head(features)
+        return Encoding(mu, logvar, self.head.standardise(features).detach())
 
     def features(self, ids: Tensor) -> Tensor:
         """Token ids `[n, t]` -> pooled features `[n, 384]`."""
-        return self.pool(self.transformer(ids), ids != PAD_ID).float()
+        pooled: Tensor = self.pool(self.transformer(ids), ids != PAD_ID)
+        return pooled.float()
 
 
 class FeatureEncoder(nn.Module):
@@ -101,7 +106,8 @@ class FeatureEncoder(nn.Module):
 
     def from_features(self, features: Tensor) -> Encoding:
         """Features `[n, f]` -> posterior."""
-        return Encoding(*self.head(features), self.head.standardise(features).detach())
+        mu, logvar = self.head(features)
+        return Encoding(mu, logvar, self.head.standardise(features).detach())
 
 
 class MultimodalVAE(nn.Module):
@@ -124,6 +130,14 @@ class MultimodalVAE(nn.Module):
     def decoder(self, modality: str) -> Decoder:
         """The decoder of one modality."""
         return cast(Decoder, self.decoders[modality])
+
+
+def channels_last(vae: MultimodalVAE) -> MultimodalVAE:
+    """The same model with its convolutions laid out the way CPUs and tensor cores are fastest with."""
+    for parameter in vae.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return vae
 
 
 def fuse(encodings: Sequence[Encoding]) -> tuple[Tensor, Tensor]:

@@ -55,7 +55,9 @@ def read_corpus(recipe: Recipe) -> Corpus:
     validation = read_dataset(Path(recipe.validation), recipe.validation_split)
     both = {e.image.resolve() for e, _ in train} & {e.image.resolve() for e in validation}
     if both:
-        raise DataError(f"{len(both)} photos are in training and validation, the first {min(both)}; separate the splits")
+        raise DataError(
+            f"{len(both)} photos are in training and validation, the first {min(both)}; separate the splits"
+        )
     examples = [e for e, _ in train] + validation
     return Corpus(
         photos=tuple(e.image for e in examples),

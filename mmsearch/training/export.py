@@ -45,21 +45,23 @@ def export(source: Path, target: Path, *, precision: Precision = "int8", words: 
         tokenizer_json, rows = prune(tokenizer_json, set(words))
         text = cast(TextEncoder, vae.encoders["text"])
         kept = text.transformer.words.weight.detach()[rows].clone()
-        text.transformer.words = nn.Embedding.from_pretrained(kept)
+        text.transformer.words = nn.Embedding(len(rows), kept.shape[1], _weight=kept)
         architecture = replace(architecture, vocabulary=len(rows))
     extra = {k: described[k] for k in _KEPT if k in described}
     name = str(described["name"])
     save_model(target, vae, architecture, name=name, tokenizer_json=tokenizer_json, precision=precision, extra=extra)
     stored, _ = load_vae(target)  # what the graphs will compute with: the weights as stored
     side = architecture.side_px
-    _graph(_ImageGraph(stored), torch.zeros(2, side, side, 3, dtype=torch.uint8), "pixels", target / "image.onnx", {0: "n"})
+    _graph(
+        _ImageGraph(stored), torch.zeros(2, side, side, 3, dtype=torch.uint8), "pixels", target / "image.onnx", {0: "n"}
+    )
     ids = torch.ones(2, 7, dtype=torch.int64)
     _graph(_TextGraph(stored), ids, "ids", target / "text.onnx", {0: "n", 1: "t"})
     return target
 
 
 def prune(tokenizer_json: str, words: set[str]) -> tuple[str, list[int]]:
-    """Cut a WordPiece vocabulary down to `words` and the special tokens; returns the JSON and the rows kept, in order."""
+    """Cut a WordPiece vocabulary to `words` and the special tokens; the JSON, and the rows kept in order."""
     described = json.loads(tokenizer_json)
     vocabulary: dict[str, int] = described["model"]["vocab"]
     special = {t["content"] for t in described["added_tokens"]}
@@ -115,9 +117,8 @@ def _graph(module: nn.Module, example: Tensor, name: str, path: Path, dynamic: d
     assert program is not None
     proto = program.model_proto
     point_to_safetensors(proto, path.parent / "model.safetensors")
-    for field in ("metadata_props",):
-        for node in (*proto.graph.node, proto.graph, proto):
-            del getattr(node, field)[:]  # the exporter writes stack traces with paths of the machine
+    for part in (*proto.graph.node, proto.graph, proto):
+        del part.metadata_props[:]  # the exporter writes stack traces with paths of the machine
     onnx.save(proto, str(path))
 
 
@@ -126,7 +127,6 @@ def point_to_safetensors(proto: Any, weights: Path) -> None:
 
     int8 tensors become `Cast` and `Mul` by their scales, which ONNX Runtime folds when it loads the graph.
     """
-    import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     places = _places(weights)

@@ -58,7 +58,7 @@ class Loop:
             [{"params": g.parameters, "lr": g.rate} for g in groups] + [{"params": list(contrast.parameters())}],
             weight_decay=recipe.schedule.weight_decay,
         )
-        self.average = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(recipe.schedule.average))
+        self.average = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(recipe.schedule.average))  # type: ignore[no-untyped-call]
         self.progress = Progress()
         self.steps = 0  # of the whole stage, known after the first look at the batches
 
@@ -108,8 +108,8 @@ class Loop:
             self.progress.best = found.mean_recall
             save_tensors(self.folder / "best.safetensors", self.average.module.state_dict())
         t2i, i2t = found.text_to_image, found.image_to_text
-        log.info("%s epoch %d: text to image %.1f/%.1f, image to text %.1f/%.1f, mean %.2f, %.0f pairs/s",
-                 self.stage.name, epoch, t2i.r1, t2i.r10, i2t.r1, i2t.r10, found.mean_recall, seen / seconds)  # fmt: skip
+        recalls = f"text to image {t2i.r1:.1f}/{t2i.r10:.1f}, image to text {i2t.r1:.1f}/{i2t.r10:.1f}"
+        log.info("%s epoch %d: %s, mean %.2f", self.stage.name, epoch, recalls, found.mean_recall)
         names = ("loss", "elbo", "kl", "agreement", "contrast")
         means = dict(zip(names, (sums / max(1, count)).tolist(), strict=True))
         return {
@@ -125,16 +125,14 @@ class Loop:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.stage.name != "heads"):
             encodings = self.stage.encode(self.vae, batch)
         encodings = {m: type(e)(*(part.float() for part in e)) for m, e in encodings.items()}
-        terms = objective(
-            self.vae, self.contrast, self.recipe.objective, encodings, batch.photo, batch.wording, memory
-        )
+        terms = objective(self.vae, self.contrast, self.recipe.objective, encodings, batch.photo, batch.wording, memory)
         if not torch.isfinite(terms.total):
             raise TrainingError(
-                f"the loss is {terms.total.item()} in epoch {epoch}, step {self.progress.step} of stage {self.stage.name}; "
+                f"the loss is {terms.total.item()} in stage {self.stage.name}, epoch {epoch}, step {self.progress.step}; "
                 f"the last good weights are in {self.folder}; lower the learning rates and go on with --resume"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        terms.total.backward()
+        torch.autograd.backward(terms.total)
         self.optimizer.step()
         self.average.update_parameters(self.vae)
         self.progress.step += 1

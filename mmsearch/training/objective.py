@@ -57,8 +57,11 @@ class Memory:
 
     def logits(self, v: Tensor, t: Tensor, scale: Tensor, own: Tensor, wording: Tensor) -> tuple[Tensor, Tensor]:
         """Further columns for both directions, `[t, r]` and `[n, s]`; the same words are never negatives."""
-        assert self.images is not None and self.image_rows is not None
-        assert self.texts is not None and self.text_rows is not None and self.wordings is not None
+        assert self.images is not None
+        assert self.image_rows is not None
+        assert self.texts is not None
+        assert self.text_rows is not None
+        assert self.wordings is not None
         said = (wording[:, None] == self.wordings[None]).float()  # [t, s]
         shows = said @ (self.text_rows[:, None] == self.image_rows[None]).float() > 0  # [t, r]
         to_image = (scale * t @ self.images.T).masked_fill(shows, -torch.inf)

@@ -22,8 +22,9 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from mmsearch.errors import TrainingError
 from mmsearch.models.checkpoint import Architecture, build, save_model
-from mmsearch.models.vae import ImageEncoder, MultimodalVAE, TextEncoder
+from mmsearch.models.vae import ImageEncoder, MultimodalVAE, TextEncoder, channels_last
 from mmsearch.training.corpus import Corpus, read_corpus
 from mmsearch.training.initial import pretrained
 from mmsearch.training.loop import Loop
@@ -70,10 +71,7 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
     """The same from a `Recipe` in hand."""
     keep_freed_memory()
     torch.manual_seed(recipe.seed)
-    if folder.exists() and not resume:
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n")
+    _prepare(folder, recipe, resume)
     corpus = read_corpus(recipe)
     log.info("%d photos to train on, %d to validate", corpus.train, len(corpus.photos) - corpus.train)
     vae, architecture, tokenizer = _initial(recipe, corpus)
@@ -82,7 +80,7 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
     for stage in _stages(recipe, corpus, vae, tokenizer):
         best = Loop(recipe, vae, contrast, stage, folder / stage.name).run(resume).best
     extra = {
-        "temperature": float((-contrast.log_scale).exp()),
+        "temperature": float((-contrast.log_scale.detach()).exp()),
         "validation_mean_recall": best,
         "data": [source.path for source in recipe.data],
     }
@@ -91,10 +89,22 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
     )
 
 
+def _prepare(folder: Path, recipe: Recipe, resume: bool) -> None:
+    """An empty folder for the run, or the one to go on in. Only a folder that an earlier run made is emptied."""
+    marker = folder / "recipe.json"
+    if folder.exists() and any(folder.iterdir()):
+        if not marker.exists():
+            raise TrainingError(f"{folder} is not empty and no run made it; give an empty folder with --out")
+        if not resume:
+            shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    marker.write_text(json.dumps(asdict(recipe), indent=1) + "\n")
+
+
 def _initial(recipe: Recipe, corpus: Corpus) -> tuple[MultimodalVAE, Architecture, Tokenizer]:
     if recipe.model.architecture == "pretrained":
         vae, architecture, tokenizer = pretrained(recipe.model)
-        return vae.to(memory_format=torch.channels_last), architecture, tokenizer
+        return channels_last(vae), architecture, tokenizer
     tokenizer = word_tokenizer(c for captions in corpus.captions[: corpus.train] for c in captions)
     architecture = Architecture(
         kind="scratch",
@@ -141,7 +151,8 @@ def _features(
                 parts.append(image.features(activations).numpy())
             for i in range(0, len(captions), 256):
                 part = by_length[i : i + 256]
-                text_features[part] = text.features(tokenise(tokenizer, [captions[j] for j in part], max_tokens)).numpy()
+                ids = tokenise(tokenizer, [captions[j] for j in part], max_tokens)
+                text_features[part] = text.features(ids).numpy()
         temporary = file.with_suffix(".tmp.npz")
         np.savez(temporary, images=np.concatenate(parts), texts=text_features)
         os.replace(temporary, file)

@@ -110,7 +110,7 @@ class Draw:
         """How many batches an epoch has, on average."""
         shares, sentences = self.corpus.shares, self.corpus.sentences
         counts = (shares[:sentences].sum(), shares[sentences:].sum())
-        return max(1, round(sum(max(1.0, n // batch) for n in counts if n)))
+        return max(1, int(sum(max(1.0, float(n) // batch) for n in counts if n)))
 
     def validation(self) -> tuple[Rows, list[str], Rows]:
         """The validation photos' rows, all their captions, and for each caption its photo's place among the rows."""
@@ -130,7 +130,8 @@ class FeatureStage:
 
     def groups(self, vae: MultimodalVAE) -> list[Group]:
         """Heads and decoders."""
-        modules = [vae.encoders[m].head for m in ("image", "text")] + [vae.decoders]
+        heads = [cast(nn.Module, vae.encoders[m].head) for m in ("image", "text")]
+        modules: list[nn.Module] = [*heads, vae.decoders]
         return [Group([p for m in modules for p in m.parameters()], self.recipe.schedule.rate_warm)]
 
     def batches(self, epoch: int) -> Iterator[Batch]:

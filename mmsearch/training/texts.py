@@ -31,7 +31,8 @@ def word_tokenizer(captions: Iterable[str]) -> Tokenizer:
     normalise = normalizers.Lowercase()
     split = pre_tokenizers.Whitespace()
     words = sorted({w for c in captions for w, _ in split.pre_tokenize_str(normalise.normalize_str(c))})
-    tokenizer = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, **{w: i + 2 for i, w in enumerate(words)}}, "[UNK]"))
+    vocabulary = {"[PAD]": 0, "[UNK]": 1, **{w: i + 2 for i, w in enumerate(words)}}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, "[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalise, split
     return tokenizer
 

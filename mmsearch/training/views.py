@@ -114,8 +114,8 @@ class Views:
         return np.stack([self._one(v, i) for i in range(start, min(start + _CHUNK, last))])
 
     def _one(self, v: int, i: int) -> NDArray[np.uint8]:
-        with Image.open(self.photos[i]) as image:
-            image = image.convert("RGB")
+        with Image.open(self.photos[i]) as file:
+            image = file.convert("RGB")
         if v == 0:
             return square(image, self.trunk.side_px)
         return augment(image, self.trunk.side_px, self.how, np.random.default_rng((self.seed, v, i)))
