@@ -77,10 +77,14 @@ class Backbone:
         try:
             image, text = self.images(blank), self.texts(["a photo"])
         except Exception as error:  # whatever the model's own code raises
-            raise ModelError(f"model {name!r} does not run ({_first_line(error)}); name another, as {EXAMPLE}") from error
+            raise ModelError(
+                f"model {name!r} does not run ({_first_line(error)}); name another, as {EXAMPLE}"
+            ) from error
         if image.shape != text.shape:
             found = f"images {image.shape[1]}, texts {text.shape[1]}"
-            raise ModelError(f"model {name!r} has features of two widths ({found}); name one with one space, as {EXAMPLE}")
+            raise ModelError(
+                f"model {name!r} has features of two widths ({found}); name one with one space, as {EXAMPLE}"
+            )
         self.features = image.shape[1]
 
     @classmethod
@@ -94,7 +98,9 @@ class Backbone:
         modalities = set(getattr(model, "modalities", ()))
         if not {"image", "text"} <= modalities:
             found = ", ".join(sorted(str(m) for m in modalities)) or "nothing known"
-            raise ModelError(f"model {name!r} embeds {found}; expected image and text; name one that does, as {EXAMPLE}")
+            raise ModelError(
+                f"model {name!r} embeds {found}; expected image and text; name one that does, as {EXAMPLE}"
+            )
         return cls(name, model)
 
     def prepare_image(self, image: Image.Image) -> UInt8Array:
@@ -166,7 +172,9 @@ class SentenceTransformerModel:
         backbone = Backbone.load(name, device)
         heads = isotropic_heads(backbone.features) if heads is None else heads
         if heads.features != backbone.features:
-            raise ModelError(f"the heads read {heads.features} features, {name!r} gives {backbone.features}; fit them again")
+            raise ModelError(
+                f"the heads read {heads.features} features, {name!r} gives {backbone.features}; fit them again"
+            )
         return cls(name, backbone, heads, _digest(heads))
 
     @cached_property
@@ -285,7 +293,9 @@ def _open(name: str, device: str) -> Any:
     except Exception as error:  # hub, transformers, safetensors and tokenizers have no base class in common
         if is_folder or _looks_like_path(name):
             found = _first_line(error) if is_folder else "no such folder"
-            raise ModelError(f"model {name!r} cannot be loaded ({found}); name a model or its folder, as {EXAMPLE}") from error
+            raise ModelError(
+                f"model {name!r} cannot be loaded ({found}); name a model or its folder, as {EXAMPLE}"
+            ) from error
     finally:
         logging.enable_progress_bar()
     _check_hub(name)
