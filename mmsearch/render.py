@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # `--help` and an error message need none of these, nor numpy, which they bring
     from indexer.store import SkippedFile, Status
     from indexer.types import IndexReport
+    from mmsearch.demo import DemoReport
     from mmsearch.query.hits import Hit
     from mmsearch.training.evaluate import EvalReport
 
@@ -112,6 +113,20 @@ def show_eval(report: EvalReport, as_json: bool) -> None:
             _put_matrix(matrix)
     _put("\n")
     show_facts(facts, as_json=False)
+
+
+def show_demo(report: DemoReport, as_json: bool) -> None:
+    """Print the demo's searches, and how many first hits are right."""
+    if as_json:
+        _put_json(report.to_dict())
+        return
+    rows = [("search", "first hit", "", "score", "first right at")]
+    for a in report.answers:
+        verdict, rank = "right" if a.right else "wrong", "-" if a.right_rank is None else str(a.right_rank)
+        rows.append((a.query, a.first, verdict, f"{a.score:.3f}", rank))
+    _put(f"{report.pictures} pictures indexed in {report.index_seconds:.1f} s\n\n")
+    _put_table(rows)
+    _put(f"\n{report.right} of {len(report.answers)} right\n")
 
 
 def note(message: str) -> None:
