@@ -226,14 +226,14 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     temporary.replace(path)
 
 
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a file that training wrote.
+def load_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
+    """Tensors of a file that training wrote, on a device.
 
     Raises:
         CheckpointError: a missing or truncated file.
     """
     try:
-        tensors: dict[str, Tensor] = load_file(path)
+        tensors: dict[str, Tensor] = load_file(path, device=device)
         return tensors
     except (OSError, SafetensorError) as error:
         raise CheckpointError(

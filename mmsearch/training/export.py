@@ -17,10 +17,12 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from mmsearch.models.checkpoint import SCALE, Precision, load_vae, read_description, save_model
 from mmsearch.models.vae import ImageEncoder, MultimodalVAE, TextEncoder
+from mmsearch.training.corpus import Corpus
 
 _OPSET = 18
 _KEPT = ("temperature", "validation_mean_recall", "data", "metrics")
@@ -58,6 +60,20 @@ def export(source: Path, target: Path, *, precision: Precision = "int8", words: 
     ids = torch.ones(2, 7, dtype=torch.int64)
     _graph(_TextGraph(stored), ids, "ids", target / "text.onnx", {0: "n", 1: "t"})
     return target
+
+
+def frequent_words(tokenizer: Tokenizer, count: int, corpus: Corpus) -> set[str] | None:
+    """The pieces of the training captions and the `count` most frequent ones of plain ASCII; None for `count` 0.
+
+    BERT's vocabulary is sorted by frequency, so the first ids are the frequent ones.
+    """
+    if not count:
+        return None
+    by_id = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    words = {word for word, _ in by_id[:count] if word.isascii() and not word.startswith("[unused")}
+    for encoding in tokenizer.encode_batch([c for captions in corpus.captions[: corpus.train] for c in captions]):
+        words.update(encoding.tokens)
+    return words
 
 
 def prune(tokenizer_json: str, words: set[str]) -> tuple[str, list[int]]:

@@ -81,7 +81,7 @@ class Loop:
             curves.append(row)
             self._save()
         if (self.folder / "best.safetensors").exists():
-            self.vae.load_state_dict(load_tensors(self.folder / "best.safetensors"))
+            self.vae.load_state_dict(load_tensors(self.folder / "best.safetensors", str(self.device)))
         curves.plot(self.folder / "curves.png")
         return self.progress
 
@@ -89,8 +89,7 @@ class Loop:
         torch.manual_seed(self.recipe.seed * 1000 + epoch)
         memory = Memory(self.recipe.objective.memory) if self.recipe.objective.memory else None
         self.vae.train()
-        started, seen, sums = time.monotonic(), 0, torch.zeros(5)
-        count = 0
+        started, seen, count, sums = time.monotonic(), 0, 0, torch.zeros(5)
         for batch in self.stage.batches(epoch):
             terms = self._step(epoch, batch, memory)
             values = (terms.total, terms.elbo, terms.kl, terms.agreement, terms.contrast)
@@ -128,7 +127,7 @@ class Loop:
         terms = objective(self.vae, self.contrast, self.recipe.objective, encodings, batch.photo, batch.wording, memory)
         if not torch.isfinite(terms.total):
             raise TrainingError(
-                f"the loss is {terms.total.item()} in stage {self.stage.name}, epoch {epoch}, step {self.progress.step}; "
+                f"the loss is {terms.total.item()} in stage {self.stage.name}, step {self.progress.step}; "
                 f"the last good weights are in {self.folder}; lower the learning rates and go on with --resume"
             )
         self.optimizer.zero_grad(set_to_none=True)
@@ -162,7 +161,7 @@ class Loop:
         temporary.replace(self.folder / "progress.json")
 
     def _load(self) -> None:
-        tensors = load_tensors(self.folder / "last.safetensors")
+        tensors = load_tensors(self.folder / "last.safetensors", str(self.device))
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

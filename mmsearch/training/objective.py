@@ -108,7 +108,7 @@ class Contrast(nn.Module):
 def plain_elbo(vae: MultimodalVAE, encodings: Mapping[str, Encoding], posterior: tuple[Tensor, Tensor]) -> Tensor:
     """`E_q[log p(x|z)] - KL(q || N(0, I))` with one sample, beta = 1, nats `[n]`, over all modalities present."""
     z = reparameterise(*posterior)  # [n, d]
-    likelihood = sum((vae.decoder(m).log_prob(e.target, z) for m, e in encodings.items()), torch.zeros(len(z)))
+    likelihood = sum((vae.decoder(m).log_prob(e.target, z) for m, e in encodings.items()), z.new_zeros(len(z)))
     return likelihood - kl_to_prior(*posterior).sum(-1)
 
 

@@ -119,6 +119,19 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Export:
+    """How the trained model is written for use (`export.py`, `pretrained` only).
+
+    Attributes:
+        precision: of the stored matrices.
+        words: word pieces kept besides those of the training captions, the most frequent first; 0 keeps all.
+    """
+
+    precision: Literal["float32", "float16", "int8"] = "int8"
+    words: int = 0
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One run, whole."""
 
@@ -134,6 +147,7 @@ class Recipe:
     objective: Objective = field(default_factory=Objective)
     schedule: Schedule = field(default_factory=Schedule)
     augmentation: Augmentation = field(default_factory=Augmentation)
+    export: Export | None = None
 
 
 def load_recipe(path: str | Path) -> Recipe:

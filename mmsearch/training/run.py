@@ -74,8 +74,9 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
     _prepare(folder, recipe, resume)
     corpus = read_corpus(recipe)
     log.info("%d photos to train on, %d to validate", corpus.train, len(corpus.photos) - corpus.train)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     vae, architecture, tokenizer = _initial(recipe, corpus)
-    contrast = Contrast(recipe.objective.temperature)
+    vae, contrast = vae.to(device), Contrast(recipe.objective.temperature).to(device)
     best = 0.0
     for stage in _stages(recipe, corpus, vae, tokenizer):
         best = Loop(recipe, vae, contrast, stage, folder / stage.name).run(resume).best
@@ -84,9 +85,15 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
         "validation_mean_recall": best,
         "data": [source.path for source in recipe.data],
     }
-    return save_model(
+    trained = save_model(
         folder / "model", vae, architecture, name=recipe.name, tokenizer_json=tokenizer.to_str(), extra=extra
     )
+    if recipe.export is None:
+        return trained
+    from mmsearch.training.export import export, frequent_words
+
+    words = frequent_words(tokenizer, recipe.export.words, corpus)
+    return export(trained, folder / "shipped", precision=recipe.export.precision, words=words)
 
 
 def _prepare(folder: Path, recipe: Recipe, resume: bool) -> None:
@@ -142,17 +149,18 @@ def _features(
         log.info("features of the untouched trunks")
         whole = views.view(0)
         captions = [c for captions in corpus.captions for c in captions]
-        text_features = np.zeros((len(captions), text.head.mean.numel()), np.float32)  # type: ignore[operator]
+        text_features = np.zeros((len(captions), text.head.mean.numel()), np.float32)
         by_length = np.argsort([len(c) for c in captions], kind="stable")
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        device = image.head.mean.device
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
             parts = []
             for i in range(0, len(whole), 128):
                 activations = torch.from_numpy(np.asarray(whole[i : i + 128])).permute(0, 3, 1, 2).float()
-                parts.append(image.features(activations).numpy())
+                parts.append(image.features(activations.to(device)).cpu().numpy())
             for i in range(0, len(captions), 256):
                 part = by_length[i : i + 256]
                 ids = tokenise(tokenizer, [captions[j] for j in part], max_tokens)
-                text_features[part] = text.features(ids).numpy()
+                text_features[part] = text.features(ids.to(device)).cpu().numpy()
         temporary = file.with_suffix(".tmp.npz")
         np.savez(temporary, images=np.concatenate(parts), texts=text_features)
         os.replace(temporary, file)

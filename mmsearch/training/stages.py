@@ -158,10 +158,11 @@ class FeatureStage:
         """On the validation photos' features."""
         rows, _, image_of_text = self.draw.validation()
         places = slice(int(self.first_text[rows[0]]), int(self.first_text[rows[-1] + 1]))
+        device = _device(vae)
         with torch.no_grad():
-            images = vae.encoders["image"].from_features(self.images[rows]).mu  # type: ignore[operator]
-            texts = vae.encoders["text"].from_features(self.texts[places]).mu  # type: ignore[operator]
-        return retrieval(images.numpy(), texts.numpy(), image_of_text)
+            images = vae.encoders["image"].from_features(self.images[rows].to(device)).mu  # type: ignore[operator]
+            texts = vae.encoders["text"].from_features(self.texts[places].to(device)).mu  # type: ignore[operator]
+        return retrieval(images.cpu().numpy(), texts.cpu().numpy(), image_of_text)
 
 
 class _TokenStage:
@@ -204,12 +205,13 @@ class _TokenStage:
         rows, captions, image_of_text = self.draw.validation()
         by_length = np.argsort([len(c) for c in captions], kind="stable")
         texts = np.zeros((len(captions), self.recipe.model.latent_dim), np.float32)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            images = torch.cat([image(rows[i : i + 64]) for i in range(0, len(rows), 64)]).float().numpy()
+        device = _device(vae)
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            images = torch.cat([image(rows[i : i + 64]) for i in range(0, len(rows), 64)]).float().cpu().numpy()
             for i in range(0, len(captions), 256):
                 part = by_length[i : i + 256]
                 ids = tokenise(self.tokenizer, [captions[j] for j in part], self.recipe.model.max_tokens)
-                texts[part] = vae.encoders["text"](ids).mu.float().numpy()
+                texts[part] = vae.encoders["text"](ids.to(device)).mu.float().cpu().numpy()
         return retrieval(images, texts, image_of_text)
 
 
@@ -243,7 +245,8 @@ class CachedStage(_TokenStage):
     def validate(self, vae: MultimodalVAE) -> Retrieval:
         """On the cached whole photos."""
         image = cast(ImageEncoder, vae.encoders["image"])
-        return self._validate(vae, lambda rows: image.from_activations(_activations(self.views[0][rows])).mu)
+        device = _device(vae)
+        return self._validate(vae, lambda rows: image.from_activations(_activations(self.views[0][rows]).to(device)).mu)
 
     def _images(self, rows: Rows, epoch: int, rng: np.random.Generator) -> Tensor:
         kind = 0 if rows[0] < self.corpus.sentences else 1
@@ -276,7 +279,8 @@ class PixelStage(_TokenStage):
 
     def validate(self, vae: MultimodalVAE) -> Retrieval:
         """On the whole validation photos."""
-        return self._validate(vae, lambda rows: vae.encoders["image"](_pixels(self._squares(rows))).mu)
+        device = _device(vae)
+        return self._validate(vae, lambda rows: vae.encoders["image"](_pixels(self._squares(rows)).to(device)).mu)
 
     def _squares(self, rows: Rows) -> NDArray[np.uint8]:
         return np.stack([square(_open(self.corpus, row), self.side_px) for row in rows])
@@ -285,6 +289,10 @@ class PixelStage(_TokenStage):
         how = self.recipe.augmentation
         views = [augment(_open(self.corpus, row), self.side_px, how, rng) for row in rows]
         return _pixels(np.stack(views))
+
+
+def _device(vae: MultimodalVAE) -> torch.device:
+    return next(vae.parameters()).device
 
 
 def _open(corpus: Corpus, row: int) -> Image.Image:

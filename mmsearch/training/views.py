@@ -77,7 +77,8 @@ class Views:
     ) -> None:
         self.photos, self.trunk, self.how, self.seed = tuple(photos), trunk, how, seed
         with torch.no_grad():
-            probe = trunk.early(torch.zeros(1, 3, trunk.side_px, trunk.side_px))
+            device = next(trunk.parameters()).device
+            probe = trunk.early(torch.zeros(1, 3, trunk.side_px, trunk.side_px, device=device))
         self.shape = (probe.shape[2], probe.shape[3], probe.shape[1])  # h, w, c
         self.folder = folder / self._key()
 
@@ -106,9 +107,10 @@ class Views:
                 pixels = (pending or ahead.submit(self._pixels, v, start, last)).result()
                 pending = ahead.submit(self._pixels, v, start + _CHUNK, last) if start + _CHUNK < last else None
                 x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()  # [n, 3, side, side], channels last
-                with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                    y = self.trunk.early(x)
-                yield start, y.permute(0, 2, 3, 1).to(torch.float16).contiguous().numpy()
+                device = next(self.trunk.parameters()).device
+                with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+                    y = self.trunk.early(x.to(device))
+                yield start, y.permute(0, 2, 3, 1).to(torch.float16).contiguous().cpu().numpy()
 
     def _pixels(self, v: int, start: int, last: int) -> NDArray[np.uint8]:
         return np.stack([self._one(v, i) for i in range(start, min(start + _CHUNK, last))])
@@ -123,7 +125,7 @@ class Views:
     def _key(self) -> str:
         digest = hashlib.sha256()
         for p in self.trunk.parameters():
-            digest.update(p.detach().numpy().tobytes())
+            digest.update(p.detach().cpu().numpy().tobytes())
         for photo in self.photos:
             digest.update(f"{photo.parent.parent.name}/{photo.name} {photo.stat().st_size}\n".encode())
         digest.update(repr((self.how, self.seed, self.shape)).encode())
