@@ -30,5 +30,6 @@ def write_tiny_clip(folder: Path, seed: int = 0) -> Path:
     )
     torch.manual_seed(seed)
     CLIPModel(config).save_pretrained(folder)
-    CLIPProcessor(image_processor=pictures, tokenizer=CLIPTokenizer(vocab=vocabulary, merges=[])).save_pretrained(folder)
+    words = CLIPTokenizer(vocab=vocabulary, merges=[])
+    CLIPProcessor(image_processor=pictures, tokenizer=words).save_pretrained(folder)
     return folder

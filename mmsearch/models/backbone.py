@@ -237,7 +237,8 @@ def load_trained_backbone(folder: Path, device: str = "cpu") -> SentenceTransfor
     made_on = str(described.get("backbone_fingerprint"))
     if made_on != backbone.fingerprint:
         raise CheckpointError(
-            f"the heads in {folder} were made on {name!r} {made_on[:12]}, found {backbone.fingerprint[:12]}; make them again"
+            f"the heads in {folder} were made on {name!r} {made_on[:12]}, found {backbone.fingerprint[:12]}; "
+            "make them again"
         )
     return SentenceTransformerModel(str(folder), backbone, heads, str(described["fingerprint"]))
 

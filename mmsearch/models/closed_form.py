@@ -20,6 +20,7 @@ from mmsearch.errors import ModelError
 Float64Array = NDArray[np.float64]
 
 FEWEST = 16  # vectors of a modality: below that its mean is not known well enough to be taken off
+ENOUGH_A_FEATURE = 4  # vectors a feature that tell the principal axes
 ISOTROPIC_VARIANCE = 0.5
 _LOG_2PI = float(np.log(2 * np.pi))
 
@@ -136,19 +137,21 @@ def isotropic_heads(features: int) -> LinearHeads:
     add up to the prior's 1 a dimension, and cosines are exactly the backbone's. The product of an image and a text
     points along the sum of their unit vectors.
     """
-    scale = np.sqrt(features * (1 - ISOTROPIC_VARIANCE))
     zeros = np.zeros(features, np.float32)
-    logvar = np.full(features, np.log(ISOTROPIC_VARIANCE), np.float32)
-    return LinearHeads((np.eye(features) * scale).astype(np.float32), zeros, zeros, logvar)
+    return _isotropic(zeros, zeros, 1 / features)
 
 
 def fit_heads(images: Float32Array, texts: Float32Array, latent_dim: int | None = None) -> LinearHeads:
     """Closed-form heads from a library's own vectors.
 
+    From four vectors a feature on, probabilistic PCA. Fewer do not tell the axes (on synthetic pairs in 128 dimensions
+    whitening by 200 vectors halved the recall, by 8,000 it added half), but they tell the two means, and taking those
+    off is the larger gain: then the axes stay the backbone's, unless `latent_dim` asks for PCA.
+
     Args:
         images: unit-normalised features `[n, f]`.
         texts: of texts, from the same backbone `[m, f]`.
-        latent_dim: d; None takes 256, or what so few vectors can carry: a quarter of their number, half of f.
+        latent_dim: d; None takes 256, at most half of f, or leaves the axes alone.
 
     Raises:
         ModelError: fewer than 16 images or texts, or too few for `latent_dim`.
@@ -156,13 +159,24 @@ def fit_heads(images: Float32Array, texts: Float32Array, latent_dim: int | None 
     for rows, what in ((images, "images"), (texts, "texts")):
         if len(rows) < FEWEST:
             raise ModelError(f"closed-form heads need at least {FEWEST} {what}, found {len(rows)}; index more of them")
-    if images.shape[1] != texts.shape[1]:
-        raise ModelError(f"images have {images.shape[1]} features, texts {texts.shape[1]}; take both from one backbone")
-    d = min(256, images.shape[1] // 2, (len(images) + len(texts)) // 4) if latent_dim is None else latent_dim
-    fitted = fit_ppca([images, texts], d)
+    f = images.shape[1]
+    if texts.shape[1] != f:
+        raise ModelError(f"images have {f} features, texts {texts.shape[1]}; take both from one backbone")
+    if latent_dim is None and len(images) + len(texts) < ENOUGH_A_FEATURE * f:
+        centred = np.concatenate([images - images.mean(0), texts - texts.mean(0)])
+        return _isotropic(images.mean(0), texts.mean(0), float(centred.var(0).mean()))
+    fitted = fit_ppca([images, texts], min(256, f // 2) if latent_dim is None else latent_dim)
     return LinearHeads(
         weight=fitted.projection.astype(np.float32),
         image_mean=fitted.means[0].astype(np.float32),
         text_mean=fitted.means[1].astype(np.float32),
         logvar=np.log(fitted.posterior_variance).astype(np.float32),
     )
+
+
+def _isotropic(image_mean: Float32Array, text_mean: Float32Array, variance: float) -> LinearHeads:
+    """One scale for every axis; `variance` is that of the centred features, mean over the axes."""
+    features = len(image_mean)
+    scale = np.sqrt((1 - ISOTROPIC_VARIANCE) / variance)
+    logvar = np.full(features, np.log(ISOTROPIC_VARIANCE), np.float32)
+    return LinearHeads((np.eye(features) * scale).astype(np.float32), image_mean, text_mean, logvar)

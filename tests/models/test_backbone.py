@@ -182,7 +182,7 @@ def test_name_unknown_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     monkeypatch.setattr(huggingface_hub, "get_session", Nowhere)
     monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path))
-    with pytest.raises(ModelError, match="is not on this machine and .* cannot be reached") as caught:
+    with pytest.raises(ModelError, match=r"is not on this machine and .* cannot be reached") as caught:
         load_backbone("clip-of-nobody")
     assert "\n" not in str(caught.value)
 
