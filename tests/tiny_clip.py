@@ -25,9 +25,7 @@ def write_tiny_clip(folder: Path, seed: int = 0) -> Path:
         vision_config={**small, "image_size": SIDE_PX, "patch_size": 8},
         projection_dim=FEATURES,
     )
-    pictures = CLIPImageProcessorPil(
-        size={"shortest_edge": SIDE_PX}, crop_size={"height": SIDE_PX, "width": SIDE_PX}
-    )
+    pictures = CLIPImageProcessorPil(size={"shortest_edge": SIDE_PX}, crop_size={"height": SIDE_PX, "width": SIDE_PX})
     torch.manual_seed(seed)
     CLIPModel(config).save_pretrained(folder)
     words = CLIPTokenizer(vocab=vocabulary, merges=[])

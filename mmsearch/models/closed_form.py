@@ -47,8 +47,9 @@ class PPCA:
     @property
     def projection(self) -> Float64Array:
         """`M^-1 W^T`, from centred features to the posterior mean `[d, f]`."""
-        scale = np.sqrt(self.variances - self.noise) / self.variances  # [d]
-        return scale[:, None] * self.basis.T
+        scale: Float64Array = np.sqrt(self.variances - self.noise) / self.variances  # [d]
+        projection: Float64Array = scale[:, None] * self.basis.T
+        return projection
 
     @property
     def posterior_variance(self) -> Float64Array:
@@ -120,7 +121,7 @@ class LinearHeads:
     @property
     def features(self) -> int:
         """Width f of the features the heads read."""
-        return self.weight.shape[1]
+        return int(self.weight.shape[1])
 
     def posterior(self, features: Float32Array, modality: Modality) -> Posterior:
         """Unit-normalised features `[n, f]` -> posteriors `[n, d]`."""

@@ -89,7 +89,7 @@ class Schedule:
     """How long and how fast. Learning rates are peaks of a warm-up and cosine.
 
     Attributes:
-        warm_epochs: heads alone on features computed once (`pretrained` only).
+        warm_epochs: heads alone on features computed once (`pretrained` and `backbone`).
         epochs: of the main stage: for `pretrained` the late blocks, the transformer and the heads on cached views;
             for `scratch` everything.
         whole_epochs: of the last stage of `pretrained`: the whole trunk, on freshly augmented photos.
@@ -165,6 +165,8 @@ def load_recipe(path: str | Path) -> Recipe:
     ):
         if value < low:
             raise ConfigError(f"{path}: {name} = {value}, at least {low} is needed")
+    if recipe.model.architecture == "backbone" and not recipe.model.backbone:
+        raise ConfigError(f"{path}: model.backbone is empty; name a sentence-transformers model, as clip-ViT-B-32")
     if not recipe.data:
         raise ConfigError(f"{path}: no [[data]] table; name at least one data set")
     return recipe
@@ -175,5 +177,10 @@ def with_overrides(recipe: Recipe, *, data: tuple[str, ...] = (), backbone: str 
     if data:
         recipe = replace(recipe, data=tuple(DataSource(path) for path in data), validation=data[0])
     if backbone:
-        recipe = replace(recipe, model=replace(recipe.model, architecture="backbone", backbone=backbone))
+        recipe = replace(
+            recipe,
+            name=f"{recipe.name}-{Path(backbone).name}",  # a folder of its own: the recipe's run is not overwritten
+            model=replace(recipe.model, architecture="backbone", backbone=backbone),
+            export=None,
+        )
     return recipe

@@ -23,8 +23,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from mmsearch.errors import TrainingError
+from mmsearch.models.backbone import Backbone, absolute_name
 from mmsearch.models.checkpoint import Architecture, build, save_model
-from mmsearch.models.vae import ImageEncoder, MultimodalVAE, TextEncoder, channels_last
+from mmsearch.models.vae import FeatureEncoder, ImageEncoder, MultimodalVAE, TextEncoder, channels_last
+from mmsearch.training.backbone_features import backbone_features
 from mmsearch.training.corpus import Corpus, read_corpus
 from mmsearch.training.initial import pretrained
 from mmsearch.training.loop import Loop
@@ -61,6 +63,7 @@ def train(
     Raises:
         ConfigError: a recipe that cannot be read.
         DataError: a data set that cannot be used.
+        ModelError: initial weights or a backbone that cannot be loaded.
         TrainingError: a loss that is not a number.
     """
     recipe = with_overrides(load_recipe(config_path), data=tuple(map(str, data or ())), backbone=model)
@@ -75,6 +78,8 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
     corpus = read_corpus(recipe)
     log.info("%d photos to train on, %d to validate", corpus.train, len(corpus.photos) - corpus.train)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if recipe.model.architecture == "backbone":
+        return _train_heads(recipe, corpus, folder, resume, device)
     vae, architecture, tokenizer = _initial(recipe, corpus)
     vae, contrast = vae.to(device), Contrast(recipe.objective.temperature).to(device)
     best = 0.0
@@ -94,6 +99,35 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
 
     words = frequent_words(tokenizer, recipe.export.words, corpus)
     return export(trained, folder / "shipped", precision=recipe.export.precision, words=words)
+
+
+def _train_heads(recipe: Recipe, corpus: Corpus, folder: Path, resume: bool, device: str) -> Path:
+    """Heads on the features of a backbone that stays as it is; `mmsearch/models/backbone.py` reads the folder."""
+    backbone = Backbone.load(recipe.model.backbone, device)
+    images, texts = backbone_features(backbone, corpus, Path(recipe.cache))
+    architecture = Architecture(
+        kind="backbone",
+        backbone=absolute_name(recipe.model.backbone),
+        latent_dim=recipe.model.latent_dim,
+        hidden_dim=recipe.model.hidden_dim,
+        image_features=backbone.features,
+        text_features=backbone.features,
+        side_px=backbone.side_px,
+    )
+    vae = build(architecture, recipe.model.dropout)
+    first_validation_text = sum(len(captions) for captions in corpus.captions[: corpus.train])
+    cast(FeatureEncoder, vae.encoders["image"]).head.fit_standardisation(images[: corpus.train])
+    cast(FeatureEncoder, vae.encoders["text"]).head.fit_standardisation(texts[:first_validation_text])
+    vae, contrast = vae.to(device), Contrast(recipe.objective.temperature).to(device)
+    stage = FeatureStage(recipe, corpus, images, texts)
+    best = Loop(recipe, vae, contrast, stage, folder / stage.name).run(resume).best
+    extra = {
+        "backbone_fingerprint": backbone.fingerprint,
+        "temperature": float((-contrast.log_scale.detach()).exp()),
+        "validation_mean_recall": best,
+        "data": [source.path for source in recipe.data],
+    }
+    return save_model(folder / "model", vae, architecture, name=recipe.name, extra=extra)
 
 
 def _prepare(folder: Path, recipe: Recipe, resume: bool) -> None:
