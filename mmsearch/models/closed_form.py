@@ -63,8 +63,9 @@ class PPCA:
         outside = (centred**2).sum(1) - (inside**2).sum(1)  # [n]
         f, d = self.basis.shape
         log_determinant = np.log(self.variances).sum() + (f - d) * np.log(self.noise)
-        distance: Float64Array = (inside**2 / self.variances).sum(1) + outside / self.noise
-        return -0.5 * (f * _LOG_2PI + log_determinant + distance)
+        distance = (inside**2 / self.variances).sum(1) + outside / self.noise
+        density: Float64Array = -0.5 * (f * _LOG_2PI + log_determinant + distance)
+        return density
 
 
 def fit_ppca(groups: Sequence[NDArray[np.floating]], latent_dim: int) -> PPCA:
