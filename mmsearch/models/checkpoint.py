@@ -112,6 +112,7 @@ def save_model(
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / "model.safetensors"
     save_file(pack(vae.state_dict(), precision), weights)
+    weights.chmod(0o644)  # safetensors writes for the owner alone; an installed model is for everybody
     if tokenizer_json is not None:
         (folder / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
     described = {
