@@ -132,10 +132,28 @@ def _graph(module: nn.Module, example: Tensor, name: str, path: Path, dynamic: d
     )
     assert program is not None
     proto = program.model_proto
+    cast_constants(proto)
     point_to_safetensors(proto, path.parent / "model.safetensors")
     for part in (*proto.graph.node, proto.graph, proto):
         del part.metadata_props[:]  # the exporter writes stack traces with paths of the machine
     onnx.save(proto, str(path))
+
+
+def cast_constants(proto: Any) -> None:
+    """Turn `CastLike` of a constant, as the exporter writes the bounds of ReLU6, into the constant itself.
+
+    ONNX Runtime fuses a convolution with its activation, and keeps its own memory layout from one to the next, only
+    where the bounds are constants. All arithmetic is float32, so that is the type.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    constants = {node.output[0]: node for node in proto.graph.node if node.op_type == "Constant"}
+    for node in proto.graph.node:
+        if node.op_type == "CastLike" and node.input[0] in constants:
+            found = helper.get_attribute_value(constants[node.input[0]].attribute[0])
+            value = numpy_helper.to_array(found) if isinstance(found, TensorProto) else np.asarray(found)
+            constant = numpy_helper.from_array(value.astype(np.float32), node.output[0])
+            node.CopyFrom(helper.make_node("Constant", [], [node.output[0]], value=constant))
 
 
 def point_to_safetensors(proto: Any, weights: Path) -> None:
