@@ -165,7 +165,7 @@ def _description(folder: Path) -> dict[str, Any]:
     path = folder / "model.json"
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
-        described["architecture"]["latent_dim"]
+        described["architecture"]["latent_dim"], described["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read as a model ({error}); copy or train the model again") from error
     return dict(described)

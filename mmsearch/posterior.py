@@ -7,13 +7,12 @@ two equal. Next: `encoder.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
 
-from indexer.types import Encoder, Posterior
+from indexer.types import Encoder, Posterior, UInt8Array
 from mmsearch.query.encode import Picture, to_image
 
 _BATCH = 32
@@ -50,12 +49,19 @@ def embed_images(encoder: Encoder, images: Sequence[Picture]) -> Posterior:
     """Pictures (paths, PIL images or uint8 arrays) -> posteriors `[n, d]`; decoding runs ahead in threads.
 
     Raises:
-        DecodeError: a file that is not a picture, or damaged.
+        DecodeError: a file that is not there, not a picture, or damaged.
         QueryError: an array of another type or shape.
     """
     with ThreadPoolExecutor() as pool:
-        squares = pool.map(partial(_prepared, encoder), images)
-        return _in_batches(encoder, list(squares), lambda part: encoder.encode_images(np.stack(part)))
+
+        def submit(start: int) -> list[Future[UInt8Array]]:
+            return [pool.submit(_prepared, encoder, picture) for picture in images[start : start + _BATCH]]
+
+        parts, ahead = [], submit(0)
+        for start in range(0, len(images), _BATCH):
+            now, ahead = ahead, submit(start + _BATCH)  # one batch ahead: memory for two, however long the list
+            parts.append(encoder.encode_images(np.stack([square.result() for square in now])))
+        return concatenate(parts, encoder.dim)
 
 
 def embed_texts(encoder: Encoder, texts: Sequence[str]) -> Posterior:
@@ -71,5 +77,5 @@ def _in_batches(encoder: Encoder, items: Sequence[T], encode: Callable[[Sequence
     return concatenate(parts, encoder.dim)
 
 
-def _prepared(encoder: Encoder, picture: Picture) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _prepared(encoder: Encoder, picture: Picture) -> UInt8Array:
     return encoder.prepare_image(to_image(picture, encoder.side_px))

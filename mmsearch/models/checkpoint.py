@@ -146,9 +146,13 @@ def load_vae(folder: Path) -> tuple[MultimodalVAE, Architecture]:
         architecture = Architecture(**{k: v for k, v in described["architecture"].items() if k in known})
         vae = build(architecture)
         vae.load_state_dict(unpack(load_weights(folder, described)))
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         raise CheckpointError(f"{folder} does not hold the architecture it names ({first}); train it again") from error
+    except CheckpointError as error:
+        if str(folder) in str(error):
+            raise
+        raise CheckpointError(f"{folder}: {error}") from error
     return vae.eval(), architecture
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from indexer.types import Posterior, UInt8Array
+from mmsearch.errors import CheckpointError
 from mmsearch.models.checkpoint import Architecture, load_vae, read_description
 from mmsearch.models.vae import Encoding, MultimodalVAE, channels_last
 from mmsearch.posterior import embed_images, embed_texts, product_of_experts
@@ -46,7 +47,11 @@ class TorchModel:
             CheckpointError: an incomplete or damaged folder.
         """
         vae, architecture = load_vae(folder)
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        path = folder / "tokenizer.json"
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises plain Exception
+            raise CheckpointError(f"{path} cannot be read ({error}); copy the model again") from error
         vae = channels_last(vae.to(device))
         return cls(name, str(read_description(folder)["fingerprint"]), vae, architecture, tokenizer, device)
 

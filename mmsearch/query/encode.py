@@ -86,6 +86,8 @@ def _read_image(path: Path, side_px: int) -> Image.Image:
             return decode_image(file, side_px=side_px).image
     except DecodeError as error:
         raise DecodeError(f"{path}: {error}") from error
+    except OSError as error:
+        raise DecodeError(f"{path}: {error.strerror or error}; expected a picture that can be read") from error
 
 
 def _read_text(path: Path) -> str:
@@ -93,6 +95,8 @@ def _read_text(path: Path) -> str:
         return decode_text(path.read_bytes())
     except DecodeError as error:
         raise DecodeError(f"{path}: {error}") from error
+    except OSError as error:
+        raise DecodeError(f"{path}: {error.strerror or error}; expected a text that can be read") from error
 
 
 def _clean(text: str) -> str:
