@@ -207,6 +207,20 @@ def rebuild(
 
 
 @app.command()
+def heads(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the heads are written.")],
+    library: LibraryOption = None,
+    device: DeviceOption = Device.AUTO,
+) -> int:
+    """Fit closed-form heads on the vectors of a library of a bare backbone; 'rebuild --model FOLDER' uses them."""
+    from mmsearch.render import show_path
+
+    with _open(library, None, device) as opened:
+        show_path(opened.fit_heads(folder))
+    return FOUND
+
+
+@app.command()
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The recipe, a TOML file.")],
     data: Annotated[list[Path] | None, typer.Option("--data", help="A data set; may be repeated.")] = None,

@@ -59,18 +59,18 @@ def load_model(name_or_path: str | Path = "default", device: str = "auto") -> Mo
             )
         from mmsearch.models.backbone import load_backbone
 
-        return load_backbone(name, _torch_device(device))
+        return load_backbone(name, torch_device(device))
     described = _description(folder)
     if described["architecture"].get("kind") == "backbone":
         from mmsearch.models.backbone import load_trained_backbone
 
-        return load_trained_backbone(folder, _torch_device(device))
+        return load_trained_backbone(folder, torch_device(device))
     on_gpu = device == "cuda" or (device == "auto" and _has_gpu())
     if not on_gpu and (folder / "image.onnx").exists():
         return OnnxModel(name, folder, described)
     from mmsearch.models.torch_model import TorchModel
 
-    return TorchModel.load(name, folder, _torch_device(device))
+    return TorchModel.load(name, folder, torch_device(device))
 
 
 class OnnxModel:
@@ -184,7 +184,12 @@ def _cuda_works() -> bool:
     return torch.cuda.is_available()
 
 
-def _torch_device(device: str) -> str:
+def torch_device(device: str) -> str:
+    """`auto`, `cpu` or `cuda` -> the device torch runs on.
+
+    Raises:
+        ModelError: CUDA was asked for where there is none.
+    """
     if device == "cuda" and not _cuda_works():
         raise ModelError("device cuda: no GPU that torch can use; choose --device cpu")
     return "cuda" if device == "cuda" or (device == "auto" and _has_gpu()) else "cpu"

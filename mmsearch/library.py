@@ -171,6 +171,20 @@ class Library:
         store = self._open_store()
         return store.rebuild(self._load(), progress=progress, batch_size=self.config.batch_size)
 
+    def fit_heads(self, folder: str | Path) -> Path:
+        """Closed-form heads (probabilistic PCA) on the vectors of a library that a bare backbone wrote.
+
+        Returns:
+            The model folder, which `rebuild` takes next.
+
+        Raises:
+            LibraryNotFound: nothing was indexed yet.
+            ModelError: the library's model has heads already, or it holds too few images or texts.
+        """
+        from mmsearch.models.library_heads import fit_library_heads
+
+        return fit_library_heads(self.path, Path(folder).expanduser(), device=self._torch_device())
+
     def close(self) -> None:
         """Give files and locks back. The library may be used again and opens itself again."""
         if self._store is not None:
@@ -191,6 +205,11 @@ class Library:
 
             self._store = Store.open(self.path, create=create)
         return self._store
+
+    def _torch_device(self) -> str:
+        from mmsearch.encoder import torch_device
+
+        return torch_device(self._device)
 
     def _load(self) -> Encoder:
         """The model asked for, else the one the library was written with, else the configured one."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmsearch import Library
+from mmsearch import Library, cli
 from mmsearch.errors import LibraryNotFound, ModelError
 from mmsearch.models.backbone import load_backbone, load_trained_backbone
 from mmsearch.models.closed_form import fit_heads
@@ -18,11 +18,14 @@ from tests.fakes import FakeEncoder
 from tests.tiny_clip import write_tiny_clip
 
 
-def test_library_gets_heads_of_its_own(tmp_path: Path) -> None:
+def test_library_gets_heads_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip = write_tiny_clip(tmp_path / "clip")
     scenes = write_scenes(tmp_path / "scenes", 20, seed=5).parent
     with Library.open(tmp_path / "library", model=str(clip), device="cpu") as library:
         library.index(scenes)
+    assert cli.main(["heads", str(tmp_path / "wide"), "--library", str(tmp_path / "library"), "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "wide")
+    assert load_trained_backbone(tmp_path / "wide").dim > 6
     folder = fit_library_heads(tmp_path / "library", tmp_path / "heads", latent_dim=6)
     heads = load_trained_backbone(folder).heads
 
