@@ -88,7 +88,7 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
     extra = {
         "temperature": float((-contrast.log_scale.detach()).exp()),
         "validation_mean_recall": best,
-        "data": [source.path for source in recipe.data],
+        "data": [Path(source.path).name for source in recipe.data],
     }
     trained = save_model(
         folder / "model", vae, architecture, name=recipe.name, tokenizer_json=tokenizer.to_str(), extra=extra
@@ -125,7 +125,7 @@ def _train_heads(recipe: Recipe, corpus: Corpus, folder: Path, resume: bool, dev
         "backbone_fingerprint": backbone.fingerprint,
         "temperature": float((-contrast.log_scale.detach()).exp()),
         "validation_mean_recall": best,
-        "data": [source.path for source in recipe.data],
+        "data": [Path(source.path).name for source in recipe.data],
     }
     return save_model(folder / "model", vae, architecture, name=recipe.name, extra=extra)
 
