@@ -248,15 +248,35 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="Which part of it.")] = "val",
     model: ModelOption = None,
     device: DeviceOption = Device.AUTO,
+    phrasing: Annotated[bool, typer.Option("--phrasing", help="Recall of the captions as people type them.")] = False,
+    zero_shot: Annotated[bool, typer.Option("--zero-shot", help="Captions are labels: name the photos.")] = False,
+    only: Annotated[
+        Path | None, typer.Option("--only", metavar="FILE", help="With --zero-shot: only photos of these labels.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Measure a model: recall both ways, median rank, ELBO, KL, active units."""
     from mmsearch.config import load_config
-    from mmsearch.render import show_eval
-    from mmsearch.training.evaluate import evaluate as run
+    from mmsearch.render import show_eval, show_facts, show_phrasing
 
-    report = run(data, split=split, model=load_config().model if model is None else model, device=device.value)
-    show_eval(report, as_json)
+    if phrasing and zero_shot:
+        raise typer.BadParameter("give one of --phrasing, --zero-shot, not both.")
+    if only is not None and not zero_shot:
+        raise typer.BadParameter("--only goes with --zero-shot.")
+    name = load_config().model if model is None else model
+    if phrasing:
+        from mmsearch.training.phrasing import evaluate_phrasing
+
+        show_phrasing(evaluate_phrasing(data, split=split, model=name, device=device.value), as_json)
+    elif zero_shot:
+        from mmsearch.training.zero_shot import evaluate_zero_shot
+
+        named = evaluate_zero_shot(data, split=split, model=name, device=device.value, only=only)
+        show_facts(named.to_dict(), as_json)
+    else:
+        from mmsearch.training.evaluate import evaluate as run
+
+        show_eval(run(data, split=split, model=name, device=device.value), as_json)
     return FOUND
 
 

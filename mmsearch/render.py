@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # `--help` and an error message need none of these, nor numpy
     from mmsearch.demo import DemoReport
     from mmsearch.query.hits import Hit
     from mmsearch.training.evaluate import EvalReport
+    from mmsearch.training.phrasing import PhrasingReport
 
 SNIPPET_CHARS = 60
 
@@ -111,6 +112,27 @@ def show_eval(report: EvalReport, as_json: bool) -> None:
         if matrix:
             _put("\n")
             _put_matrix(matrix)
+    _put("\n")
+    show_facts(facts, as_json=False)
+
+
+def show_phrasing(report: PhrasingReport, as_json: bool) -> None:
+    """Print the recall of each wording, what it loses in percent of the plain recall, and which lose over a fifth."""
+    facts = report.to_dict()
+    if as_json:
+        _put_json(facts)
+        return
+    shown = [("text_to_image", "r1", "to image R@1"), ("text_to_image", "r10", "R@10")]
+    shown += [("image_to_text", "r1", "to text R@1"), ("image_to_text", "r10", "R@10")]
+    rows = [("", "changed", *(title for *_, name in shown for title in (name, "loss")), "")]
+    variants = facts.pop("variants")
+    for name, found in variants.items():
+        cells = [_cell(cell) for way, k, _ in shown for cell in (found[way][k], found["loss"][f"{way}_{k}"])]
+        mark = "over a fifth lost" if found["over_a_fifth"] else ""
+        rows.append((name.replace("_", " "), _cell(found["changed"]), *cells, mark))
+    _put_table(rows)
+    _put("\n")
+    _put_table([(name.replace("_", " "), found["example"]) for name, found in variants.items()])
     _put("\n")
     show_facts(facts, as_json=False)
 

@@ -91,8 +91,8 @@ class EvalReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as `mmsearch eval --json` prints it, numbers rounded to what the data can tell."""
-        rounded: dict[str, Any] = _rounded(asdict(self))
-        return rounded
+        printed: dict[str, Any] = rounded(asdict(self))
+        return printed
 
 
 def evaluate(
@@ -134,8 +134,8 @@ def evaluate_model(
     started = time.monotonic()
     captions = [caption for example in examples for caption in example.captions]
     image_of_text = np.repeat(np.arange(len(examples)), [len(example.captions) for example in examples])
-    images = _in_batches(model.embed_images, [example.image for example in examples], "pictures")
-    texts = _in_batches(model.embed_texts, captions, "captions")
+    images = in_batches(model.embed_images, [example.image for example in examples], "pictures")
+    texts = in_batches(model.embed_texts, captions, "captions")
     found = retrieval(images.mu, texts.mu, image_of_text)
     bounds, note = _bounds(folder, examples, samples)
     return EvalReport(
@@ -186,7 +186,8 @@ def latent_use(posterior: Posterior) -> LatentUse:
     )
 
 
-def _in_batches(embed: Any, items: Sequence[Any], what: str) -> Posterior:
+def in_batches(embed: Any, items: Sequence[Any], what: str) -> Posterior:
+    """Posteriors `[n, d]` of any number of items, a few hundred at a time; `what` they are is for the log."""
     parts = []
     for start in range(0, len(items), _BATCH):
         parts.append(embed(items[start : start + _BATCH]))
@@ -194,9 +195,10 @@ def _in_batches(embed: Any, items: Sequence[Any], what: str) -> Posterior:
     return Posterior(np.concatenate([p.mu for p in parts]), np.concatenate([p.logvar for p in parts]))
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Numbers of a report, nested in dictionaries, rounded to what the data can tell."""
     if isinstance(value, float) and abs(value) >= 1000:
         return round(value)
     if isinstance(value, float):
         return round(value, 2 if abs(value) >= 1 else 4)
-    return {key: _rounded(inner) for key, inner in value.items()} if isinstance(value, dict) else value
+    return {key: rounded(inner) for key, inner in value.items()} if isinstance(value, dict) else value

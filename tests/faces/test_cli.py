@@ -14,7 +14,9 @@ import pytest
 from mmsearch import cli
 from mmsearch.errors import TrainingError
 from mmsearch.training.evaluate import EvalReport, LatentUse
+from mmsearch.training.phrasing import Phrased, PhrasingReport
 from mmsearch.training.recall import Recall
+from mmsearch.training.zero_shot import ZeroShotReport
 
 REPORT = EvalReport(
     model="default",
@@ -132,3 +134,69 @@ def test_warnings_of_ours_are_lines_on_stderr_and_the_handler_goes_away(
     assert cli.main(["eval", "photos"]) == 0
     assert capfd.readouterr().err == "mmsearch: no FAISS; exact search serves\n"
     assert logging.getLogger("indexer").handlers == before
+
+
+def test_eval_of_everyday_wording(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    calls: list[tuple[Any, ...]] = []
+    old, new = Recall(40.0, 60.0, 80.0, 2.0), Recall(20.0, 50.0, 78.0, 5.0)
+    none = dict.fromkeys(("text_to_image_r1", "text_to_image_r10", "image_to_text_r1"), 0.0)
+    loss = {"text_to_image_r1": 50.0, "text_to_image_r10": 2.5, "image_to_text_r1": -1.5, "image_to_text_r10": None}
+    variants = {
+        "plain": Phrased("A dog .", 0.0, old, old, {**none, "image_to_text_r10": 0.0}, False),
+        "upper_case": Phrased("A DOG .", 99.5, new, old, loss, True),
+    }
+    report = PhrasingReport("default", "ab" * 32, "photos", "val", 8, 40, 0, variants)
+
+    def evaluate_phrasing(data: Path, **options: object) -> PhrasingReport:
+        calls.append((data, options))
+        return report
+
+    monkeypatch.setattr("mmsearch.training.phrasing.evaluate_phrasing", evaluate_phrasing)
+    assert cli.main(["eval", "photos", "--phrasing", "--model", "mine"]) == 0
+    assert calls == [(Path("photos"), {"split": "val", "model": "mine", "device": "auto"})]
+    lines = [" ".join(line.split()) for line in capfd.readouterr().out.splitlines()]
+    assert lines[:3] == [
+        "changed to image R@1 loss R@10 loss to text R@1 loss R@10 loss",
+        "plain 0.0 40.0 0.0 80.0 0.0 40.0 0.0 80.0 0.0",
+        "upper case 99.5 20.0 50.0 78.0 2.5 40.0 -1.5 80.0 - over a fifth lost",
+    ]
+    assert "upper case A DOG ." in lines
+    assert "texts 40" in lines
+    assert cli.main(["eval", "photos", "--phrasing", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out) == json.loads(json.dumps(report.to_dict()))
+
+
+def test_eval_of_names(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    calls: list[tuple[Any, ...]] = []
+    report = ZeroShotReport(12.5, 37.5, 100, 1000, ("{}", "a {}"), only="held_out.txt")
+
+    def evaluate_zero_shot(data: Path, **options: object) -> ZeroShotReport:
+        calls.append((data, options))
+        return report
+
+    monkeypatch.setattr("mmsearch.training.zero_shot.evaluate_zero_shot", evaluate_zero_shot)
+    assert cli.main(["eval", "photos", "--zero-shot", "--only", "held_out.txt", "--split", "train"]) == 0
+    options = {"split": "train", "model": "default", "device": "auto", "only": Path("held_out.txt")}
+    assert calls == [(Path("photos"), options)]
+    lines = [" ".join(line.split()) for line in capfd.readouterr().out.splitlines()]
+    assert lines[:5] == ["top1 12.5", "top5 37.5", "images 100", "names 1000", "templates {}, a {}"]
+    assert cli.main(["eval", "photos", "--zero-shot", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["top5"] == 37.5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--phrasing", "--zero-shot"], "give one of --phrasing, --zero-shot, not both"),
+        (["--only", "names.txt"], "--only goes with --zero-shot"),
+        (["--phrasing", "--only", "names.txt"], "--only goes with --zero-shot"),
+    ],
+)
+def test_eval_options_that_exclude_each_other(
+    options: list[str], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["eval", "photos", *options]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
