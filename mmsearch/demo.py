@@ -199,9 +199,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with progress_on_stderr() as progress:
             report = run_demo(model=options.model or "default", progress=progress)
-    except MMSearchError as error:
+    except (MMSearchError, OSError) as error:  # OSError: no room, or a checkout that cannot be written to
         note(str(error))
         return 2
+    except KeyboardInterrupt:
+        note("interrupted")
+        return 130
     if report.missing:
         note(f"not in the installed packages: {', '.join(report.missing)}; their searches cannot be right")
     show_demo(report, options.json)

@@ -64,6 +64,15 @@ def test_without_the_packages_one_line_says_what_to_install(
     assert err.endswith("run 'pip install scikit-image scikit-learn'\n")
 
 
+def test_a_folder_that_cannot_be_written_to_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(demo, "_default_folder", lambda: tmp_path / "file" / "demo")
+    assert demo.main([]) == 2
+    assert len(capfd.readouterr().err.splitlines()) == 1
+
+
 def test_the_table_and_the_json(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     answers = (Answer("a cat", "cat.png", 0.51234, True, 1), Answer("coins", "moon.png", -0.01, False, 12))
     report = DemoReport(answers, pictures=58, missing=("horse.png",), index_seconds=2.0, search_seconds=0.1)
