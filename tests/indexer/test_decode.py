@@ -149,7 +149,7 @@ def test_broken_exif_does_not_cost_the_picture() -> None:
 @pytest.mark.parametrize(("width", "height"), [(30_000, 30_000), (2_000_000, 500), (14_000, 13_000)])
 def test_too_many_pixels_are_refused_from_the_header(width: int, height: int) -> None:
     started = time.perf_counter()
-    with pytest.raises(DecodeError, match="too large"):
+    with pytest.raises(DecodeError, match=f"too large: .*({width * height:,}|{width:,} x {height:,}) pixels"):
         decoded(png_header(width, height))
     assert time.perf_counter() - started < 0.5
 
