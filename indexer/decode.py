@@ -63,7 +63,7 @@ def decode_image(file: BinaryIO, *, side_px: int, pixel_limit: int = PIXEL_LIMIT
     except UnidentifiedImageError as error:
         raise DecodeError("not a picture (its content is none of JPEG, PNG, WebP, GIF, BMP, TIFF)") from error
     except Image.DecompressionBombError as error:
-        found = re.search(r"\d{4,}", str(error))  # Pillow opens no such file, so the size is known from its message alone
+        found = re.search(r"\d{4,}", str(error))  # Pillow opens no such file
         what = f"{int(found[0]):,} pixels" if found else "the picture"
         raise DecodeError(_too_large(what, pixel_limit)) from error
     except Exception as error:  # decoders fail on broken input with any exception there is, and no file may end a run
