@@ -6,7 +6,9 @@ Next: `indexer/generations.py`, which keeps index files.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import logging
 from pathlib import Path
 from typing import Final, Literal
 
@@ -16,6 +18,8 @@ from indexer.vectors.exact import ExactIndex
 
 Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["exact", "faiss-cpu", "faiss-gpu"]
+
+log = logging.getLogger(__name__)
 
 HINT: Final = (
     "FAISS is not installed, searching with numpy: for large libraries pip install 'mmsearch[cpu]', "
@@ -29,7 +33,7 @@ def has_faiss() -> bool:
 
 
 def backend(device: Device = "auto") -> Backend:
-    """What a search on this machine uses; `HINT` is what to tell a person when it is "exact"."""
+    """What a search on this machine uses; where it is "exact", the first index says so once, with `HINT`."""
     if not has_faiss():
         return "exact"
     from indexer.vectors.faiss_index import gpu_count
@@ -37,9 +41,15 @@ def backend(device: Device = "auto") -> Backend:
     return "faiss-gpu" if device != "cpu" and gpu_count() else "faiss-cpu"
 
 
+@functools.cache
+def _hint_once() -> None:
+    log.warning(HINT)
+
+
 def new_index(dim: int, device: Device = "auto") -> VectorIndex:
     """An empty index for vectors of length `dim`."""
     if not has_faiss():
+        _hint_once()
         return ExactIndex(dim)
     from indexer.vectors.faiss_index import FaissIndex
 
@@ -49,6 +59,8 @@ def new_index(dim: int, device: Device = "auto") -> VectorIndex:
 def load_index(path: Path, device: Device = "auto") -> VectorIndex:
     """The index in a file, by its suffix. Raises: LibraryCorrupt, also when the file needs FAISS and there is none."""
     if path.suffix == ExactIndex.suffix:
+        if not has_faiss():
+            _hint_once()
         return ExactIndex.load(path)
     if not has_faiss():
         raise LibraryCorrupt(f"{path} needs FAISS to be read; pip install 'mmsearch[cpu]' or 'mmsearch[gpu]'")
