@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, select
 
-from indexer.catalog import Catalog, Model, last_change, live_model
+from indexer.catalog import Catalog, Model, last_change
 from indexer.errors import LibraryError
 from indexer.generations import VECTORS_FOLDER, open_index, refresh
 from indexer.lock import writer_lock
@@ -80,12 +80,6 @@ class Searcher:
             except LibraryError as error:
                 log.info("the index file stays as it is: %s", error)  # the answer does not depend on it
         return live
-
-
-def current_model(catalog: Catalog) -> Model | None:
-    """The live model."""
-    with catalog.begin() as connection:
-        return live_model(connection)
 
 
 def _of_offline_roots(connection: Connection, model: Model) -> Int64Array:

@@ -9,7 +9,7 @@ In: a corpus and a model. Out: batches and encodings. Next: `loop.py` drives any
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -306,8 +306,3 @@ def _pixels(squares: NDArray[np.uint8]) -> Tensor:
 
 def _activations(stored: NDArray[np.float16]) -> Tensor:
     return torch.from_numpy(np.asarray(stored)).permute(0, 3, 1, 2).float()  # [n, c, h, w], channels last in memory
-
-
-def inputs(batch: Batch) -> Mapping[str, Tensor]:
-    """The batch's inputs by modality."""
-    return {"image": batch.image, "text": batch.text}
