@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mmsearch.errors import TrainingError
 from mmsearch.models.checkpoint import load_tensors, save_tensors
 from mmsearch.models.vae import MultimodalVAE
 from mmsearch.training.curves import Curves
-from mmsearch.training.objective import Contrast, Memory, Terms, objective
+from mmsearch.training.objective import Contrast, Terms, objective
 from mmsearch.training.recipe import Recipe
 from mmsearch.training.stages import Batch, Stage
 
@@ -87,11 +87,10 @@ class Loop:
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         torch.manual_seed(self.recipe.seed * 1000 + epoch)
-        memory = Memory(self.recipe.objective.memory) if self.recipe.objective.memory else None
         self.vae.train()
         started, seen, count, sums = time.monotonic(), 0, 0, torch.zeros(5)
         for batch in self.stage.batches(epoch):
-            terms = self._step(epoch, batch, memory)
+            terms = self._step(epoch, batch)
             values = (terms.total, terms.elbo, terms.kl, terms.agreement, terms.contrast)
             sums += torch.stack([v.detach().float().cpu() for v in values])
             seen, count = seen + len(batch.rows), count + 1
@@ -118,13 +117,13 @@ class Loop:
             "mean_recall": found.mean_recall, "pairs_per_s": seen / seconds,
         }  # fmt: skip
 
-    def _step(self, epoch: int, batch: Batch, memory: Memory | None) -> Terms:
+    def _step(self, epoch: int, batch: Batch) -> Terms:
         self._set_rates(epoch)
         batch = Batch(*(part.to(self.device) for part in batch))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.stage.name != "heads"):
             encodings = self.stage.encode(self.vae, batch)
         encodings = {m: type(e)(*(part.float() for part in e)) for m, e in encodings.items()}
-        terms = objective(self.vae, self.contrast, self.recipe.objective, encodings, batch.photo, batch.wording, memory)
+        terms = objective(self.vae, self.contrast, self.recipe.objective, encodings, batch.photo, batch.wording)
         if not torch.isfinite(terms.total):
             raise TrainingError(
                 f"the loss is {terms.total.item()} in stage {self.stage.name}, step {self.progress.step}; "
@@ -135,9 +134,6 @@ class Loop:
         self.optimizer.step()
         self.average.update_parameters(self.vae)
         self.progress.step += 1
-        if memory is not None:
-            v, t = (nn.functional.normalize(encodings[m].mu, dim=-1) for m in ("image", "text"))
-            memory.push(v, batch.rows, t, batch.rows[batch.photo], batch.wording)
         return terms
 
     def _set_rates(self, epoch: int) -> None:

@@ -72,7 +72,6 @@ class Objective:
         eta: weight of the symmetric InfoNCE.
         subsets: which posteriors reconstruct.
         temperature: start of InfoNCE's learnable temperature.
-        memory: how many past embeddings serve as further negatives.
     """
 
     elbo: float = 1.0
@@ -81,7 +80,6 @@ class Objective:
     eta: float = 100.0
     subsets: tuple[Literal["image", "text", "joint"], ...] = ("image", "text", "joint")
     temperature: float = 0.05
-    memory: int = 0
 
 
 @dataclass(frozen=True)

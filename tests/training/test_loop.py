@@ -36,7 +36,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    """Two epochs of two steps each, with a memory, so that there is everything to restore."""
+    """Two epochs of two steps each."""
     folder = write_scenes(tmp_path_factory.mktemp("loop") / "scenes", 20, seed=3).parent
     shipped = load_recipe(Path(mmsearch.training.__file__).with_name("scenes.toml"))
     return replace(
@@ -44,7 +44,6 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
         data=(DataSource(str(folder)),),
         validation=str(folder),
         model=replace(shipped.model, latent_dim=LATENT),
-        objective=replace(shipped.objective, memory=8),
         schedule=replace(shipped.schedule, epochs=2, batch=8, texts=2),
     )
 

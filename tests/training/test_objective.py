@@ -14,7 +14,7 @@ from torch.distributions import Normal, kl_divergence
 from mmsearch.models.gaussian import product_of_experts
 from mmsearch.models.heads import FeatureDecoder
 from mmsearch.models.vae import Encoding, MultimodalVAE
-from mmsearch.training.objective import Contrast, Memory, Terms, objective, plain_elbo
+from mmsearch.training.objective import Contrast, Terms, objective
 from mmsearch.training.recipe import Objective
 
 D = 4
@@ -102,60 +102,6 @@ def test_the_temperature_learns_and_has_a_floor() -> None:
     assert Contrast(1e-4)(image, text, PHOTO, DIFFERENT) == Contrast(0.01)(image, text, PHOTO, DIFFERENT)
 
 
-def remember(
-    memory: Memory, image: Tensor, text: Tensor, rows: list[int], photo: list[int], wording: list[int]
-) -> None:
-    owners = torch.tensor(rows)[torch.tensor(photo)]
-    v, t = F.normalize(image, dim=1), F.normalize(text, dim=1)
-    memory.push(v, torch.tensor(rows), t, owners, torch.tensor(wording))
-
-
-def test_memory_adds_negatives() -> None:
-    """One past photo and its text: one more column in each sum."""
-    now_image, now_text = torch.randn(2, D), torch.randn(2, D)
-    past_image, past_text = torch.randn(1, D), torch.randn(1, D)
-    memory = Memory(8)
-    remember(memory, past_image, past_text, rows=[70], photo=[0], wording=[100])
-    found = Contrast(0.3)(now_image, now_text, torch.tensor([0, 1]), torch.tensor([1, 2]), memory)
-    v, t = F.normalize(now_image, dim=1), F.normalize(now_text, dim=1)
-    to_image = torch.cat([t @ v.T, t @ F.normalize(past_image, dim=1).T], 1) / 0.3
-    to_text = torch.cat([v @ t.T, v @ F.normalize(past_text, dim=1).T], 1) / 0.3
-    target = torch.tensor([0, 1])
-    expected = 0.5 * (F.cross_entropy(to_image, target) + F.cross_entropy(to_text, target))
-    torch.testing.assert_close(found, expected)
-
-
-def test_memory_of_the_same_words_is_no_negative() -> None:
-    now_image, now_text = torch.randn(2, D), torch.randn(2, D)
-    memory = Memory(8)
-    remember(memory, torch.randn(2, D), torch.randn(2, D), rows=[70, 71], photo=[0, 1], wording=[1, 2])
-    arguments = (now_image, now_text, torch.tensor([0, 1]))
-    alone = Contrast(0.3)(*arguments, torch.tensor([1, 2]))
-    # each text is compared with the other's past photo only, so the loss rises, but not by its own words' past
-    both = Contrast(0.3)(*arguments, torch.tensor([1, 2]), memory)
-    neither = Contrast(0.3)(*arguments, torch.tensor([1, 1]), _all_said(memory))
-    assert both > alone
-    assert neither.item() == 0
-
-
-def _all_said(memory: Memory) -> Memory:
-    assert memory.wordings is not None
-    return replace(memory, wordings=torch.ones_like(memory.wordings))
-
-
-def test_memory_forgets_the_oldest_and_holds_no_gradient() -> None:
-    memory = Memory(3)
-    for step in range(4):
-        image = torch.full((2, D), float(step + 1)).requires_grad_()
-        remember(memory, image, image, rows=[2 * step, 2 * step + 1], photo=[0, 1], wording=[step, step])
-    assert memory.image_rows is not None
-    assert memory.images is not None
-    assert memory.wordings is not None
-    assert memory.image_rows.tolist() == [5, 6, 7]
-    assert memory.wordings.tolist() == [2, 3, 3]
-    assert not memory.images.requires_grad
-
-
 def run(vae: MultimodalVAE, weights: Objective, parts: dict[str, Encoding]) -> Terms:
     torch.manual_seed(3)  # the draws of z
     return objective(vae, Contrast(0.1), weights, parts, PHOTO, DIFFERENT)
@@ -187,19 +133,6 @@ def test_elbo_equals_torch_distributions(vae: MultimodalVAE) -> None:
     torch.testing.assert_close(found.total, -(elbo - 0.3 * agreement) + 2.0 * contrast)
     assert found.total.requires_grad
     assert not found.elbo.requires_grad
-
-
-def test_plain_elbo_has_beta_one_and_every_modality(vae: MultimodalVAE) -> None:
-    parts = encodings(5, 5)
-    mu, logvar = parts["text"].mu, parts["text"].logvar
-    torch.manual_seed(1)
-    found = plain_elbo(vae, parts, (mu, logvar))
-    torch.manual_seed(1)
-    z = mu + (0.5 * logvar).exp() * torch.randn(5, D)
-    likelihood = vae.decoder("image").log_prob(parts["image"].target, z)
-    likelihood = likelihood + vae.decoder("text").log_prob(parts["text"].target, z)
-    divergence = kl_divergence(Normal(mu, (0.5 * logvar).exp()), Normal(torch.zeros(5, D), torch.ones(5, D))).sum(1)
-    torch.testing.assert_close(found, likelihood - divergence)
 
 
 def test_a_term_of_weight_zero_is_off(vae: MultimodalVAE) -> None:
