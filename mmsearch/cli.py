@@ -2,7 +2,7 @@
 
 In: `sys.argv`. Out: data on stdout, progress and warnings on stderr, an exit code: 0 found or done, 1 nothing found,
 2 error (one line), 3 done with skipped files, 130 interrupted. Heavy modules are imported inside the commands, so that
-`--help` answers at once. Next: `library.py`, then `render.py`.
+`--help` answers at once. Next: `cli_model.py`, `cli_options.py`, then `library.py` and `render.py`.
 """
 
 from __future__ import annotations
@@ -14,21 +14,36 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
 import typer.main
 
+from mmsearch import cli_model
+from mmsearch.cli_options import (
+    ERROR,
+    FOUND,
+    INTERRUPTED,
+    NOTHING,
+    SKIPPED,
+    CountOption,
+    Device,
+    DeviceOption,
+    JsonOption,
+    LibraryOption,
+    ModelOption,
+    PathsOption,
+    Print0Option,
+    WithinOption,
+    modality_of,
+    nothing_found,
+    open_library,
+    style_of,
+)
 from mmsearch.errors import LibraryNotFound, MMSearchError
-from mmsearch.render import Format, NoteHandler, note
+from mmsearch.render import NoteHandler, note
 
-if TYPE_CHECKING:
-    from indexer.types import Modality
-    from mmsearch.library import Library
-
-FOUND, NOTHING, ERROR, SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
 DEBUG_VARIABLE = "MMSEARCH_DEBUG"
 OPTIONAL_PACKAGES = {"torch": "train", "matplotlib": "train", "onnx": "train", "sentence_transformers": "models"}
 
@@ -42,36 +57,6 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich costs a tenth of a second at every start
     pretty_exceptions_enable=False,
 )
-
-
-class Within(StrEnum):
-    """What to find."""
-
-    IMAGE = "image"
-    TEXT = "text"
-
-
-class Device(StrEnum):
-    """Where to compute."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-LibraryOption = Annotated[
-    Path | None, typer.Option("--library", metavar="PATH", help="Folder of the library.", show_default=False)
-]
-ModelOption = Annotated[
-    str | None,
-    typer.Option("--model", metavar="NAME", help="'default', a trained checkpoint, or a sentence-transformers model."),
-]
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute.")]
-CountOption = Annotated[int | None, typer.Option("-k", metavar="K", help="How many hits; 10 if not configured.")]
-WithinOption = Annotated[Within | None, typer.Option("--in", help="Find only images or only texts.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-PathsOption = Annotated[bool, typer.Option("--paths", help="Print paths only, one a line.")]
-Print0Option = Annotated[bool, typer.Option("-0", "--print0", help="Print paths ended by NUL, for 'xargs -0'.")]
 
 
 def _version(wanted: bool) -> None:
@@ -104,7 +89,7 @@ def index(
     from mmsearch.render import show_report
 
     try:
-        with _open(library, model, device) as opened, progress_on_stderr() as progress:
+        with open_library(library, model, device) as opened, progress_on_stderr() as progress:
             report = opened.index(folder, progress)
     except KeyboardInterrupt:
         note("interrupted; every finished batch is kept; run the same command again to go on")
@@ -129,12 +114,12 @@ def search(
     """Find files by words, by a picture, or by both together."""
     from mmsearch.render import show_hits
 
-    style = _style(as_json, paths, print0)
+    style = style_of(as_json, paths, print0)
     text = " ".join(words) if words else None
-    with _open(library, model, device) as opened:
-        hits = opened.search(text, image, k=opened.config.k if k is None else k, within=_modality(within))
+    with open_library(library, model, device) as opened:
+        hits = opened.search(text, image, k=opened.config.k if k is None else k, within=modality_of(within))
     show_hits(hits, {"query": text} if image is None else {"query": text, "image": str(image)}, style)
-    return FOUND if hits else _nothing_found()
+    return FOUND if hits else nothing_found()
 
 
 @app.command()
@@ -152,11 +137,11 @@ def similar(
     """Find files like a file; with '--in text', texts for a picture."""
     from mmsearch.render import show_hits
 
-    style = _style(as_json, paths, print0)
-    with _open(library, model, device) as opened:
-        hits = opened.similar(file, k=opened.config.k if k is None else k, within=_modality(within))
+    style = style_of(as_json, paths, print0)
+    with open_library(library, model, device) as opened:
+        hits = opened.similar(file, k=opened.config.k if k is None else k, within=modality_of(within))
     show_hits(hits, {"query": str(file)}, style)
-    return FOUND if hits else _nothing_found()
+    return FOUND if hits else nothing_found()
 
 
 @app.command()
@@ -164,7 +149,7 @@ def status(library: LibraryOption = None, as_json: JsonOption = False) -> int:
     """Show what the library holds and which model wrote it."""
     from mmsearch.render import show_status
 
-    with _open(library) as opened:
+    with open_library(library) as opened:
         show_status(opened.path, opened.status(), as_json)
     return FOUND
 
@@ -179,8 +164,8 @@ def errors(
     """List the files that were skipped, with the reasons."""
     from mmsearch.render import show_errors
 
-    style = _style(as_json, paths, print0)
-    with _open(library) as opened:
+    style = style_of(as_json, paths, print0)
+    with open_library(library) as opened:
         show_errors(opened.errors(), style)
     return FOUND
 
@@ -197,7 +182,7 @@ def rebuild(
     from mmsearch.render import show_report
 
     try:
-        with _open(library, model, device) as opened, progress_on_stderr() as progress:
+        with open_library(library, model, device) as opened, progress_on_stderr() as progress:
             report = opened.rebuild(progress)
     except KeyboardInterrupt:
         note("interrupted; the library answers as before; run the same command again to go on")
@@ -206,78 +191,7 @@ def rebuild(
     return SKIPPED if report.skipped else FOUND
 
 
-@app.command()
-def heads(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the heads are written.")],
-    library: LibraryOption = None,
-    device: DeviceOption = Device.AUTO,
-) -> int:
-    """Fit closed-form heads on the vectors of a library of a bare backbone; 'rebuild --model FOLDER' uses them."""
-    from mmsearch.render import show_path
-
-    with _open(library, None, device) as opened:
-        show_path(opened.fit_heads(folder))
-    return FOUND
-
-
-@app.command()
-def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The recipe, a TOML file.")],
-    data: Annotated[list[Path] | None, typer.Option("--data", help="A data set; may be repeated.")] = None,
-    model: ModelOption = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the run and its checkpoints.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
-) -> int:
-    """Train a model from a recipe; prints the folder of the checkpoint."""
-    from mmsearch.render import show_path
-    from mmsearch.training.run import train as run
-
-    logging.getLogger("mmsearch").setLevel(logging.INFO)  # a long run says where it is
-    try:
-        checkpoint = run(config, resume=resume, data=data, model=model, out=out)
-    except KeyboardInterrupt:
-        note("interrupted; the last checkpoint is kept; run the same command with --resume to go on")
-        return INTERRUPTED
-    show_path(checkpoint)
-    return FOUND
-
-
-@app.command("eval")
-def evaluate(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A data set of pictures with captions.")],
-    split: Annotated[str, typer.Option("--split", help="Which part of it.")] = "val",
-    model: ModelOption = None,
-    device: DeviceOption = Device.AUTO,
-    phrasing: Annotated[bool, typer.Option("--phrasing", help="Recall of the captions as people type them.")] = False,
-    zero_shot: Annotated[bool, typer.Option("--zero-shot", help="Captions are labels: name the photos.")] = False,
-    only: Annotated[
-        Path | None, typer.Option("--only", metavar="FILE", help="With --zero-shot: only photos of these labels.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> int:
-    """Measure a model: recall both ways, median rank, ELBO, KL, active units."""
-    from mmsearch.config import load_config
-    from mmsearch.render import show_eval, show_facts, show_phrasing
-
-    if phrasing and zero_shot:
-        raise typer.BadParameter("give one of --phrasing, --zero-shot, not both.")
-    if only is not None and not zero_shot:
-        raise typer.BadParameter("--only goes with --zero-shot.")
-    name = load_config().model if model is None else model
-    if phrasing:
-        from mmsearch.training.phrasing import evaluate_phrasing
-
-        show_phrasing(evaluate_phrasing(data, split=split, model=name, device=device.value), as_json)
-    elif zero_shot:
-        from mmsearch.training.zero_shot import evaluate_zero_shot
-
-        named = evaluate_zero_shot(data, split=split, model=name, device=device.value, only=only)
-        show_facts(named.to_dict(), as_json)
-    else:
-        from mmsearch.training.evaluate import evaluate as run
-
-        show_eval(run(data, split=split, model=name, device=device.value), as_json)
-    return FOUND
+cli_model.register(app)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -347,41 +261,6 @@ def _explain(error: Exception) -> str:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}"
     return f"unexpected {type(error).__name__}: {error}; {DEBUG_VARIABLE}=1 shows where"
-
-
-def _open(library: Path | None, model: str | None = None, device: Device = Device.AUTO) -> Library:
-    from mmsearch.library import Library
-
-    return Library.open(library, model=model, device=_DEVICES[device])
-
-
-_DEVICES: dict[Device, Literal["auto", "cpu", "cuda"]] = {
-    Device.AUTO: "auto",
-    Device.CPU: "cpu",
-    Device.CUDA: "cuda",
-}
-
-
-def _modality(within: Within | None) -> Modality | None:
-    if within is None:
-        return None
-    return "image" if within is Within.IMAGE else "text"
-
-
-def _style(as_json: bool, paths: bool, print0: bool) -> Format:
-    chosen = [
-        style
-        for style, wanted in ((Format.JSON, as_json), (Format.PATHS, paths), (Format.PRINT0, print0))
-        if wanted
-    ]
-    if len(chosen) > 1:
-        raise typer.BadParameter("give one of --json, --paths, --print0, not two.")
-    return chosen[0] if chosen else Format.TABLE
-
-
-def _nothing_found() -> int:
-    note("nothing found")
-    return NOTHING
 
 
 if __name__ == "__main__":

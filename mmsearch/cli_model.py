@@ -1,0 +1,103 @@
+"""The commands that make or measure a model: heads, train, eval.
+
+In: parsed options. Out: a model folder or figures on stdout, an exit code. `cli.py` hangs them into its own list, so
+that a person sees one program. Next: `library.py`, then `training/run.py` and `training/evaluate.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmsearch.cli_options import (
+    FOUND,
+    INTERRUPTED,
+    Device,
+    DeviceOption,
+    JsonOption,
+    LibraryOption,
+    ModelOption,
+    open_library,
+)
+from mmsearch.render import note
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to a program, in this order."""
+    app.command()(heads)
+    app.command()(train)
+    app.command("eval")(evaluate)
+
+
+def heads(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the heads are written.")],
+    library: LibraryOption = None,
+    device: DeviceOption = Device.AUTO,
+) -> int:
+    """Fit closed-form heads on the vectors of a library of a bare backbone; 'rebuild --model FOLDER' uses them."""
+    from mmsearch.render import show_path
+
+    with open_library(library, None, device) as opened:
+        show_path(opened.fit_heads(folder))
+    return FOUND
+
+
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The recipe, a TOML file.")],
+    data: Annotated[list[Path] | None, typer.Option("--data", help="A data set; may be repeated.")] = None,
+    model: ModelOption = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the run and its checkpoints.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+) -> int:
+    """Train a model from a recipe; prints the folder of the checkpoint."""
+    from mmsearch.render import show_path
+    from mmsearch.training.run import train as run
+
+    logging.getLogger("mmsearch").setLevel(logging.INFO)  # a long run says where it is
+    try:
+        checkpoint = run(config, resume=resume, data=data, model=model, out=out)
+    except KeyboardInterrupt:
+        note("interrupted; the last checkpoint is kept; run the same command with --resume to go on")
+        return INTERRUPTED
+    show_path(checkpoint)
+    return FOUND
+
+
+def evaluate(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A data set of pictures with captions.")],
+    split: Annotated[str, typer.Option("--split", help="Which part of it.")] = "val",
+    model: ModelOption = None,
+    device: DeviceOption = Device.AUTO,
+    phrasing: Annotated[bool, typer.Option("--phrasing", help="Recall of the captions as people type them.")] = False,
+    zero_shot: Annotated[bool, typer.Option("--zero-shot", help="Captions are labels: name the photos.")] = False,
+    only: Annotated[
+        Path | None, typer.Option("--only", metavar="FILE", help="With --zero-shot: only photos of these labels.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Measure a model: recall both ways, median rank, ELBO, KL, active units."""
+    from mmsearch.config import load_config
+    from mmsearch.render import show_eval, show_facts, show_phrasing
+
+    if phrasing and zero_shot:
+        raise typer.BadParameter("give one of --phrasing, --zero-shot, not both.")
+    if only is not None and not zero_shot:
+        raise typer.BadParameter("--only goes with --zero-shot.")
+    name = load_config().model if model is None else model
+    if phrasing:
+        from mmsearch.training.phrasing import evaluate_phrasing
+
+        show_phrasing(evaluate_phrasing(data, split=split, model=name, device=device.value), as_json)
+    elif zero_shot:
+        from mmsearch.training.zero_shot import evaluate_zero_shot
+
+        named = evaluate_zero_shot(data, split=split, model=name, device=device.value, only=only)
+        show_facts(named.to_dict(), as_json)
+    else:
+        from mmsearch.training.evaluate import evaluate as run
+
+        show_eval(run(data, split=split, model=name, device=device.value), as_json)
+    return FOUND

@@ -1,0 +1,87 @@
+"""What the commands of both command-line modules share: exit codes, option types, how a library is opened.
+
+In: parsed options. Out: an open `Library`, a style of output, an exit code. Next: `library.py`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from mmsearch.render import Format, note
+
+if TYPE_CHECKING:
+    from indexer.types import Modality
+    from mmsearch.library import Library
+
+FOUND, NOTHING, ERROR, SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+class Within(StrEnum):
+    """What to find."""
+
+    IMAGE = "image"
+    TEXT = "text"
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+LibraryOption = Annotated[
+    Path | None, typer.Option("--library", metavar="PATH", help="Folder of the library.", show_default=False)
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", metavar="NAME", help="'default', a trained checkpoint, or a sentence-transformers model."),
+]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute.")]
+CountOption = Annotated[int | None, typer.Option("-k", metavar="K", help="How many hits; 10 if not configured.")]
+WithinOption = Annotated[Within | None, typer.Option("--in", help="Find only images or only texts.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+PathsOption = Annotated[bool, typer.Option("--paths", help="Print paths only, one a line.")]
+Print0Option = Annotated[bool, typer.Option("-0", "--print0", help="Print paths ended by NUL, for 'xargs -0'.")]
+
+
+def open_library(library: Path | None, model: str | None = None, device: Device = Device.AUTO) -> Library:
+    """The library of the options; nothing is read yet."""
+    from mmsearch.library import Library
+
+    return Library.open(library, model=model, device=_DEVICES[device])
+
+
+_DEVICES: dict[Device, Literal["auto", "cpu", "cuda"]] = {
+    Device.AUTO: "auto",
+    Device.CPU: "cpu",
+    Device.CUDA: "cuda",
+}
+
+
+def modality_of(within: Within | None) -> Modality | None:
+    """`--in` as a modality."""
+    if within is None:
+        return None
+    return "image" if within is Within.IMAGE else "text"
+
+
+def style_of(as_json: bool, paths: bool, print0: bool) -> Format:
+    """The style of the three flags, of which one may be given."""
+    chosen = [
+        style for style, wanted in ((Format.JSON, as_json), (Format.PATHS, paths), (Format.PRINT0, print0)) if wanted
+    ]
+    if len(chosen) > 1:
+        raise typer.BadParameter("give one of --json, --paths, --print0, not two.")
+    return chosen[0] if chosen else Format.TABLE
+
+
+def nothing_found() -> int:
+    """Say so, and the exit code for it."""
+    note("nothing found")
+    return NOTHING
