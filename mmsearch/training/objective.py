@@ -4,21 +4,25 @@
     - gamma 1/2 sum_m KL(q_joint || q_m)                      MVTCAE (Hwang et al. 2021), JMVAE (Suzuki et al. 2017)
     + eta * symmetric InfoNCE on normalised means             several captions of a photo count as positives
 
-The total is an ELBO plus auxiliaries, not a bound; `bounds.py` has the bounds. In: encodings of a batch.
-Out: a loss and its terms. Next: `loop.py` takes the steps.
+The total is an ELBO plus auxiliaries, not a bound; `bounds.py` has the bounds. That is the variant `full`; the others
+are in `variants.py`, but for `contrast`, the last line alone. In: encodings of a batch. Out: a loss and its terms.
+Next: `loop.py` takes the steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmsearch.errors import TrainingError
 from mmsearch.models.gaussian import kl_between, kl_to_prior, reparameterise
 from mmsearch.models.vae import Encoding, MultimodalVAE, fuse
+from mmsearch.training import variants
 from mmsearch.training.recipe import Objective
 
 
@@ -79,12 +83,19 @@ def objective(
         encodings: `image` with n rows, `text` with t rows.
         photo: the photo of each text `[t]`.
         wording: equal for equal texts `[t]`.
+
+    Raises:
+        TrainingError: a variant that has no gradient.
     """
+    if weights.variant not in ("full", "contrast"):
+        return _variant(vae, weights, encodings, photo)
+    if weights.variant == "contrast":
+        weights = replace(weights, elbo=0.0)
     image, text = encodings["image"], encodings["text"]
     zero = image.mu.new_zeros(())
     elbo, kl, agreement, info_nce = zero, zero, zero, zero
     if weights.elbo:
-        pairs = {"image": Encoding(*(part[photo] for part in image)), "text": text}  # [t, ...] each
+        pairs = _pairs(encodings, photo)
         posteriors = {m: (e.mu, e.logvar) for m, e in pairs.items()}
         posteriors["joint"] = fuse(list(pairs.values()))
         for subset in weights.subsets:
@@ -100,3 +111,30 @@ def objective(
         info_nce = contrast(image.mu, text.mu, photo, wording)
     total = -weights.elbo * (elbo - weights.gamma * agreement) + weights.eta * info_nce
     return Terms(total, elbo.detach(), kl.detach(), agreement.detach(), info_nce.detach())
+
+
+_BY_NAME: Mapping[str, Callable[[variants.Posteriors, variants.Likelihoods, float], variants.Value]] = {
+    "ae": lambda posteriors, likelihoods, _: variants.autoencoder(posteriors, likelihoods),
+    "elbo": variants.joint_elbo,
+    "mvae": variants.mvae,
+    "mmvae": variants.mmvae,
+    "mopoe": variants.mopoe,
+    "mvtcae": variants.mvtcae,
+}
+
+
+def _variant(vae: MultimodalVAE, weights: Objective, encodings: Mapping[str, Encoding], photo: Tensor) -> Terms:
+    """A variant by name, on the pairs of the batch; of the weights only `beta` has a part in it."""
+    if weights.variant not in _BY_NAME:
+        raise TrainingError(f"the variant {weights.variant!r} has no gradient; it is fitted in closed form")
+    pairs = _pairs(encodings, photo)
+    posteriors = {m: (e.mu, e.logvar) for m, e in pairs.items()}
+    likelihoods = {m: partial(vae.decoder(m).log_prob, e.target) for m, e in pairs.items()}
+    found = _BY_NAME[weights.variant](posteriors, likelihoods, weights.beta)
+    value, zero = found.value.mean(), found.value.new_zeros(())
+    return Terms(-value, value.detach(), found.kl.mean().detach(), zero, zero)
+
+
+def _pairs(encodings: Mapping[str, Encoding], photo: Tensor) -> dict[str, Encoding]:
+    """Each text with its photo, `[t, ...]` each."""
+    return {"image": Encoding(*(part[photo] for part in encodings["image"])), "text": encodings["text"]}

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from mmsearch.config import read_toml
 from mmsearch.errors import ConfigError
+from mmsearch.training.variants import Variant
 from mmsearch.training.views import Augmentation
 
 Architecture = Literal["pretrained", "scratch", "backbone"]
@@ -66,6 +67,8 @@ class Objective:
     """Weights of the objective's terms (`objective.py`); 0 switches a term off.
 
     Attributes:
+        variant: `full` is all the terms below; `contrast` the InfoNCE alone; the others are the objectives of
+            `variants.py`, of which only `beta` is a part; `cca` is fitted in closed form (`cca.py`).
         elbo: weight of the sum of ELBOs.
         beta: weight of KL to the prior inside them.
         gamma: weight of KL between the joint and the single posteriors.
@@ -74,6 +77,7 @@ class Objective:
         temperature: start of InfoNCE's learnable temperature.
     """
 
+    variant: Variant = "full"
     elbo: float = 1.0
     beta: float = 1.0
     gamma: float = 0.1
@@ -170,8 +174,19 @@ def load_recipe(path: str | Path) -> Recipe:
     return recipe
 
 
-def with_overrides(recipe: Recipe, *, data: tuple[str, ...] = (), backbone: str | None = None) -> Recipe:
-    """The recipe with the command line's data sets and encoder in place of its own."""
+def with_overrides(
+    recipe: Recipe,
+    *,
+    data: tuple[str, ...] = (),
+    backbone: str | None = None,
+    variant: Variant | None = None,
+    seed: int | None = None,
+) -> Recipe:
+    """The recipe with the command line's data sets, encoder, objective and seed in place of its own.
+
+    Raises:
+        ConfigError: a variant that does not exist.
+    """
     if data:
         recipe = replace(recipe, data=tuple(DataSource(path) for path in data), validation=data[0])
     if backbone:
@@ -181,4 +196,11 @@ def with_overrides(recipe: Recipe, *, data: tuple[str, ...] = (), backbone: str 
             model=replace(recipe.model, architecture="backbone", backbone=backbone),
             export=None,
         )
+    if variant is not None:
+        if variant not in get_args(Variant):
+            raise ConfigError(f"variant {variant!r} is not known; one of {', '.join(get_args(Variant))} is")
+        objective = replace(recipe.objective, variant=variant)
+        recipe = replace(recipe, name=f"{recipe.name}-{variant}", objective=objective)
+    if seed is not None:
+        recipe = replace(recipe, name=f"{recipe.name}-{seed}", seed=seed)
     return recipe
