@@ -12,16 +12,17 @@ from pathlib import Path
 
 from sqlalchemy import URL
 
-from indexer import status
+from indexer import examples, status
 from indexer.catalog import Catalog, Model, mismatch
 from indexer.errors import LibraryError, LibraryNotFound, SchemaOutdated
+from indexer.examples import CaptionedPhoto
 from indexer.lock import writer_lock
 from indexer.search import Searcher, StoredHit
 from indexer.status import RootStatus, SkippedFile, Status
 from indexer.types import Encoder, Float32Array, IndexReport, Modality, Posterior, ProgressCallback
 from indexer.vectors.choose import Device
 
-__all__ = ["RootStatus", "SkippedFile", "Status", "Store", "StoredHit"]
+__all__ = ["CaptionedPhoto", "RootStatus", "SkippedFile", "Status", "Store", "StoredHit"]
 
 CATALOG_FILE = "catalog.sqlite"
 
@@ -137,6 +138,22 @@ class Store:
         """Every recorded skip, by path."""
         with self._catalog.begin() as connection:
             return status.errors(connection)
+
+    def captioned_photos(self) -> list[CaptionedPhoto]:
+        """Every live photo that has captions, with their words."""
+        with self._catalog.begin() as connection:
+            return examples.captioned_photos(connection)
+
+    def own_posteriors(self) -> tuple[Posterior, Posterior]:
+        """What each image `[n, d]` and each text or caption `[m, d]` says by itself, before any fusion.
+
+        Raises: LibraryError before the first `ingest`.
+        """
+        model = self._catalog.model()
+        if model is None:
+            raise LibraryError(f"{self.path} holds no vectors; run 'mmsearch index FOLDER' first")
+        with self._catalog.begin() as connection:
+            return examples.own_posteriors(connection, model)
 
     def close(self) -> None:
         """Release the database."""

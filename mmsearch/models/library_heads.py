@@ -12,11 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import select
 
-from indexer.assets import Blobs, from_blobs
-from indexer.catalog import Catalog
-from indexer.schema import LIVE, OWN, assets, vectors
 from indexer.store import Store
 from indexer.types import Float32Array
 from mmsearch.errors import ModelError, ModelMismatch
@@ -52,30 +48,11 @@ def fit_library_heads(library: Path, folder: Path, *, latent_dim: int | None = N
                 f"{library} was written with {name!r} {fingerprint[:12]}, found {model.fingerprint[:12]}; "
                 f"run 'mmsearch rebuild --model {name}' first"
             )
-        images, texts = _features(store._catalog, model.dim)
-    return save_linear_heads(folder, model.backbone, fit_heads(images, texts, latent_dim))
-
-
-def _features(catalog: Catalog, dim: int) -> tuple[Float32Array, Float32Array]:
-    """The library's own vectors of live files and captions, made unit again: images `[n, f]`, texts `[m, f]`."""
-    model = catalog.model()
-    assert model is not None  # asked for above
-    query = (
-        select(vectors.c.mu, vectors.c.logvar, vectors.c.caption_id, assets.c.modality)
-        .join(assets, assets.c.id == vectors.c.asset_id)
-        .where(vectors.c.model_id == model.id, vectors.c.role == OWN, vectors.c.mu.is_not(None))
-        .where(assets.c.state == LIVE)
-        .order_by(vectors.c.id)
-    )
-    images: list[Blobs] = []
-    texts: list[Blobs] = []
-    with catalog.begin() as connection:
-        for row in connection.execute(query):
-            is_image = row.caption_id is None and row.modality == "image"
-            (images if is_image else texts).append(Blobs(row.mu, row.logvar))
-    return _unit(from_blobs(images, dim).mu), _unit(from_blobs(texts, dim).mu)
+        images, texts = store.own_posteriors()
+    return save_linear_heads(folder, model.backbone, fit_heads(_unit(images.mu), _unit(texts.mu), latent_dim))
 
 
 def _unit(rows: Float32Array) -> Float32Array:
+    """The backbone's vectors as it gave them: of length one, which float16 did not quite keep."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.maximum(lengths, 1e-12), np.float32)
