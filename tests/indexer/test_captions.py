@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from indexer.captions import parse
 from indexer.errors import DecodeError
-from indexer.fusion import pool
+from indexer.fusion import caption_expert
 from indexer.schema import vectors
 from indexer.store import Store
 from indexer.types import Posterior
@@ -29,6 +29,12 @@ def found(
 def half(posterior: Posterior) -> Posterior:
     """What a posterior is after it was stored."""
     return Posterior(*(part.astype(np.float16).astype(np.float32) for part in (posterior.mu, posterior.logvar)))
+
+
+def joint(encoder: FakeEncoder, image: Posterior, *texts: Posterior) -> Posterior:
+    """The product of the experts, the captions' means as long as the photo's."""
+    length = np.linalg.norm(image.mu)
+    return encoder.fuse([image, *(Posterior(t.mu * (length / np.linalg.norm(t.mu)), t.logvar) for t in texts)])
 
 
 def test_a_text_beside_a_photo(store: Store, photos: Path, encoder: FakeEncoder) -> None:
@@ -49,7 +55,7 @@ def test_the_fusion_is_the_encoders(store: Store, photos: Path, encoder: FakeEnc
     (photos / "a.txt").write_text("blue sky")
     store.ingest(photos, encoder)
     image, text = half(encoder.embed_images([photos / "a.png"])), half(encoder.embed_texts(["blue sky"]))
-    expected = encoder.fuse([image, text])
+    expected = joint(encoder, image, text)
     stored = store.posterior_of(photos / "a.png", encoder.fingerprint)
     assert stored is not None
     np.testing.assert_allclose(stored.mu, expected.mu, atol=0.01)
@@ -62,18 +68,34 @@ def test_the_fusion_is_the_encoders(store: Store, photos: Path, encoder: FakeEnc
     assert roles == ["fused", "own", "own"]  # both experts stay beside their product
 
 
-def test_pooling_equal_experts_changes_nothing() -> None:
-    one = Posterior(np.array([[1.5, -2]], np.float32), np.array([[-1, -0.1]], np.float32))
-    for count in (1, 5):
-        pooled = pool(Posterior(np.repeat(one.mu, count, 0), np.repeat(one.logvar, count, 0)))
-        np.testing.assert_allclose(pooled.mu, one.mu, rtol=1e-6)
-        np.testing.assert_allclose(pooled.logvar, one.logvar, rtol=1e-6)
+def test_every_caption_is_an_expert_and_counts_once(store: Store, photos: Path, encoder: FakeEncoder) -> None:
+    paint(photos / "a.png", "red")
+    rows = ["a.png,blue sky", "a.png,green grass", "a.png,blue sky"]
+    (photos / "captions.csv").write_text("\n".join(["image,caption", *rows]))
+    store.ingest(photos, encoder)
+    image = half(encoder.embed_images([photos / "a.png"]))
+    expected = joint(encoder, image, *(half(encoder.embed_texts([text])) for text in ("blue sky", "green grass")))
+    stored = store.posterior_of(photos / "a.png", encoder.fingerprint)
+    assert stored is not None
+    np.testing.assert_allclose(stored.mu, expected.mu, atol=0.01)
+    np.testing.assert_allclose(stored.logvar, expected.logvar, atol=0.01)
 
 
-def test_pooling_weighs_by_precision() -> None:
-    pooled = pool(Posterior(np.array([[0], [4]], np.float32), np.log(np.array([[1 / 3], [1]], np.float32))))
-    np.testing.assert_allclose(pooled.mu, [[1.0]], rtol=1e-6)  # (3*0 + 1*4) / 4
-    np.testing.assert_allclose(pooled.logvar, [[-np.log(2)]], rtol=1e-6)  # mean precision 2
+def test_caption_experts_by_hand() -> None:
+    """Lengths 3 and 1 become the photo's 5; precisions 2 and 4 make 1 + 1 + 3."""
+    photo = Posterior(np.array([[3, 4]], np.float32), np.zeros((1, 2), np.float32))
+    captions = Posterior(np.array([[3, 0], [0, -1]], np.float32), -np.log(np.array([[2, 2], [4, 4]], np.float32)))
+    expert = caption_expert(photo, captions)
+    np.testing.assert_allclose(expert.mu, [[2 * 5 / 5, 4 * -5 / 5]], rtol=1e-6)
+    np.testing.assert_allclose(expert.logvar, [[-np.log(5)] * 2], rtol=1e-6)
+
+
+def test_an_expert_without_a_direction_has_no_say() -> None:
+    zero, some = np.zeros((1, 2), np.float32), np.array([[0, 2]], np.float32)
+    half_sure = np.full((1, 2), -np.log(2), np.float32)
+    np.testing.assert_array_equal(caption_expert(Posterior(some, half_sure), Posterior(zero, half_sure)).mu, zero)
+    silent_photo = caption_expert(Posterior(zero, half_sure), Posterior(some, half_sure))
+    np.testing.assert_allclose(silent_photo.mu, some)  # by its caption alone, rather than by nothing
 
 
 def test_several_photos_share_a_text_and_names_with_two_suffixes(
@@ -119,7 +141,8 @@ def test_a_changed_caption_encodes_only_texts(store: Store, photos: Path, encode
     after = store.posterior_of(photos / "a.jpg", encoder.fingerprint)
     assert before is not None
     assert after is not None
-    expected = encoder.fuse([half(encoder.embed_images([photos / "a.jpg"])), half(encoder.embed_texts(["purple now"]))])
+    image, text = half(encoder.embed_images([photos / "a.jpg"])), half(encoder.embed_texts(["purple now"]))
+    expected = joint(encoder, image, text)
     np.testing.assert_allclose(after.mu, expected.mu, atol=0.01)
     assert np.abs(after.mu - before.mu).max() > 0.05
     table.write_text("image,caption\nb.jpg,grey too\n")  # the other caption is gone
