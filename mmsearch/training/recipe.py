@@ -94,20 +94,22 @@ class Schedule:
         warm_epochs: heads alone on features computed once (`pretrained` and `backbone`).
         epochs: of the main stage: for `pretrained` the late blocks, the transformer and the heads on cached views;
             for `scratch` everything.
-        whole_epochs: of the last stage of `pretrained`: the whole trunk, on freshly augmented photos.
+        deep_epochs: of the last stage of `pretrained`: the trunk from stride 16 on, on freshly augmented photos.
         batch: photos a step in these stages; the warm stage takes `warm_batch`.
         views: cached augmented views of each kind of photo besides the whole photo: sentences, labels.
         texts: captions of a photo drawn in one step.
-        rate_trunk, rate_text, rate_heads: AdamW in the main stage; the last stage takes them times `whole_rate`.
+        rate_trunk, rate_text, rate_heads: AdamW in the main stage; the last stage takes them times `deep_rate`.
         rate_warm: AdamW in the warm stage.
+        token_dropout: part of a caption's tokens that a step does not see.
+        typos: part of the captions that are misspelt.
         average: decay of the exponential moving average of the weights that is evaluated and kept.
     """
 
     warm_epochs: int = 15
     warm_batch: int = 1024
     epochs: int = 8
-    whole_epochs: int = 0
-    whole_rate: float = 0.5
+    deep_epochs: int = 0
+    deep_rate: float = 1.0
     batch: int = 256
     views: tuple[int, int] = (3, 2)
     texts: int = 2
@@ -118,6 +120,7 @@ class Schedule:
     weight_decay: float = 0.02
     average: float = 0.99
     token_dropout: float = 0.1
+    typos: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
     FeatureStage   heads alone, on features computed once        (`pretrained` warm-up, `backbone`)
     CachedStage    late blocks, transformer, heads on cached views   (`pretrained`)
-    PixelStage     everything, on freshly augmented photos           (`pretrained` last, `scratch`)
+    PixelStage     freshly augmented photos: from stride 16 on       (`pretrained` last), or everything (`scratch`)
 
 In: a corpus and a model. Out: batches and encodings. Next: `loop.py` drives any of them the same way.
 """
@@ -22,12 +22,13 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from mmsearch.models.minilm import PAD_ID
 from mmsearch.models.vae import Encoding, ImageEncoder, MultimodalVAE, TextEncoder
 from mmsearch.preprocess import square
 from mmsearch.training.corpus import Corpus
 from mmsearch.training.recall import Retrieval, retrieval
 from mmsearch.training.recipe import Recipe
-from mmsearch.training.texts import drop_tokens, phrase, tokenise
+from mmsearch.training.texts import drop_tokens, misspell, phrase, tokenise
 from mmsearch.training.views import Views, augment
 
 Rows = NDArray[np.int64]
@@ -93,10 +94,11 @@ class Draw:
         """A number for each caption, equal for equal words `[t]`."""
         return torch.tensor([hash(self.corpus.captions[r][c].lower().strip()) for r, c in drawn])
 
-    def strings(self, drawn: Sequence[tuple[int, int]], rng: np.random.Generator) -> list[str]:
-        """The captions as strings; labels are put into everyday phrases."""
+    def strings(self, drawn: Sequence[tuple[int, int]], rng: np.random.Generator, typos: float) -> list[str]:
+        """The captions as strings; labels are put into everyday phrases, a part of all is misspelt."""
         captions = self.corpus.captions
-        return [captions[r][c] if r < self.corpus.sentences else phrase(captions[r][c], rng) for r, c in drawn]
+        texts = [captions[r][c] if r < self.corpus.sentences else phrase(captions[r][c], rng) for r, c in drawn]
+        return [misspell(text, rng) if rng.random() < typos else text for text in texts]
 
     def order(self, rng: np.random.Generator, batch: int) -> list[Rows]:
         """The photos of one epoch, cut into batches of one kind each, in random order."""
@@ -193,9 +195,10 @@ class _TokenStage:
     def _batch(self, epoch: int, rows: Rows, step: int) -> Batch:
         rng = np.random.default_rng((self.recipe.seed, self._salt, epoch, step))
         drawn, photo = self.draw.captions(rows, rng)
-        ids = tokenise(self.tokenizer, self.draw.strings(drawn, rng), self.recipe.model.max_tokens)
+        s = self.recipe.schedule
+        ids = tokenise(self.tokenizer, self.draw.strings(drawn, rng, s.typos), self.recipe.model.max_tokens)
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        ids = drop_tokens(ids, self.recipe.schedule.token_dropout, generator)
+        ids = drop_tokens(ids, s.token_dropout, generator)
         return Batch(self._images(rows, epoch, rng), ids, photo, self.draw.wording(drawn), torch.from_numpy(rows))
 
     def _images(self, rows: Rows, epoch: int, rng: np.random.Generator) -> Tensor:
@@ -240,7 +243,7 @@ class CachedStage(_TokenStage):
     def encode(self, vae: MultimodalVAE, batch: Batch) -> dict[str, Encoding]:
         """From the cut on."""
         image = cast(ImageEncoder, vae.encoders["image"])
-        return {"image": image.from_activations(batch.image), "text": vae.encoders["text"](batch.text)}
+        return {"image": image.from_activations(batch.image), "text": _by_length(vae, batch.text)}
 
     def validate(self, vae: MultimodalVAE) -> Retrieval:
         """On the cached whole photos."""
@@ -255,27 +258,32 @@ class CachedStage(_TokenStage):
 
 
 class PixelStage(_TokenStage):
-    """Every weight but the word embeddings, on photos augmented anew each time."""
+    """Photos augmented anew each time. From scratch every weight moves.
+
+    Of a pretrained model the trunk's first blocks stay: they hold its plainest filters, few of its weights, and most of
+    the memory and time of a step. The word embeddings stay too.
+    """
 
     def __init__(self, recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer, side_px: int, epochs: int) -> None:
         super().__init__(recipe, corpus, tokenizer)
-        self.name, self.epochs, self._salt, self.side_px = "whole", epochs, 3, side_px
+        self.epochs, self._salt, self.side_px = epochs, 3, side_px
+        self.name = "deep" if recipe.model.architecture == "pretrained" else "whole"
 
     def groups(self, vae: MultimodalVAE) -> list[Group]:
-        """All weights; a pretrained model's parts keep their own rates."""
+        """The weights that move; a pretrained model's parts keep their own rates."""
         image, text, s = vae.encoders["image"], vae.encoders["text"], self.recipe.schedule
         if not isinstance(image, ImageEncoder) or not isinstance(text, TextEncoder):
             return [Group(list(vae.parameters()), s.rate_heads)]
         heads = [image.pool, image.head, text.pool, text.head, vae.decoders]
         return [
-            Group(list(image.trunk.parameters()), s.rate_trunk * s.whole_rate),
-            Group(text.transformer.layer_parameters(), s.rate_text * s.whole_rate),
-            Group([p for m in heads for p in m.parameters()], s.rate_heads * s.whole_rate),
+            Group(image.trunk.middle_parameters() + image.trunk.late_parameters(), s.rate_trunk * s.deep_rate),
+            Group(text.transformer.layer_parameters(), s.rate_text * s.deep_rate),
+            Group([p for m in heads for p in m.parameters()], s.rate_heads * s.deep_rate),
         ]
 
     def encode(self, vae: MultimodalVAE, batch: Batch) -> dict[str, Encoding]:
         """From pixels on."""
-        return vae.encode({"image": batch.image, "text": batch.text})
+        return {"image": vae.encoders["image"](batch.image), "text": _by_length(vae, batch.text)}
 
     def validate(self, vae: MultimodalVAE) -> Retrieval:
         """On the whole validation photos."""
@@ -293,6 +301,18 @@ class PixelStage(_TokenStage):
 
 def _device(vae: MultimodalVAE) -> torch.device:
     return next(vae.parameters()).device
+
+
+def _by_length(vae: MultimodalVAE, ids: Tensor) -> Encoding:
+    """Posteriors of captions `[t, longest]`, the short ones apart from the long: half of a mixed batch is padding."""
+    encoder = vae.encoders["text"]
+    if not isinstance(encoder, TextEncoder):
+        encoding: Encoding = encoder(ids)
+        return encoding
+    ends = ((ids != PAD_ID) * torch.arange(1, ids.shape[1] + 1, device=ids.device)).amax(1)  # [t]
+    order = ends.argsort()
+    features = [encoder.features(ids[rows, : int(ends[rows].max())]) for rows in order.chunk(4)]
+    return encoder.from_features(torch.cat(features)[order.argsort()])
 
 
 def _open(corpus: Corpus, row: int) -> Image.Image:

@@ -57,6 +57,24 @@ def drop_tokens(ids: Tensor, rate: float, generator: torch.Generator) -> Tensor:
     return ids.masked_fill(drop, 0)
 
 
+def misspell(text: str, rng: np.random.Generator) -> str:
+    """The text with one slip of the fingers in about every fifth word: letters swapped, lost, doubled or wrong."""
+    words = text.split()
+    for at in np.flatnonzero(rng.random(len(words)) < 0.2):
+        word = words[at]
+        if len(word) < 4:
+            continue
+        i = int(rng.integers(len(word) - 1))
+        slips = (
+            word[:i] + word[i + 1] + word[i] + word[i + 2 :],
+            word[:i] + word[i + 1 :],
+            word[: i + 1] + word[i:],
+            word[:i] + chr(ord("a") + int(rng.integers(26))) + word[i + 1 :],
+        )
+        words[at] = slips[rng.integers(len(slips))]
+    return " ".join(words)
+
+
 def phrase(label: str, rng: np.random.Generator) -> str:
     """A label as a person might type it: bare half of the time, else inside an everyday phrase."""
     return label if rng.random() < 0.4 else _TEMPLATES[rng.integers(len(_TEMPLATES))].format(label)

@@ -37,12 +37,14 @@ class Augmentation:
         aspect_max: largest stretch of a crop's sides.
         flip: whether half of the crops are mirrored.
         colour: strength of the random brightness, contrast and saturation, 0 for none.
+        grey: part of the views without colour; people's older photos have none.
     """
 
     area_min: float = 0.45
     aspect_max: float = 1.33
     flip: bool = True
     colour: float = 0.3
+    grey: float = 0.1
 
 
 def augment(image: Image.Image, side_px: int, how: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -58,6 +60,8 @@ def augment(image: Image.Image, side_px: int, how: Augmentation, rng: np.random.
     if how.colour:
         for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
             view = enhance(view).enhance(1 + how.colour * rng.uniform(-1, 1))
+    if rng.random() < how.grey:
+        view = view.convert("L").convert("RGB")
     return np.array(view, dtype=np.uint8)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mmsearch.models.efficientnet_lite import (
     VARIANTS,
     EfficientNetLite,
-    _pad_same,
+    _convolve,
     chain,
     fold_batch_norm,
     load_folded,
@@ -82,14 +82,25 @@ def test_the_cut_lies_before_the_first_block_at_stride_32() -> None:
     assert late_weights > 3 * early_weights
 
 
-def test_odd_padding_is_at_the_bottom_and_right() -> None:
-    x = torch.arange(16.0).reshape(1, 1, 4, 4)
-    assert torch.equal(_pad_same(x, kernel=3, stride=2), F.pad(x, (0, 1, 0, 1)))
-    assert torch.equal(_pad_same(x, kernel=3, stride=1), F.pad(x, (1, 1, 1, 1)))
-    assert torch.equal(_pad_same(x, kernel=5, stride=2), F.pad(x, (1, 2, 1, 2)))
-    assert torch.equal(_pad_same(x, kernel=1, stride=1), x)
-    wide = torch.zeros(1, 1, 4, 5)  # 4 rows need one more, 5 columns one on either side
-    assert _pad_same(wide, kernel=3, stride=2).shape == (1, 1, 5, 7)
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "pads"),
+    [((4, 4), 3, 2, (0, 1, 0, 1)), ((4, 4), 3, 1, (1, 1, 1, 1)), ((4, 4), 5, 2, (1, 2, 1, 2)),
+     ((4, 4), 1, 1, (0, 0, 0, 0)), ((4, 5), 3, 2, (1, 1, 0, 1))],
+)  # fmt: skip
+def test_odd_padding_is_at_the_bottom_and_right(
+    size: tuple[int, int], kernel: int, stride: int, pads: tuple[int, int, int, int]
+) -> None:
+    conv = nn.Conv2d(2, 2, kernel, stride, groups=2)
+    x = torch.randn(1, 2, *size)
+    assert torch.allclose(_convolve(conv, x), conv(F.pad(x, pads)), atol=1e-6)  # left, right, top, bottom
+
+
+def test_a_costly_depthwise_convolution_is_trained_in_float32_on_a_cpu() -> None:
+    conv, x = nn.Conv2d(4, 4, 5, groups=4), torch.randn(2, 4, 9, 9)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert _convolve(conv, x).dtype == torch.float32
+        conv.requires_grad_(False)
+        assert _convolve(conv, x).dtype == torch.bfloat16  # nothing to train: the fast way forward
 
 
 def test_folding_equals_convolution_and_batch_norm() -> None:

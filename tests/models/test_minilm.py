@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from mmsearch.models.minilm import BertSize, MiniLM, load_bert
+from mmsearch.models.minilm import BertSize, MiniLM, _attend, load_bert
 
 SIZE = BertSize(vocabulary=50, width=24, layers=2, heads=3, hidden=48, positions=16)
 IDS = torch.tensor([[5, 9, 3, 7, 2, 8], [11, 4, 0, 0, 0, 0], [6, 0, 13, 12, 0, 0]])  # 0 pads, also in the middle
@@ -74,3 +74,13 @@ def test_the_embeddings_are_not_among_the_layers(ours: MiniLM) -> None:
     above = {id(p) for p in ours.layer_parameters()}
     fixed = {name for name, p in ours.named_parameters() if id(p) not in above}
     assert fixed == {"words.weight", "positions.weight", "norm.weight", "norm.bias"}
+
+
+def test_attention_written_out_for_training_equals_the_fused_kernel() -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 5, 4) for _ in range(3))
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], dtype=torch.bool)[:, None, None, :]
+    fused = _attend(q, k, v, mask)
+    written = _attend(q.requires_grad_(), k, v, mask)
+    assert written.requires_grad
+    assert torch.allclose(fused, written, atol=1e-6)
