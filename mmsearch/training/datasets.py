@@ -2,23 +2,25 @@
 
 In: a folder or a file: `captions.csv` (image, caption, optional split), Hugging Face `metadata.jsonl`, COCO captions
 JSON, or Flickr token files. Out: `Example`s with their captions grouped in file order; pixels are not read here.
-What would spoil a measurement is refused, not repaired: missing pictures, empty captions, a picture in two splits.
-Next: `recipe.py` says which data sets a run takes, `evaluate.py` measures a model on one split.
+What would spoil a measurement is refused, not repaired: missing pictures, a picture in two splits. Empty captions are
+dropped with a count. Next: `recipe.py` says which data sets a run takes, `copies.py` looks for the same picture under
+two names, `evaluate.py` measures a model on one split.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
+import logging
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmsearch.errors import DataError
+
+log = logging.getLogger(__name__)
 
 DEFAULT_SPLIT = "train"  # of a file that names none
 _SPLIT_NAMES = {"validation": "val", "valid": "val", "dev": "val", "training": "train", "testing": "test"}
@@ -48,51 +50,32 @@ class _Row:
     where: str
 
 
-def read_dataset(path: Path, split: str | None = None, *, check_duplicates: bool = False) -> list[Example]:
+def read_dataset(path: Path, split: str | None = None) -> list[Example]:
     """Read the captioned pictures of a folder or file; the layout is recognised by the file names.
 
     Args:
         path: a folder holding one of the layouts, or the caption file itself.
         split: `train`, `val`, `test`, ... or None for all. `validation` and `dev` in files read as `val`.
-        check_duplicates: also refuse pictures of equal bytes in two splits (reads only files of equal size).
 
     Raises:
-        DataError: no known layout, unreadable or empty captions, missing pictures, a picture in two splits, no example.
+        DataError: no known layout, unreadable captions or empty ones only, missing pictures, a picture in two splits,
+            no example.
     """
     path = Path(path)
     wanted = None if split is None else _split_name(split)
     files = _caption_files(path)
     # Who has only COCO's val2017 pictures beside both caption files can still read that split.
     named = [file for file in files if wanted is not None and _split_in_name(file) == wanted]
-    chosen_files = named if named and not check_duplicates else files
-    examples = [example for file in chosen_files for example in _read_file(file)]
+    examples = [example for file in named or files for example in _read_file(file)]
     _refuse_two_splits(examples)
-    if check_duplicates:
-        refuse_duplicates(examples)
     chosen = [example for example in examples if wanted is None or example.split == wanted]
     if not chosen:
         splits = ", ".join(sorted({example.split for example in examples})) or "none"
-        raise DataError(f"{path} has no examples in split '{wanted or 'any'}'; its splits: {splits}")
+        raise DataError(
+            f"{path} has no examples in split '{wanted or 'any'}'; its splits: {splits}; "
+            f"name '{wanted or DEFAULT_SPLIT}' for some of its pictures, as in a column 'split'"
+        )
     return chosen
-
-
-def refuse_duplicates(examples: Iterable[Example]) -> None:
-    """Raise DataError if pictures of equal bytes stand in different splits. Only files of equal size are read."""
-    by_size: dict[int, list[Example]] = defaultdict(list)
-    for example in examples:
-        by_size[example.image.stat().st_size].append(example)
-    first_seen: dict[str, Example] = {}
-    for group in by_size.values():
-        if len({example.split for example in group}) < 2:
-            continue
-        for example in group:
-            digest = hashlib.sha256(example.image.read_bytes()).hexdigest()
-            twin = first_seen.setdefault(digest, example)
-            if twin.split != example.split:
-                raise DataError(
-                    f"the same picture is in two splits: {twin.image} ({twin.split}) and {example.image} "
-                    f"({example.split}); remove one of them"
-                )
 
 
 def _caption_files(path: Path) -> list[Path]:
@@ -144,16 +127,20 @@ def _group(file: Path, rows: Sequence[_Row], folders: Sequence[Path]) -> list[Ex
     """Rows -> one Example for each picture, in order of first appearance, every picture checked to exist."""
     captions: dict[str, list[str]] = {}
     splits: dict[str, str] = {}
+    empty: list[_Row] = []
     for row in rows:
         if not row.image:
             raise DataError(f"{row.where}: no image named; every caption needs its picture's file name")
         if not row.caption.strip():
-            raise DataError(f"{row.where}: empty caption for {row.image}; write one or remove the line")
+            empty.append(row)
+            continue
         if splits.setdefault(row.image, row.split) != row.split:
             raise DataError(
                 f"{row.where}: {row.image} is in two splits, '{splits[row.image]}' and '{row.split}'; keep it in one"
             )
         captions.setdefault(row.image, []).append(row.caption.strip())
+    if empty:
+        _tell_empty(file, rows, empty, captions)
     present = [folder for folder in folders if folder.is_dir()]
     found = {name: next((f / name for f in present if (f / name).is_file()), None) for name in captions}
     missing = [name for name, image in found.items() if image is None]
@@ -164,6 +151,16 @@ def _group(file: Path, rows: Sequence[_Row], folders: Sequence[Path]) -> list[Ex
             f"looked in {looked}: put them there or remove their captions"
         )
     return [Example(image, tuple(captions[name]), splits[name]) for name, image in found.items() if image is not None]
+
+
+def _tell_empty(file: Path, rows: Sequence[_Row], empty: Sequence[_Row], captions: Mapping[str, object]) -> None:
+    """Say how many captions are dropped for being empty; refuse a file that has no others."""
+    if not captions:
+        raise DataError(f"{file} holds {len(empty)} captions and all are empty; write some, in the form of {_LAYOUTS}")
+    bare = {row.image for row in empty} - captions.keys()
+    pictures = f", and with them {len(bare)} pictures that have no other" if bare else ""
+    log.warning("%s: %d of %d captions are empty and dropped, the first for %s at %s%s",
+                file, len(empty), len(rows), empty[0].image, empty[0].where, pictures)  # fmt: skip
 
 
 def _refuse_two_splits(examples: Sequence[Example]) -> None:

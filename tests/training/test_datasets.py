@@ -144,26 +144,19 @@ def test_one_picture_in_two_coco_files(tmp_path: Path) -> None:
         read_dataset(tmp_path)
 
 
-def test_equal_pictures_across_splits(tmp_path: Path) -> None:
-    pictures(tmp_path, "a.jpg", "b.jpg", "c.jpg")
-    write_csv(tmp_path, PAIRS)
-    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes())
-    assert len(read_dataset(tmp_path)) == 3
-    with pytest.raises(DataError, match=r"same picture is in two splits: .*a\.jpg \(train\) and .*b\.jpg \(val\)"):
-        read_dataset(tmp_path, "train", check_duplicates=True)
-
-
-def test_equal_pictures_within_a_split_and_equal_sizes_are_fine(tmp_path: Path) -> None:
-    pictures(tmp_path, "a.jpg", "b.jpg", "c.jpg")  # equal sizes, different bytes
-    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes())
-    write_csv(tmp_path, [("a.jpg", "a cat", "train"), ("b.jpg", "a cat", "train"), ("c.jpg", "sea", "val")])
-    assert len(read_dataset(tmp_path, check_duplicates=True)) == 3
+def test_empty_captions_are_dropped_with_a_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pictures(tmp_path, "a.jpg", "b.jpg")
+    write_csv(tmp_path, [("a.jpg", "a cat", "train"), ("a.jpg", " ", "train"), ("b.jpg", "", "val"), ("c.jpg", "", "")])
+    assert summary(read_dataset(tmp_path)) == [("a.jpg", ("a cat",), "train")]  # c.jpg is not missed: nothing uses it
+    assert len(caplog.messages) == 1
+    assert "3 of 4 captions are empty and dropped, the first for a.jpg at" in caplog.text
+    assert "captions.csv:3, and with them 2 pictures that have no other" in caplog.text
 
 
 def test_absent_split_lists_the_splits(tmp_path: Path) -> None:
     pictures(tmp_path, "a.jpg", "b.jpg", "c.jpg")
     write_csv(tmp_path, PAIRS)
-    with pytest.raises(DataError, match="no examples in split 'holdout'; its splits: test, train, val"):
+    with pytest.raises(DataError, match="no examples in split 'holdout'; its splits: test, train, val; name"):
         read_dataset(tmp_path, "holdout")
 
 
@@ -173,12 +166,12 @@ def test_absent_split_lists_the_splits(tmp_path: Path) -> None:
         ("captions.csv", b"", "lacks"),
         ("captions.csv", b"image,text\na.jpg,cat\n", r"lacks \['caption'\]"),
         ("captions.csv", b"image,caption\n", "holds no captions"),
-        ("captions.csv", b"image,caption\na.jpg,cat\na.jpg,  \n", r"captions\.csv:3: empty caption for a\.jpg"),
-        ("captions.csv", b"image,caption\na.jpg\n", "empty caption"),
+        ("captions.csv", b"image,caption\na.jpg, \na.jpg,  \n", r"captions\.csv holds 2 captions and all are empty"),
+        ("captions.csv", b"image,caption\na.jpg\n", "1 captions and all are empty"),
         ("captions.csv", b"image,caption\n,cat\n", "no image named"),
         ("captions.csv", b"image,caption\na.jpg,caf\xe9\n", "not UTF-8"),
         ("metadata.jsonl", b'{"file_name": "a.jpg"}\n', "text, caption or captions"),
-        ("metadata.jsonl", b'{"file_name": "a.jpg", "captions": []}\n', "empty caption"),
+        ("metadata.jsonl", b'{"file_name": "a.jpg", "captions": []}\n', "all are empty"),
         ("metadata.jsonl", b'{"file_name": "a.jpg", "te', "not JSON"),
         ("metadata.jsonl", b'["a.jpg"]\n', "expected a JSON object"),
         ("captions_val.json", b'{"images": []}', "not COCO captions"),
@@ -205,7 +198,7 @@ def test_no_such_folder_and_unknown_file(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared photos are not beside this checkout")
 def test_shared_photo_sets_load() -> None:
-    flickr = read_dataset(SHARED / "flickr8k", check_duplicates=True)
+    flickr = read_dataset(SHARED / "flickr8k")
     assert Counter(example.split for example in flickr) == {"train": 6000, "val": 1000}
     assert {len(example.captions) for example in flickr} == {5}
     for folder in sorted(SHARED.iterdir()):

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mmsearch.errors import DataError
-from mmsearch.training.datasets import read_dataset
+from mmsearch.training.copies import copies
+from mmsearch.training.datasets import Example, read_dataset
 from mmsearch.training.scenes import main, render_scene, write_scenes
 from mmsearch.training.shapes import COLOURS, FULL, PLAIN, SHAPES
 
@@ -119,9 +120,10 @@ def test_every_object_colour_and_ground_comes_up() -> None:
 
 def test_written_scenes_load_as_a_data_set(tmp_path: Path) -> None:
     table = write_scenes(tmp_path / "scenes", 40, seed=2, side_px=32)
-    examples = read_dataset(table.parent, check_duplicates=True)
+    examples = read_dataset(table.parent)
     assert len(examples) == 40
     assert sum(example.split == "val" for example in examples) == 8
+    assert doubled(examples, tmp_path) == []
     assert all(len(example.captions) == 5 for example in examples)
     assert all(example.captions[0].replace(" ", "-") in example.image.stem for example in examples)
     again = write_scenes(tmp_path / "again", 40, seed=2, side_px=32)
@@ -145,8 +147,14 @@ def test_bad_numbers_are_refused(tmp_path: Path) -> None:
         write_scenes(tmp_path / "s", 1, side_px=0)
 
 
-def test_committed_sample_is_whole_and_small() -> None:
-    examples = read_dataset(SAMPLE, check_duplicates=True)
+def doubled(examples: list[Example], cache: Path) -> list[tuple[Path, Path]]:
+    held_out = [example.image for example in examples if example.split == "val"]
+    return copies([example.image for example in examples if example.split == "train"], held_out, cache)
+
+
+def test_committed_sample_is_whole_and_small(tmp_path: Path) -> None:
+    examples = read_dataset(SAMPLE)
+    assert doubled(examples, tmp_path) == []
     files = sorted((SAMPLE / "images").iterdir())
     assert sorted(example.image for example in examples) == files
     assert len(files) >= 36
