@@ -46,13 +46,15 @@ def heads(
 
 
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The recipe, a TOML file.")],
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="The recipe, a TOML file; not needed with --model.")
+    ] = None,
     data: Annotated[list[Path] | None, typer.Option("--data", help="A data set; may be repeated.")] = None,
     model: ModelOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the run and its checkpoints.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
 ) -> int:
-    """Train a model from a recipe; prints the folder of the checkpoint."""
+    """Train a model from a recipe, or heads on the model named; prints the folder of the checkpoint."""
     from mmsearch.render import show_path
     from mmsearch.training.run import train as run
 
@@ -73,31 +75,41 @@ def evaluate(
     device: DeviceOption = Device.AUTO,
     phrasing: Annotated[bool, typer.Option("--phrasing", help="Recall of the captions as people type them.")] = False,
     zero_shot: Annotated[bool, typer.Option("--zero-shot", help="Captions are labels: name the photos.")] = False,
+    fusion: Annotated[bool, typer.Option("--fusion", help="Recall of photos fused with their captions.")] = False,
+    uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Does the variance know what is wrong?")] = False,
     only: Annotated[
         Path | None, typer.Option("--only", metavar="FILE", help="With --zero-shot: only photos of these labels.")
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Measure a model: recall both ways, median rank, ELBO, KL, active units."""
+    """Measure a model: recall both ways, median rank, ELBO, KL, active units; or one of the four questions."""
+    from mmsearch import render
     from mmsearch.config import load_config
-    from mmsearch.render import show_eval, show_facts, show_phrasing
 
-    if phrasing and zero_shot:
-        raise typer.BadParameter("give one of --phrasing, --zero-shot, not both.")
+    if phrasing + zero_shot + fusion + uncertainty > 1:
+        raise typer.BadParameter("give one of --phrasing, --zero-shot, --fusion, --uncertainty, not two.")
     if only is not None and not zero_shot:
         raise typer.BadParameter("--only goes with --zero-shot.")
     name = load_config().model if model is None else model
     if phrasing:
         from mmsearch.training.phrasing import evaluate_phrasing
 
-        show_phrasing(evaluate_phrasing(data, split=split, model=name, device=device.value), as_json)
+        render.show_phrasing(evaluate_phrasing(data, split=split, model=name, device=device.value), as_json)
     elif zero_shot:
         from mmsearch.training.zero_shot import evaluate_zero_shot
 
         named = evaluate_zero_shot(data, split=split, model=name, device=device.value, only=only)
-        show_facts(named.to_dict(), as_json)
+        render.show_facts(named.to_dict(), as_json)
+    elif fusion:
+        from mmsearch.training.fusion_eval import evaluate_fusion
+
+        render.show_fusion(evaluate_fusion(data, split=split, model=name, device=device.value), as_json)
+    elif uncertainty:
+        from mmsearch.training.uncertainty import evaluate_uncertainty
+
+        render.show_uncertainty(evaluate_uncertainty(data, split=split, model=name, device=device.value), as_json)
     else:
         from mmsearch.training.evaluate import evaluate as run
 
-        show_eval(run(data, split=split, model=name, device=device.value), as_json)
+        render.show_eval(run(data, split=split, model=name, device=device.value), as_json)
     return FOUND

@@ -25,7 +25,9 @@ if TYPE_CHECKING:  # `--help` and an error message need none of these, nor numpy
     from mmsearch.demo import DemoReport
     from mmsearch.query.hits import Hit
     from mmsearch.training.evaluate import EvalReport
+    from mmsearch.training.fusion_eval import FusionReport
     from mmsearch.training.phrasing import PhrasingReport
+    from mmsearch.training.uncertainty import UncertaintyReport
 
 SNIPPET_CHARS = 60
 
@@ -107,7 +109,9 @@ def show_eval(report: EvalReport, as_json: bool) -> None:
         _put_json(facts)
         return
     _put_matrix({name: facts.pop(name) for name in ("text_to_image", "image_to_text")})
-    matrices = [facts.pop(name) for name in ("latent", "bounds")]
+    backbone = facts.pop("backbone")
+    matrices = [{f"backbone alone, {name}": row for name, row in backbone.items()}]
+    matrices += [facts.pop(name) for name in ("latent", "bounds")]
     for matrix in matrices:
         if matrix:
             _put("\n")
@@ -133,6 +137,52 @@ def show_phrasing(report: PhrasingReport, as_json: bool) -> None:
     _put_table(rows)
     _put("\n")
     _put_table([(name.replace("_", " "), found["example"]) for name, found in variants.items()])
+    _put("\n")
+    show_facts(facts, as_json=False)
+
+
+def show_fusion(report: FusionReport, as_json: bool) -> None:
+    """Print the recall of each way of fusing, by the number of captions fused in, and whether the product won."""
+    facts = report.to_dict()
+    if as_json:
+        _put_json(facts)
+        return
+    titles = ["captions", "R@1", "R@5", "R@10", "over average", "95 %", "by itself"]
+    rows = [("", *titles, "half with: R@1", "R@10", "half without: R@1", "R@10")]
+    for captions, ways in facts.pop("fusions").items():
+        for name, found in ways.items():
+            gain = found["gain"] or {}
+            cells = [_cell(found["recall"][k]) for k in ("r1", "r5", "r10")]
+            cells += [_cell(gain.get("r1")), _interval(gain), _cell(found["itself"])]
+            cells += [
+                _cell((found[half] or {}).get(k)) for half in ("half_with", "half_without") for k in ("r1", "r10")
+            ]
+            rows.append((name.replace("_", " "), captions, *cells))
+    _put_table(rows)
+    _put("\n")
+    show_facts(facts, as_json=False)
+
+
+def show_uncertainty(report: UncertaintyReport, as_json: bool) -> None:
+    """Print the spread of posteriors as things are taken away, and how well signals tell wrong first hits."""
+    facts = report.to_dict()
+    if as_json:
+        _put_json(facts)
+        return
+    for what, title in (("words", "captions, first words"), ("blur", "photos, blur radius in pixels")):
+        grown = facts.pop(what)
+        _put(f"{title} ({grown['items']})\n")
+        _put_matrix(grown.pop("levels"))
+        correlations = f"rank correlation {grown['spearman']}, within an item {grown['spearman_items']}"
+        _put(f"{correlations}, rises in {grown['rises']} % of them\n\n")
+    _put_matrix(facts.pop("altered"))
+    rows = [("wrong first hits", "AUROC", "95 %")]
+    for prefix, areas in (("", facts.pop("errors")), ("variance adds ", facts.pop("variance_adds"))):
+        for name, area in areas.items():
+            shown = area or {}
+            rows.append((prefix + name.replace("_", " "), _cell(shown.get("value")), _interval(shown)))
+    _put("\n")
+    _put_table(rows)
     _put("\n")
     show_facts(facts, as_json=False)
 
@@ -223,6 +273,10 @@ def _put_matrix(rows: Mapping[str, Mapping[str, object]]) -> None:
     titles = [re.sub(r"^r(\d+)$", r"R@\1", column).replace("_", " ") for column in columns]
     body = [(name.replace("_", " "), *(_cell(row.get(column)) for column in columns)) for name, row in rows.items()]
     _put_table([("", *titles), *body])
+
+
+def _interval(bounds: Mapping[str, object]) -> str:
+    return f"{_cell(bounds['low'])} to {_cell(bounds['high'])}" if bounds else "-"
 
 
 def _cell(value: object) -> str:

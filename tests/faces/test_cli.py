@@ -14,8 +14,11 @@ import pytest
 from mmsearch import cli
 from mmsearch.errors import TrainingError
 from mmsearch.training.evaluate import EvalReport, LatentUse
+from mmsearch.training.fusion_eval import Fused, FusionReport, Gain
 from mmsearch.training.phrasing import Phrased, PhrasingReport
 from mmsearch.training.recall import Recall
+from mmsearch.training.signals import Area
+from mmsearch.training.uncertainty import Growth, Spread, UncertaintyReport
 from mmsearch.training.zero_shot import ZeroShotReport
 
 REPORT = EvalReport(
@@ -184,10 +187,63 @@ def test_eval_of_names(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFix
     assert json.loads(capfd.readouterr().out)["top5"] == 37.5
 
 
+def test_eval_of_fusion(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    calls: list[tuple[Any, ...]] = []
+    recall, half = Recall(40.0, 60.0, 80.0, 2.0), Recall(10.0, 20.0, 30.0, 9.0)
+    ways = {"as_indexed": Fused(recall, Gain(1.25, -0.5, 3.0), 98.5, recall, half)}
+    fusions = {"0": {"photo_alone": Fused(half, None, 100.0, None, None)}, "1": ways}
+    report = FusionReport("default", "ab" * 32, "photos", "val", 8, 40, fusions, {"1": True})
+
+    def evaluate_fusion(data: Path, **options: object) -> FusionReport:
+        calls.append((data, options))
+        return report
+
+    monkeypatch.setattr("mmsearch.training.fusion_eval.evaluate_fusion", evaluate_fusion)
+    assert cli.main(["eval", "photos", "--fusion", "--device", "cpu"]) == 0
+    assert calls == [(Path("photos"), {"split": "val", "model": "default", "device": "cpu"})]
+    lines = [" ".join(line.split()) for line in capfd.readouterr().out.splitlines()]
+    assert lines[1:3] == [
+        "photo alone 0 10.0 20.0 30.0 - - 100.0 - - - -",
+        "as indexed 1 40.0 60.0 80.0 1.25 -0.5 to 3.0 98.5 40.0 80.0 10.0 30.0",
+    ]
+    assert "queries 40" in lines
+    assert cli.main(["eval", "photos", "--fusion", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out) == json.loads(json.dumps(report.to_dict()))
+
+
+def test_eval_of_uncertainty(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    calls: list[tuple[Any, ...]] = []
+    spread = Spread(-0.5, 155.25, 290.5)
+    grown = Growth({"0": spread, "16": Spread(-0.25, 199.0, 320.0)}, 1.0, 0.9, 99.5, 200)
+    errors: dict[str, Area | None] = {"cosine": Area(0.75, 0.7, 0.8), "variance": None}
+    areas = (errors, {"to_cosine": Area(0.01, -0.01, 0.03)})
+    report = UncertaintyReport(
+        "default", "ab" * 32, "photos", "val", 8, 40, grown, grown, {"grey": spread}, 60.5, *areas
+    )
+
+    def evaluate_uncertainty(data: Path, **options: object) -> UncertaintyReport:
+        calls.append((data, options))
+        return report
+
+    monkeypatch.setattr("mmsearch.training.uncertainty.evaluate_uncertainty", evaluate_uncertainty)
+    assert cli.main(["eval", "photos", "--uncertainty", "--model", "mine"]) == 0
+    assert calls == [(Path("photos"), {"split": "val", "model": "mine", "device": "auto"})]
+    lines = [" ".join(line.split()) for line in capfd.readouterr().out.splitlines()]
+    assert "16 -0.25 199.0 320.0" in lines
+    assert "rank correlation 1.0, within an item 0.9, rises in 99.5 % of them" in lines
+    assert "grey -0.5 155.25 290.5" in lines
+    shown = lines[lines.index("wrong first hits AUROC 95 %") + 1 :]
+    assert shown[:3] == ["cosine 0.75 0.7 to 0.8", "variance - -", "variance adds to cosine 0.01 -0.01 to 0.03"]
+    assert "wrong 60.5" in lines
+    assert cli.main(["eval", "photos", "--uncertainty", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out) == json.loads(json.dumps(report.to_dict()))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--phrasing", "--zero-shot"], "give one of --phrasing, --zero-shot, not both"),
+        (["--phrasing", "--zero-shot"], "give one of --phrasing, --zero-shot, --fusion, --uncertainty, not two"),
+        (["--fusion", "--uncertainty"], "give one of --phrasing, --zero-shot, --fusion, --uncertainty, not two"),
         (["--only", "names.txt"], "--only goes with --zero-shot"),
         (["--phrasing", "--only", "names.txt"], "--only goes with --zero-shot"),
     ],
