@@ -20,11 +20,12 @@ from torch import Tensor
 from mmsearch.errors import CheckpointError
 from mmsearch.models.checkpoint import load_vae
 from mmsearch.models.gaussian import kl_to_prior, log_density, reparameterise
-from mmsearch.models.vae import Encoding, MultimodalVAE, fuse
+from mmsearch.models.vae import Encoding, MultimodalVAE
 from mmsearch.preprocess import square
 from mmsearch.query.encode import to_image
 from mmsearch.training.datasets import Example
 from mmsearch.training.texts import tokenise
+from mmsearch.training.variants import Gaussian, Variant, mixture_log_density, posterior_components
 
 _CHUNK_PAIRS = 64
 
@@ -68,12 +69,19 @@ def model_bounds(folder: Path, examples: Sequence[Example], *, samples: int = 1)
 
 
 def bounds(
-    vae: MultimodalVAE, encodings: Mapping[str, Encoding], photo: Tensor, *, samples: int = 1, seed: int = 0
+    vae: MultimodalVAE,
+    encodings: Mapping[str, Encoding],
+    photo: Tensor,
+    *,
+    samples: int = 1,
+    seed: int = 0,
+    variant: Variant = "full",
 ) -> dict[str, Bounds]:
     """Both bounds for every posterior: each modality's own and, with several, the joint one.
 
     The ELBO is `E_q[log p(x|z)] - KL(q || N(0, I))`, the divergence in closed form (Kingma & Welling 2014). The tighter
-    one is `E[log 1/K sum_k p(x|z_k) p(z_k) / q(z_k)]` (Burda et al. 2016, equation 8).
+    one is `E[log 1/K sum_k p(x|z_k) p(z_k) / q(z_k)]` (Burda et al. 2016, equation 8). Where q is a mixture its
+    divergence has no closed form and is averaged over the draws.
 
     Args:
         vae: for its decoders; every posterior reconstructs every modality given.
@@ -81,6 +89,7 @@ def bounds(
         photo: the row of `image` that each of the t pairs shows, int64 `[t]`.
         samples: K, latents drawn for each pair.
         seed: of the draws.
+        variant: whose joint posterior: the product of experts, or the mixture that `mmvae` and `mopoe` mean by it.
 
     Raises:
         ValueError: fewer than one sample.
@@ -91,11 +100,12 @@ def bounds(
     sums: dict[str, list[Tensor]] = {}
     with torch.no_grad():
         for pairs in _chunks(encodings, photo):
-            posteriors = {modality: (e.mu, e.logvar) for modality, e in pairs.items()}
+            single = {modality: (e.mu, e.logvar) for modality, e in pairs.items()}
+            posteriors = {modality: [posterior] for modality, posterior in single.items()}
             if len(pairs) > 1:
-                posteriors["joint"] = fuse(list(pairs.values()))
-            for name, posterior in posteriors.items():
-                sums.setdefault(name, []).append(_pair_bounds(vae, pairs, posterior, samples, generator))  # [2, c]
+                posteriors["joint"] = posterior_components(variant, single)
+            for name, components in posteriors.items():
+                sums.setdefault(name, []).append(_pair_bounds(vae, pairs, components, samples, generator))  # [2, c]
     totals = {name: torch.cat(parts, dim=1).double().mean(1).tolist() for name, parts in sums.items()}
     return {name: Bounds(elbo, weighted if samples > 1 else None) for name, (elbo, weighted) in totals.items()}
 
@@ -121,19 +131,30 @@ def _chunks(encodings: Mapping[str, Encoding], photo: Tensor) -> Iterator[dict[s
 def _pair_bounds(
     vae: MultimodalVAE,
     pairs: Mapping[str, Encoding],
-    posterior: tuple[Tensor, Tensor],
+    components: Sequence[Gaussian],
     samples: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """ELBO and importance-weighted bound of each pair `[2, c]`."""
-    mu, logvar = posterior
-    zero = torch.zeros_like(mu)
+    """ELBO and importance-weighted bound of each pair `[2, c]`, for an equal mixture of posteriors."""
+    zero = torch.zeros_like(components[0][0])
     likelihoods, log_weights = [], []
     for _ in range(samples):
-        z = reparameterise(mu, logvar, generator)  # [c, d]
+        z = reparameterise(*_one_of(components, generator), generator)  # [c, d]
         likelihood = torch.stack([vae.decoder(m).log_prob(e.target, z) for m, e in pairs.items()]).sum(0)  # [c]
         likelihoods.append(likelihood)
-        log_weights.append(likelihood + (log_density(z, zero, zero) - log_density(z, mu, logvar)).sum(1))
-    elbo = torch.stack(likelihoods).mean(0) - kl_to_prior(mu, logvar).sum(1)  # [c]
+        log_weights.append(likelihood + log_density(z, zero, zero).sum(1) - mixture_log_density(z, components))
+    elbo = torch.stack(log_weights).mean(0)  # [c]
+    if len(components) == 1:  # the divergence in closed form: less noise
+        elbo = torch.stack(likelihoods).mean(0) - kl_to_prior(*components[0]).sum(1)
     weighted = torch.stack(log_weights).logsumexp(0) - math.log(samples)  # [c]
     return torch.stack([elbo, weighted])
+
+
+def _one_of(components: Sequence[Gaussian], generator: torch.Generator) -> Gaussian:
+    """For each pair one component of the mixture, at random."""
+    if len(components) == 1:
+        return components[0]
+    mus, logvars = (torch.stack(part, 1) for part in zip(*components, strict=True))  # [c, C, d]
+    rows = torch.arange(len(mus))
+    chosen = torch.randint(len(components), (len(mus),), generator=generator)  # [c]
+    return mus[rows, chosen], logvars[rows, chosen]

@@ -22,6 +22,7 @@ from mmsearch.models.heads import FeatureDecoder, GaussianHead
 from mmsearch.models.vae import MultimodalVAE
 
 Float64 = NDArray[np.float64]
+RIDGE = 1.0  # best recall of 0.03, 0.1, 0.3, 1, 3 on 1,000 of the training photos held out
 _EDGE = 1e-6  # correlations are kept this far from 0 and 1: a variance of 0 has no logarithm
 
 
