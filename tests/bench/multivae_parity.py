@@ -159,7 +159,8 @@ def joint_elbo(model: Any, inputs: Mapping[str, Tensor], samples: int = 8) -> Te
 def numbers_of(models: Any, name: Name, form: Form, recipe: Recipe, data: Data, folder: Path) -> Numbers:
     """Of one run: read where they are, else trained, measured and kept."""
     file = folder / f"{name}-{form}-{recipe.seed}.json"
-    described = json.loads(json.dumps(asdict(recipe)))
+    whole = json.loads(json.dumps(asdict(recipe)))
+    described = {part: whole[part] for part in ("data", "validation", "seed", "model", "schedule")}
     if file.exists() and (kept := json.loads(file.read_text(encoding="utf-8")))["recipe"] == described:
         return cast(Numbers, kept["numbers"])
     started = time.monotonic()
