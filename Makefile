@@ -1,6 +1,7 @@
 # make demo    a first look: index real photos, run the searches, print a table
 # make test    everything that must hold: ruff, mypy, the import contract, the tests
 # make bench   the timings the README quotes; minutes, on demand
+# make table   what each part of the VAE is worth: every objective, three seeds; needs ../shared, resumes
 # make clean   removes the environment and the caches
 #
 # Needs Python 3.11 or newer. The environment is made once and again when pyproject.toml changes; nothing else calls pip.
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint types imports unit bench install clean
+.PHONY: demo test check lint types imports unit bench table install clean
 
 demo: $(STAMP)
 	$(BIN)/python -m mmsearch.demo
@@ -34,6 +35,9 @@ unit: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest -o addopts="-q -s -ra" -o timeout=1800 tests/bench
+
+table: $(STAMP)
+	$(BIN)/mmsearch train mmsearch/training/table.toml --table
 
 install: $(STAMP)
 

@@ -87,6 +87,15 @@ def fit_cca(images: Float64, texts: Float64, photo: NDArray[np.int64], latent_di
     return CCA(means, covariances, directions, correlations[:latent_dim].clip(_EDGE, 1 - _EDGE))  # type: ignore[arg-type]
 
 
+def fit_heads(vae: MultimodalVAE, images: Tensor, texts: Tensor, photo: Tensor) -> CCA:
+    """Fit CCA on features as the heads standardise them, all captions at once, and write it into the heads."""
+    heads = [cast(GaussianHead, vae.encoders[modality].head) for modality in ("image", "text")]
+    x, y = (head.standardise(part).double().cpu() for head, part in zip(heads, (images, texts), strict=True))
+    cca = fit_cca(x.numpy(), y.numpy(), photo.numpy(), heads[0].mu.out_features, RIDGE)
+    write_heads(cca, vae)
+    return cca
+
+
 def write_heads(cca: CCA, vae: MultimodalVAE) -> None:
     """Make the encoders' heads compute the posteriors of `cca`, fitted on what the heads standardise.
 

@@ -66,6 +66,13 @@ def trunk_features(
     return torch.from_numpy(found[0]), torch.from_numpy(found[1])
 
 
+def training_part(corpus: Corpus, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the photos trained on: their features, those of their captions, and the photo of each caption `[t]`."""
+    counts = torch.tensor([len(captions) for captions in corpus.captions[: corpus.train]])
+    photo = torch.arange(corpus.train).repeat_interleave(counts)
+    return images[: corpus.train], texts[: len(photo)], photo
+
+
 def find(cache: Path, wanted: Wanted) -> tuple[Float32, Float32] | None:
     """The features wanted, where one file of the cache's folders has them all."""
     for file in sorted(cache.glob(f"*/{_NAME}")):

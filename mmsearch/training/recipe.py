@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from mmsearch.config import read_toml
 from mmsearch.errors import ConfigError
@@ -182,7 +182,7 @@ def with_overrides(
     *,
     data: tuple[str, ...] = (),
     backbone: str | None = None,
-    variant: Variant | None = None,
+    variant: str | None = None,
     seed: int | None = None,
 ) -> Recipe:
     """The recipe with the command line's data sets, encoder, objective and seed in place of its own.
@@ -202,7 +202,7 @@ def with_overrides(
     if variant is not None:
         if variant not in get_args(Variant):
             raise ConfigError(f"variant {variant!r} is not known; one of {', '.join(get_args(Variant))} is")
-        objective = replace(recipe.objective, variant=variant)
+        objective = replace(recipe.objective, variant=cast(Variant, variant))
         recipe = replace(recipe, name=f"{recipe.name}-{variant}", objective=objective)
     if seed is not None:
         recipe = replace(recipe, name=f"{recipe.name}-{seed}", seed=seed)

@@ -22,17 +22,17 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from indexer.types import Posterior
 from mmsearch.errors import ConfigError
 from mmsearch.models.checkpoint import Architecture, build
 from mmsearch.models.vae import Encoding, FeatureEncoder, ImageEncoder, MultimodalVAE, TextEncoder
 from mmsearch.training.bounds import bounds
-from mmsearch.training.cca import RIDGE, LinearDecoder, fit_cca, write_heads
+from mmsearch.training.cca import LinearDecoder, fit_heads
 from mmsearch.training.corpus import Corpus, read_corpus
 from mmsearch.training.evaluate import latent_use
-from mmsearch.training.features import trunk_features
+from mmsearch.training.features import training_part, trunk_features
 from mmsearch.training.initial import pretrained
 from mmsearch.training.loop import Loop
 from mmsearch.training.objective import Contrast
@@ -141,11 +141,13 @@ def train_row(recipe: Recipe, data: Data, folder: Path) -> MultimodalVAE:
         text_features=data.texts.shape[1],
     )
     vae = build(architecture, recipe.model.dropout)
-    images, texts, photo = _training(data)
+    images, texts, photo = training_part(data.corpus, data.images, data.texts)
     cast(FeatureEncoder, vae.encoders["image"]).head.fit_standardisation(images)
     cast(FeatureEncoder, vae.encoders["text"]).head.fit_standardisation(texts)
     if recipe.objective.variant == "cca":
-        return _linear(vae, images, texts, photo)
+        cca = fit_heads(vae, images, texts, photo)
+        decoders = {modality: LinearDecoder(cca, m) for m, modality in enumerate(("image", "text"))}
+        return MultimodalVAE(dict(vae.encoders.items()), decoders).eval()
     contrast = Contrast(recipe.objective.temperature)
     loop = Loop(recipe, vae, contrast, _Unwatched(recipe, data.corpus, data.images, data.texts), folder)
     loop.run(resume=True)
@@ -195,23 +197,6 @@ def _errors(vae: MultimodalVAE, variant: Variant, pairs: Mapping[str, Encoding])
                 error = (vae.decoders[target](pairs[source].mu) - pairs[target].target).square().mean()
             numbers[f"error_{source}_{target}"] = None if variant in _NO_DECODER else error.item()
     return numbers
-
-
-def _training(data: Data) -> tuple[Tensor, Tensor, Tensor]:
-    """Photos, texts and the photo of each text, of the training part."""
-    train = data.corpus.train
-    counts = torch.tensor([len(captions) for captions in data.corpus.captions[:train]])
-    return data.images[:train], data.texts[: int(counts.sum())], torch.arange(train).repeat_interleave(counts)
-
-
-def _linear(vae: MultimodalVAE, images: Tensor, texts: Tensor, photo: Tensor) -> MultimodalVAE:
-    """Heads and decoders of linear CCA on standardised features; all captions at once, nothing random."""
-    heads = [cast(FeatureEncoder, vae.encoders[m]).head for m in ("image", "text")]
-    x, y = (head.standardise(part).double().numpy() for head, part in zip(heads, (images, texts), strict=True))
-    cca = fit_cca(x, y, photo.numpy(), heads[0].mu.out_features, RIDGE)
-    write_heads(cca, vae)
-    decoders: dict[str, nn.Module] = {"image": LinearDecoder(cca, 0), "text": LinearDecoder(cca, 1)}
-    return MultimodalVAE(dict(vae.encoders.items()), decoders).eval()
 
 
 def _numbers(recipe: Recipe, data: Data, folder: Path) -> dict[str, float | None]:
