@@ -1,7 +1,7 @@
-"""The commands that make or measure a model: heads, train, eval.
+"""The commands that make or measure a model: heads, tune, train, eval.
 
 In: parsed options. Out: a model folder or figures on stdout, an exit code. `cli.py` hangs them into its own list, so
-that a person sees one program. Next: `library.py`, then `training/run.py` and `training/evaluate.py`.
+that a person sees one program. Next: `library.py`, `training/tune.py`, `training/run.py`, `training/evaluate.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import typer
 from mmsearch.cli_options import (
     FOUND,
     INTERRUPTED,
+    NOTHING,
     Device,
     DeviceOption,
     JsonOption,
@@ -28,6 +29,7 @@ from mmsearch.render import note
 def register(app: typer.Typer) -> None:
     """Add these commands to a program, in this order."""
     app.command()(heads)
+    app.command()(tune)
     app.command()(train)
     app.command("eval")(evaluate)
 
@@ -45,6 +47,37 @@ def heads(
     return FOUND
 
 
+def tune(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[FOLDER]", help="Where the tuned model is written; else in the library.")
+    ] = None,
+    library: LibraryOption = None,
+    device: DeviceOption = Device.AUTO,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only measure what it would bring.")] = False,
+    no_rebuild: Annotated[
+        bool, typer.Option("--no-rebuild", help="Write the model and leave the library as it is.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Fit the library's model to the library's own captions, if that makes the search better."""
+    from mmsearch.progress import progress_on_stderr
+    from mmsearch.render import show_facts
+
+    logging.getLogger("mmsearch").setLevel(logging.INFO)  # minutes: it says where it is
+    try:
+        with open_library(library, None, device) as opened, progress_on_stderr() as progress:
+            report = opened.tune(folder, rebuild=not no_rebuild, dry_run=dry_run, progress=progress)
+    except KeyboardInterrupt:
+        note("interrupted; the library answers as before; run the same command again to go on")
+        return INTERRUPTED
+    show_facts(report.to_dict(), as_json)
+    if report.accepted:
+        return FOUND
+    change = f"from {report.recall_before:.1f} to {report.recall_after:.1f}, noise {report.noise:.1f}"
+    note(f"mean recall on {report.held_out} held-out photos would go {change}: no gain; nothing was changed")
+    return NOTHING
+
+
 def train(
     config: Annotated[
         Path | None, typer.Argument(metavar="[CONFIG]", help="The recipe, a TOML file; not needed with --model.")
@@ -53,6 +86,11 @@ def train(
     model: ModelOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the run and its checkpoints.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    variant: Annotated[str | None, typer.Option("--variant", help="Another objective: ae, elbo, mvae, ...")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Another seed than the recipe's.")] = None,
+    table: Annotated[
+        bool, typer.Option("--table", help="Every objective with three seeds, measured side by side.")
+    ] = False,
 ) -> int:
     """Train a model from a recipe, or heads on the model named; prints the folder of the checkpoint."""
     from mmsearch.render import show_path
@@ -60,7 +98,14 @@ def train(
 
     logging.getLogger("mmsearch").setLevel(logging.INFO)  # a long run says where it is
     try:
-        checkpoint = run(config, resume=resume, data=data, model=model, out=out)
+        if table:
+            if config is None or data or model or variant or seed is not None:
+                raise typer.BadParameter("--table goes with CONFIG and --out alone.")
+            from mmsearch.training.table import run_table
+
+            checkpoint = run_table(config, out=out)
+        else:
+            checkpoint = run(config, resume=resume, data=data, model=model, out=out, variant=variant, seed=seed)
     except KeyboardInterrupt:
         note("interrupted; the last checkpoint is kept; run the same command with --resume to go on")
         return INTERRUPTED

@@ -6,6 +6,7 @@ Next: `../indexer/store.py` for what is kept, `encoder.py` for what is computed,
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +19,7 @@ from mmsearch.query.hits import Hit, to_hits
 if TYPE_CHECKING:  # the catalog and the decoder are paid for when they are used, not when the name is imported
     from indexer.store import SkippedFile, Status, Store
     from mmsearch.query.encode import Picture
+    from mmsearch.training.tune import TuneReport
 
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -184,6 +186,42 @@ class Library:
         from mmsearch.models.library_heads import fit_library_heads
 
         return fit_library_heads(self.path, Path(folder).expanduser(), device=self._torch_device())
+
+    def tune(
+        self,
+        folder: str | Path | None = None,
+        *,
+        rebuild: bool = True,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> TuneReport:
+        """Fit the heads of the library's model on the library's own captions; needs torch, takes minutes.
+
+        Searches answer from the old vectors until every file has a new one. A call that was cut off goes on where it
+        was, given the same arguments.
+
+        Args:
+            folder: where the tuned model goes; None is a new folder inside the library.
+            rebuild: encode the library with the tuned model at once; else `rebuild` with `model=folder` does later.
+            dry_run: measure only; nothing is written.
+
+        Raises:
+            DataError: too few photos with captions.
+            LibraryNotFound: nothing was indexed yet.
+            ModelError: the library's model has no heads of its own, or `folder` holds something else.
+            ModelMismatch: the model's folder holds other weights than wrote the library.
+        """
+        from mmsearch.training.tune_library import tune_library
+
+        store = self._open_store()
+        report = tune_library(store, folder, dry_run=dry_run, device=self._torch_device())
+        if report.model is None or not rebuild:
+            return report
+        self._model, self._encoder = report.model, None
+        if self._load().fingerprint == store.model_fingerprint():
+            return report
+        rebuilt = self.rebuild(progress)
+        return replace(report, encoded=rebuilt.encoded, seconds=report.seconds + rebuilt.seconds)
 
     def close(self) -> None:
         """Give files and locks back. The library may be used again and opens itself again."""
