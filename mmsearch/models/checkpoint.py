@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
 
@@ -224,10 +224,10 @@ def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors whole or not at all: to a temporary name, then renamed."""
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str] | None = None) -> None:
+    """Write tensors, and notes that belong to them, whole or not at all: to a temporary name, then renamed."""
     temporary = path.with_suffix(".tmp")
-    save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary)
+    save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, dict(notes) if notes else None)
     temporary.replace(path)
 
 
@@ -241,6 +241,21 @@ def load_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(path, device=device)
         return tensors
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"checkpoint {path} cannot be read ({error}); delete it and train from the start"
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def load_notes(path: Path) -> dict[str, str]:
+    """The notes that `save_tensors` wrote beside the tensors.
+
+    Raises:
+        CheckpointError: a missing or truncated file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"checkpoint {path} cannot be read ({error}); delete it and train from the start")

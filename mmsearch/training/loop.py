@@ -1,8 +1,8 @@
 """The training loop: the same for every stage. Steps, learning rates, averaged weights, checkpoints, curves.
 
 In: a stage, a model, a folder. Out: `best.safetensors`, the averaged weights of the epoch with the best validation
-recall, beside `last.safetensors`, from which a run that was cut off goes on at its last whole epoch. Next: `run.py`
-chains the stages.
+recall, beside `last.safetensors`, from which a run that was cut off goes on at its last whole epoch: weights, optimizer
+and progress are one file, replaced at once, so that they never speak of two epochs. Next: `run.py` chains the stages.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import json
 import logging
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mmsearch.errors import TrainingError
-from mmsearch.models.checkpoint import load_tensors, save_tensors
+from mmsearch.errors import CheckpointError, TrainingError
+from mmsearch.models.checkpoint import load_notes, load_tensors, save_tensors
 from mmsearch.models.vae import MultimodalVAE
 from mmsearch.training.curves import Curves
 from mmsearch.training.objective import Contrast, Terms, objective
@@ -28,10 +29,12 @@ from mmsearch.training.stages import Batch, Stage
 
 log = logging.getLogger(__name__)
 
+_PROGRESS, _BESIDE = "progress", "progress.json"
+
 
 @dataclass
 class Progress:
-    """Where a stage stands; `progress.json` beside the checkpoint."""
+    """Where a stage stands; a note inside the checkpoint."""
 
     epoch: int = 0
     step: int = 0
@@ -59,6 +62,7 @@ class Loop:
             weight_decay=recipe.schedule.weight_decay,
         )
         self.average = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(recipe.schedule.average))  # type: ignore[no-untyped-call]
+        self.last = folder / "last.safetensors"
         self.progress = Progress()
         self.steps = 0  # of the whole stage, known after the first look at the batches
 
@@ -67,10 +71,10 @@ class Loop:
 
         Raises:
             TrainingError: where the loss is not a number; the last good checkpoint stays.
-            CheckpointError: where the checkpoint to resume from is damaged.
+            CheckpointError: where the checkpoint to resume from is damaged or of another architecture.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        if resume and (self.folder / "progress.json").exists():
+        if resume and self.last.exists():
             self._load()
         curves = Curves(self.folder / "curves.csv", resume_step=self.progress.step)
         trained = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
@@ -99,6 +103,8 @@ class Loop:
                 mean = (sums / count).tolist()
                 log.info("%s epoch %d step %d: InfoNCE %.3f ELBO %.0f, %.0f pairs/s",
                          self.stage.name, epoch, count, mean[4], mean[1], rate)  # fmt: skip
+        if not all(p.isfinite().all() for p in self.vae.parameters()):  # the last step has no loss after it
+            raise self._diverged("a weight is not a number")
         seconds = time.monotonic() - started
         found = self.stage.validate(self.average.module.eval())  # type: ignore[arg-type]
         self.progress.epoch = epoch + 1
@@ -125,10 +131,7 @@ class Loop:
         encodings = {m: type(e)(*(part.float() for part in e)) for m, e in encodings.items()}
         terms = objective(self.vae, self.contrast, self.recipe.objective, encodings, batch.photo, batch.wording)
         if not torch.isfinite(terms.total):
-            raise TrainingError(
-                f"the loss is {terms.total.item()} in stage {self.stage.name}, step {self.progress.step}; "
-                f"the last good weights are in {self.folder}; lower the learning rates and go on with --resume"
-            )
+            raise self._diverged(f"the loss is {terms.total.item()}")
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(terms.total)
         self.optimizer.step()
@@ -151,14 +154,25 @@ class Loop:
         tensors |= {f"contrast.{k}": v for k, v in self.contrast.state_dict().items()}
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
-        save_tensors(self.folder / "last.safetensors", {k: v.clone() for k, v in tensors.items()})
-        temporary = self.folder / "progress.tmp"
-        temporary.write_text(json.dumps(self.progress.__dict__))
-        temporary.replace(self.folder / "progress.json")
+        notes = {_PROGRESS: json.dumps(asdict(self.progress))}
+        save_tensors(self.last, {k: v.clone() for k, v in tensors.items()}, notes)
 
     def _load(self) -> None:
-        tensors = load_tensors(self.folder / "last.safetensors", str(self.device))
+        tensors, notes = load_tensors(self.last, str(self.device)), load_notes(self.last)
+        try:
+            self._restore(tensors)
+            # runs of before this note have their progress beside the checkpoint
+            self.progress = Progress(**json.loads(notes.get(_PROGRESS) or (self.folder / _BESIDE).read_text()))
+        except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            found = (lines[1:] or lines or [type(error).__name__])[0]  # torch's second line names what does not fit
+            raise CheckpointError(
+                f"checkpoint {self.last} is of another architecture or recipe ({found[:200].rstrip('.')}); go on with "
+                "the recipe it was made with, or train without --resume"
+            ) from error
+        log.info("%s: resumed after epoch %d", self.stage.name, self.progress.epoch)
 
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
         def part(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
@@ -171,5 +185,13 @@ class Loop:
             index, key = name.split(".", 1)
             states.setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict({"state": states, "param_groups": described["param_groups"]})
-        self.progress = Progress(**json.loads((self.folder / "progress.json").read_text()))
-        log.info("%s: resumed after epoch %d", self.stage.name, self.progress.epoch)
+
+    def _diverged(self, what: str) -> TrainingError:
+        where = f"{what} in stage {self.stage.name}, step {self.progress.step}"
+        if self.last.exists():
+            kept = f"the last good checkpoint, after epoch {self.progress.epoch}, is in {self.folder}"
+            return TrainingError(f"{where}; {kept}; lower the learning rates and go on with --resume")
+        return TrainingError(
+            f"{where}, in its first epoch, so there is no checkpoint of it yet; lower the learning rates and train "
+            "again, with --resume to keep the stages before"
+        )

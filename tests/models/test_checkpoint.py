@@ -17,6 +17,7 @@ from mmsearch.models.checkpoint import (
     Architecture,
     Precision,
     build,
+    load_notes,
     load_tensors,
     load_vae,
     pack,
@@ -171,10 +172,15 @@ def test_tensors_of_training_are_whole_or_refused(tmp_path: Path) -> None:
     path, tensors = tmp_path / "last.safetensors", {"a": torch.randn(3, 4).T, "b": torch.zeros(())}
     save_tensors(path, tensors)
     assert list(tmp_path.iterdir()) == [path]  # nothing temporary stays
+    assert load_notes(path) == {}
+    save_tensors(path, tensors, {"progress": '{"epoch": 3}'})
+    assert load_notes(path) == {"progress": '{"epoch": 3}'}
     loaded: dict[str, Tensor] = load_tensors(path)
     assert all(torch.equal(loaded[name], value) for name, value in tensors.items())
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(CheckpointError, match="train from the start"):
         load_tensors(path)
+    with pytest.raises(CheckpointError, match="train from the start"):
+        load_notes(path)
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_tensors(tmp_path / "absent.safetensors")
