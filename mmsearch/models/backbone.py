@@ -194,6 +194,16 @@ class SentenceTransformerModel:
         """Strings -> posteriors `[n, d]`; longer texts are cut at the backbone's limit."""
         return self.heads.posterior(self.backbone.texts(texts), "text")
 
+    def bare(self) -> SentenceTransformerModel:
+        """The same backbone without these heads, in its own space; what they are compared with."""
+        heads = isotropic_heads(self.backbone.features)
+        return SentenceTransformerModel(self.backbone.name, self.backbone, heads, _digest(heads))
+
+    def with_heads(self, bare: Posterior, modality: Modality) -> Posterior:
+        """Posteriors `[n, d]` from those of `bare()`, `[n, f]`, which nothing has to be encoded for again."""
+        lengths = np.linalg.norm(bare.mu, axis=1, keepdims=True)
+        return self.heads.posterior((bare.mu / lengths).astype(np.float32), modality)
+
     def fuse(self, posteriors: Sequence[Posterior]) -> Posterior:
         """Product of experts with the prior."""
         return product_of_experts(posteriors)

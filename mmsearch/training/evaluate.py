@@ -13,11 +13,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from indexer.types import Posterior
+from indexer.types import Modality, Posterior
 from mmsearch.errors import CheckpointError
 from mmsearch.training.datasets import Example, read_dataset
 from mmsearch.training.recall import Recall, retrieval
@@ -46,6 +46,17 @@ class Embedder(Protocol):
         """Strings -> posteriors `[n, d]`."""
 
 
+@runtime_checkable
+class Headed(Protocol):
+    """A model whose heads stand on a backbone that could be searched with alone."""
+
+    def bare(self) -> Embedder:
+        """The backbone without the heads."""
+
+    def with_heads(self, bare: Posterior, modality: Modality) -> Posterior:
+        """The backbone's posteriors `[n, f]` -> the model's `[n, d]`."""
+
+
 @dataclass(frozen=True)
 class LatentUse:
     """How much of the latent space one modality uses.
@@ -70,6 +81,7 @@ class EvalReport:
     """What `mmsearch eval` found. Recalls are percent, KL and bounds nats; cosine of means ranks.
 
     Attributes:
+        backbone: of heads on a backbone, `text_to_image` and `image_to_text` of the backbone as it is; else empty.
         bounds: for the posteriors `image`, `text` and `joint`: `elbo` and, where asked for, `importance_weighted`;
             nats a pair, of pixels or standardised features and words, whatever the model's decoders reconstruct.
         bounds_note: why `bounds` is empty, or what they are bounds of.
@@ -85,6 +97,7 @@ class EvalReport:
     image_to_text: Recall
     mean_recall: float
     latent: Mapping[str, LatentUse]
+    backbone: Mapping[str, Recall] = field(default_factory=dict)
     bounds: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     bounds_note: str = ""
     seconds: float = 0.0
@@ -134,9 +147,9 @@ def evaluate_model(
     started = time.monotonic()
     captions = [caption for example in examples for caption in example.captions]
     image_of_text = np.repeat(np.arange(len(examples)), [len(example.captions) for example in examples])
-    images = in_batches(model.embed_images, [example.image for example in examples], "pictures")
-    texts = in_batches(model.embed_texts, captions, "captions")
+    images, texts, bare = _embed(model, [example.image for example in examples], captions)
     found = retrieval(images.mu, texts.mu, image_of_text)
+    raw = None if bare is None else retrieval(bare[0].mu, bare[1].mu, image_of_text)
     bounds, note = _bounds(folder, examples, samples)
     return EvalReport(
         model=model.name,
@@ -149,10 +162,24 @@ def evaluate_model(
         image_to_text=found.image_to_text,
         mean_recall=found.mean_recall,
         latent={"image": latent_use(images), "text": latent_use(texts)},
+        backbone={} if raw is None else {"text_to_image": raw.text_to_image, "image_to_text": raw.image_to_text},
         bounds=bounds,
         bounds_note=note,
         seconds=time.monotonic() - started,
     )
+
+
+def _embed(
+    model: Embedder, pictures: Sequence[Path], captions: Sequence[str]
+) -> tuple[Posterior, Posterior, tuple[Posterior, Posterior] | None]:
+    """Posteriors of pictures and captions and, for heads on a backbone, the backbone's own; encoded once for both."""
+    source = model.bare() if isinstance(model, Headed) else model
+    images = in_batches(source.embed_images, pictures, "pictures")
+    texts = in_batches(source.embed_texts, captions, "captions")
+    if not isinstance(model, Headed):
+        return images, texts, None
+    own = (model.with_heads(images, "image"), model.with_heads(texts, "text"))
+    return *own, None if source.fingerprint == model.fingerprint else (images, texts)
 
 
 def _bounds(
