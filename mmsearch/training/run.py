@@ -10,63 +10,82 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 
-from mmsearch.errors import TrainingError
+from mmsearch.errors import CheckpointError, ConfigError, ModelError, TrainingError
 from mmsearch.models.backbone import Backbone, absolute_name
 from mmsearch.models.checkpoint import Architecture, build, save_model
 from mmsearch.models.vae import FeatureEncoder, ImageEncoder, MultimodalVAE, TextEncoder, channels_last
 from mmsearch.training.backbone_features import backbone_features
+from mmsearch.training.cca import fit_heads
 from mmsearch.training.corpus import Corpus, read_corpus
+from mmsearch.training.features import training_part, trunk_features
 from mmsearch.training.initial import pretrained
 from mmsearch.training.loop import Loop
 from mmsearch.training.malloc import keep_freed_memory
 from mmsearch.training.objective import Contrast
 from mmsearch.training.recipe import Recipe, load_recipe, with_overrides
 from mmsearch.training.stages import CachedStage, FeatureStage, PixelStage, Stage
-from mmsearch.training.texts import tokenise, word_tokenizer
+from mmsearch.training.texts import word_tokenizer
 from mmsearch.training.views import Views
 
 log = logging.getLogger(__name__)
 
+_HEADS = Path(__file__).with_name("heads.toml")
+_BUILDS = ("architecture", "trunk", "backbone", "latent_dim", "hidden_dim")  # what the shape of the weights hangs on
+
 
 def train(
-    config_path: Path,
+    config_path: Path | None = None,
     *,
     resume: bool = False,
     data: list[Path] | None = None,
     model: str | None = None,
     out: Path | None = None,
+    variant: str | None = None,
+    seed: int | None = None,
 ) -> Path:
     """Train what a recipe says.
 
     Args:
-        config_path: the recipe, TOML.
+        config_path: the recipe, TOML; None takes the one for heads on `model`.
         resume: go on where an earlier run of the same recipe stopped.
         data: data sets in place of the recipe's.
         model: a sentence-transformers model to put heads on, in place of the recipe's architecture.
         out: folder of the run; default `runs/<name>`.
+        variant: another objective than the recipe's (`variants.py`); the run is named after it.
+        seed: another than the recipe's; likewise.
 
     Returns:
         The folder of the trained model, which `--model` and `load_model` take.
 
     Raises:
-        ConfigError: a recipe that cannot be read.
+        ConfigError: a recipe that cannot be read; neither a recipe nor a model.
         DataError: a data set that cannot be used.
         ModelError: initial weights or a backbone that cannot be loaded.
+        CheckpointError: a run to go on with that is damaged or of another architecture.
         TrainingError: a loss that is not a number.
     """
-    recipe = with_overrides(load_recipe(config_path), data=tuple(map(str, data or ())), backbone=model)
+    if config_path is None:
+        if model is None:
+            raise ConfigError("nothing says what to train; name a recipe (a TOML file), or a model with --model NAME")
+        if not data:
+            raise ConfigError(f"no photos to put heads on {model!r} with; name captioned ones with --data FOLDER")
+        config_path = _HEADS
+    if model == "default" or (model is not None and (Path(model).expanduser() / "model.json").exists()):
+        raise ModelError(
+            f"{model!r} is a model of mmsearch itself; heads go on a sentence-transformers model, as clip-ViT-B-32"
+        )
+    recipe = with_overrides(
+        load_recipe(config_path), data=tuple(map(str, data or ())), backbone=model, variant=variant, seed=seed
+    )
     return train_recipe(recipe, Path(out) if out else Path(recipe.out) / recipe.name, resume=resume)
 
 
@@ -138,8 +157,25 @@ def _prepare(folder: Path, recipe: Recipe, resume: bool) -> None:
             raise TrainingError(f"{folder} is not empty and no run made it; give an empty folder with --out")
         if not resume:
             shutil.rmtree(folder)
+        else:
+            _refuse_other_model(marker, recipe)
     folder.mkdir(parents=True, exist_ok=True)
     marker.write_text(json.dumps(asdict(recipe), indent=1) + "\n")
+
+
+def _refuse_other_model(marker: Path, recipe: Recipe) -> None:
+    """Raise CheckpointError where the run was begun with another model than the recipe's."""
+    try:
+        before = json.loads(marker.read_text(encoding="utf-8"))["model"]
+    except (ValueError, KeyError, TypeError):  # cut off while it was written: then no checkpoint was
+        return
+    for key in _BUILDS:
+        then, now = before.get(key), getattr(recipe.model, key)
+        if then != now:
+            raise CheckpointError(
+                f"the run in {marker.parent} was begun with model.{key} = {then!r}, the recipe says {now!r}; take "
+                "the recipe it was begun with, or train without --resume"
+            )
 
 
 def _initial(recipe: Recipe, corpus: Corpus) -> tuple[MultimodalVAE, Architecture, Tokenizer]:
@@ -165,38 +201,14 @@ def _stages(recipe: Recipe, corpus: Corpus, vae: MultimodalVAE, tokenizer: Token
         return
     image, text = cast(ImageEncoder, vae.encoders["image"]), cast(TextEncoder, vae.encoders["text"])
     views = Views(Path(recipe.cache), corpus.photos, image.trunk, recipe.augmentation, recipe.seed)
-    images, texts = _features(views, image, text, corpus, tokenizer, recipe.model.max_tokens)
+    images, texts = trunk_features(views, image, text, corpus, tokenizer, recipe.model.max_tokens)
     image.head.fit_standardisation(images[: corpus.train])
     text.head.fit_standardisation(texts)
+    if recipe.objective.variant == "cca":
+        fit_heads(vae, *training_part(corpus, images, texts))
+        return
     yield FeatureStage(recipe, corpus, images, texts)
-    yield CachedStage(recipe, corpus, tokenizer, views)
-    if s.whole_epochs:
-        yield PixelStage(recipe, corpus, tokenizer, image.trunk.side_px, s.whole_epochs)
-
-
-def _features(
-    views: Views, image: ImageEncoder, text: TextEncoder, corpus: Corpus, tokenizer: Tokenizer, max_tokens: int
-) -> tuple[Tensor, Tensor]:
-    """Features of the untouched trunks: whole photos `[photos, 1280]` and all captions `[captions, 384]`; cached."""
-    file = views.folder / "features.npz"
-    if not file.exists():
-        log.info("features of the untouched trunks")
-        whole = views.view(0)
-        captions = [c for captions in corpus.captions for c in captions]
-        text_features = np.zeros((len(captions), text.head.mean.numel()), np.float32)
-        by_length = np.argsort([len(c) for c in captions], kind="stable")
-        device = image.head.mean.device
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-            parts = []
-            for i in range(0, len(whole), 128):
-                activations = torch.from_numpy(np.asarray(whole[i : i + 128])).permute(0, 3, 1, 2).float()
-                parts.append(image.features(activations.to(device)).cpu().numpy())
-            for i in range(0, len(captions), 256):
-                part = by_length[i : i + 256]
-                ids = tokenise(tokenizer, [captions[j] for j in part], max_tokens)
-                text_features[part] = text.features(ids.to(device)).cpu().numpy()
-        temporary = file.with_suffix(".tmp.npz")
-        np.savez(temporary, images=np.concatenate(parts), texts=text_features)
-        os.replace(temporary, file)
-    with np.load(file) as stored:
-        return torch.from_numpy(stored["images"]), torch.from_numpy(stored["texts"])
+    if s.epochs:
+        yield CachedStage(recipe, corpus, tokenizer, views)
+    if s.deep_epochs:
+        yield PixelStage(recipe, corpus, tokenizer, image.trunk.side_px, s.deep_epochs)
