@@ -48,7 +48,7 @@ def write_recipe(folder: Path, **changed: str) -> Path:
     for name, value in values.items():
         start = text.index(f"\n{name} = ") + 1
         text = text[:start] + f"{name} = {value}" + text[text.index("\n", start) :]
-    path = folder / "recipe.toml"
+    path = folder / f"recipe-{values['epochs']}-{values['latent_dim']}.toml"
     path.write_text(text)
     return path
 
@@ -78,7 +78,7 @@ def rewrite(photos: Path, kept: list[dict[str, str]]) -> None:
 
 def of_split(photos: Path, split: str) -> list[Path]:
     names = dict.fromkeys(row["image"] for row in rows(photos) if row["split"] == split)
-    return [photos / "images" / name for name in names]
+    return [photos / name for name in names]
 
 
 def lose_two(photos: Path) -> None:
@@ -105,8 +105,8 @@ def cut_one(photos: Path) -> None:
 
 
 def keep(photos: Path, train: int, val: int) -> None:
-    names = {path.name for path in of_split(photos, "train")[:train] + of_split(photos, "val")[:val]}
-    rewrite(photos, [row for row in rows(photos) if row["image"] in names])
+    kept = {*of_split(photos, "train")[:train], *of_split(photos, "val")[:val]}
+    rewrite(photos, [row for row in rows(photos) if photos / row["image"] in kept])
 
 
 DATA: dict[str, tuple[Callable[[Path], object], str]] = {
