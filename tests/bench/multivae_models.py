@@ -87,7 +87,7 @@ def build(models: Any, name: Name, form: Form, vae: MultimodalVAE) -> Any:
     experts: _Experts = "free" if form != "matched" else "evidence" if name == "mvae" else "posterior"
     encoders = {m: _encoder(cast(FeatureEncoder, encoder).head, experts) for m, encoder in vae.encoders.items()}
     decoders = {m: _decoder(decoder) for m, decoder in vae.decoders.items()}
-    settings = MATCHED[name] if form != "package" else {}
+    settings = MATCHED[name] if form != "package" else _PACKAGE[name]
     latent = encoders["image"].head.mu.out_features
     cls, config = _CLASSES[name]
     kind = getattr(models, cls)
@@ -117,6 +117,12 @@ _CLASSES = {
     "mmvae": ("MMVAE", "MMVAEConfig"),
     "mopoe": ("MoPoE", "MoPoEConfig"),
     "mvtcae": ("MVTCAE", "MVTCAEConfig"),
+}
+_PACKAGE: dict[Name, dict[str, object]] = {  # beside the package's defaults
+    "mvae": {},
+    "mmvae": {"K": 1},  # one draw from each expert, as in ours; the default of 10 decodes ten times as much a step
+    "mopoe": {},
+    "mvtcae": {},
 }
 MATCHED: dict[Name, dict[str, object]] = {
     "mvae": {"warmup": 0},
