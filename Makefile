@@ -4,7 +4,8 @@
 # make table   what each part of the VAE is worth: every objective, three seeds; needs ../shared, resumes
 # make clean   removes the environment and the caches
 #
-# Needs Python 3.11 or newer. The environment is made once and again when pyproject.toml changes; nothing else calls pip.
+# Needs Python 3.11 or newer. The environment is made once and again when pyproject.toml changes; besides, only
+# `table` calls pip, for the published weights that it starts from.
 
 PYTHON ?= python3
 EXTRAS ?= cpu,train,dev
@@ -37,6 +38,7 @@ bench: $(STAMP)
 	$(BIN)/python -m pytest -o addopts="-q -s -ra" -o timeout=1800 tests/bench
 
 table: $(STAMP)
+	$(BIN)/python -m pip install --quiet -e '.[train,init]'
 	$(BIN)/mmsearch train mmsearch/training/table.toml --table
 
 install: $(STAMP)

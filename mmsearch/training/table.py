@@ -59,6 +59,10 @@ ROWS: Mapping[Variant, str] = {
 }
 _NO_POSTERIOR = ("ae", "contrast")  # trained without noise or without a prior: no bound, no divergence
 _NO_DECODER = ("contrast",)
+_OF_POSTERIOR = ("elbo", "iw50", "kl_image", "kl_text", "units_image", "units_text")
+_SEARCH = ("i2t_r1", "i2t_r10", "t2i_r1", "t2i_r10", "elbo", "iw50")
+_INSIDE = (*_OF_POSTERIOR[2:], "error_image_image", "error_text_text", "error_image_text", "error_text_image")
+COLUMNS = (*_SEARCH, *_INSIDE)
 _FORMATS: Mapping[str, str] = {"r1": ".1f", "r10": ".1f", "elbo": ".0f", "iw50": ".0f", "kl": ".1f", "units": ".0f"}
 
 
@@ -178,14 +182,13 @@ def measure(vae: MultimodalVAE, variant: Variant, data: Data) -> dict[str, float
 
 def _latent(vae: MultimodalVAE, variant: Variant, pairs: Mapping[str, Encoding]) -> dict[str, float | None]:
     """Bounds of the joint posterior, divergences and active units of each modality's own."""
-    columns = ("elbo", "iw50", "kl_image", "kl_text", "units_image", "units_text")
     if variant in _NO_POSTERIOR:
-        return dict.fromkeys(columns)
+        return dict.fromkeys(_OF_POSTERIOR)
     every = torch.arange(len(pairs["image"].mu))
     joint = bounds(vae, pairs, every, samples=SAMPLES, variant=variant)["joint"]
     used = [latent_use(Posterior(e.mu.numpy(), e.logvar.numpy())) for e in (pairs["image"], pairs["text"])]
     values = (joint.elbo, joint.importance_weighted, *(u.kl for u in used), *(float(u.active_units) for u in used))
-    return dict(zip(columns, values, strict=True))
+    return dict(zip(_OF_POSTERIOR, values, strict=True))
 
 
 def _errors(vae: MultimodalVAE, variant: Variant, pairs: Mapping[str, Encoding]) -> dict[str, float | None]:
@@ -239,16 +242,13 @@ def write_csv(path: Path, found: Sequence[Mapping[str, object]]) -> None:
 
 def markdown(found: Sequence[Mapping[str, object]]) -> str:
     """Two tables, a row a variant: mean over the seeds, and behind it the standard deviation."""
-    search = ("i2t_r1", "i2t_r10", "t2i_r1", "t2i_r10", "elbo", "iw50")
-    inside = ("kl_image", "kl_text", "units_image", "units_text",
-              "error_image_image", "error_text_text", "error_image_text", "error_text_image")  # fmt: skip
     heads = {
-        "search": "| | image to text R@1 | R@10 | text to image R@1 | R@10 | ELBO | IW bound, K = 50 |",
-        "inside": "| | KL image | KL text | active units image | text | error image→image | text→text | image→text "
+        _SEARCH: "| | image to text R@1 | R@10 | text to image R@1 | R@10 | ELBO | IW bound, K = 50 |",
+        _INSIDE: "| | KL image | KL text | active units image | text | error image→image | text→text | image→text "
         "| text→image |",
     }
     parts = []
-    for head, columns in ((heads["search"], search), (heads["inside"], inside)):
+    for columns, head in heads.items():
         lines = [head, "|---" * (len(columns) + 1) + "|"]
         for variant, name in ROWS.items():
             runs = [row for row in found if row["variant"] == variant]

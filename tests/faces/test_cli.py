@@ -72,12 +72,12 @@ def test_train_passes_everything_on_and_prints_the_checkpoint(
 ) -> None:
     assert cli.main(["train", "heads.toml", "--data", "a", "--data", "b", "--out", "runs", "--resume"]) == 0
     options = {"resume": True, "data": [Path("a"), Path("b")], "model": None, "out": Path("runs")}
-    assert asked == [(Path("heads.toml"), options)]
+    assert asked == [(Path("heads.toml"), {**options, "variant": None, "seed": None})]
     assert capfd.readouterr().out == "runs/best\n"
-    cli.main(["train", "heads.toml", "--model", "clip-ViT-B-32"])
+    cli.main(["train", "heads.toml", "--model", "clip-ViT-B-32", "--variant", "mvae", "--seed", "2"])
     assert asked[1] == (
         Path("heads.toml"),
-        {"resume": False, "data": None, "model": "clip-ViT-B-32", "out": None},
+        {"resume": False, "data": None, "model": "clip-ViT-B-32", "out": None, "variant": "mvae", "seed": 2},
     )
 
 
