@@ -7,8 +7,9 @@ that a person sees one program. Next: `library.py`, `training/tune.py`, `trainin
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +25,9 @@ from mmsearch.cli_options import (
     open_library,
 )
 from mmsearch.render import note
+
+if TYPE_CHECKING:
+    from indexer.types import Progress, ProgressCallback
 
 
 def register(app: typer.Typer) -> None:
@@ -60,13 +64,12 @@ def tune(
     as_json: JsonOption = False,
 ) -> int:
     """Fit the library's model to the library's own captions, if that makes the search better."""
-    from mmsearch.progress import progress_on_stderr
     from mmsearch.render import show_facts
 
     logging.getLogger("mmsearch").setLevel(logging.INFO)  # minutes: it says where it is
     try:
-        with open_library(library, None, device) as opened, progress_on_stderr() as progress:
-            report = opened.tune(folder, rebuild=not no_rebuild, dry_run=dry_run, progress=progress)
+        with open_library(library, None, device) as opened, ExitStack() as shown:
+            report = opened.tune(folder, rebuild=not no_rebuild, dry_run=dry_run, progress=_progress_in(shown))
     except KeyboardInterrupt:
         note("interrupted; the library answers as before; run the same command again to go on")
         return INTERRUPTED
@@ -76,6 +79,20 @@ def tune(
     change = f"from {report.recall_before:.1f} to {report.recall_after:.1f}, noise {report.noise:.1f}"
     note(f"mean recall on {report.held_out} held-out photos would go {change}: no gain; nothing was changed")
     return NOTHING
+
+
+def _progress_in(shown: ExitStack) -> ProgressCallback:
+    """Progress whose clock starts at the first file, after the minutes of fitting."""
+    from mmsearch.progress import progress_on_stderr
+
+    begun: list[ProgressCallback] = []
+
+    def update(progress: Progress) -> None:
+        if not begun:
+            begun.append(shown.enter_context(progress_on_stderr()))
+        begun[0](progress)
+
+    return update
 
 
 def train(

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _GRAPHS = ("image.onnx", "text.onnx")
 _CARRIED = ("temperature", "backbone_fingerprint", "data")
-_ALIKE = 0.999  # least cosine between a graph's vectors and torch's
+_ROUNDING = 0.01  # of a vector's length: what graphs and torch may differ by
 
 
 def checked_source(folder: Path) -> dict[str, Any]:
@@ -100,16 +100,18 @@ def write(
 def _add_graphs(new: Path, source: Path) -> None:
     """The graphs hold no weights but places in the weights' file: they serve every file with the same places."""
     if _header(source / "model.safetensors") == _header(new / "model.safetensors"):
-        for graph in _GRAPHS:
-            shutil.copyfile(source / graph, new / graph)
-        if _agree(new):
+        for graph in source.glob("*.onnx"):
+            shutil.copyfile(graph, new / graph.name)
+        if _follow(new, source):
             return
     from mmsearch.training.export import export
 
     log.info("the graphs of %s do not fit the new weights; they are written anew", source)
+    for graph in new.glob("*.onnx"):
+        graph.unlink()
     again = export(new, new / "again", precision=read_description(new)["precision"])
-    for graph in _GRAPHS:
-        os.replace(again / graph, new / graph)
+    for graph in again.glob("*.onnx"):
+        os.replace(graph, new / graph.name)
     shutil.rmtree(again)
 
 
@@ -120,18 +122,20 @@ def _header(weights: Path) -> bytes:
         return length + file.read(int.from_bytes(length, "little"))
 
 
-def _agree(folder: Path) -> bool:
-    """Whether ONNX Runtime and torch give the same vectors of one picture and one text."""
+def _follow(folder: Path, source: Path) -> bool:
+    """Whether the graphs' vectors of a picture and a text went with the weights: to torch's, away from the source's."""
     from mmsearch.encoder import OnnxModel
     from mmsearch.models.torch_model import TorchModel
 
-    models = (OnnxModel("", folder, read_description(folder)), TorchModel.load("", folder, "cpu"))
-    side = models[0].side_px
-    picture = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
-    for modality in ("image", "text"):
-        first, second = (m.encode_images(picture) if modality == "image" else m.encode_texts(["a dog"]) for m in models)
-        lengths = np.linalg.norm(first.mu) * np.linalg.norm(second.mu)
-        if not float((first.mu * second.mu).sum()) >= _ALIKE * lengths:
+    graphs, before = (OnnxModel("", where, read_description(where)) for where in (folder, source))
+    torch_model = TorchModel.load("", folder, "cpu")
+    picture = np.random.default_rng(0).integers(0, 256, (1, graphs.side_px, graphs.side_px, 3), np.uint8)
+    for found, old, right in (
+        (graphs.encode_images(picture), before.encode_images(picture), torch_model.encode_images(picture)),
+        (graphs.encode_texts(["a dog"]), before.encode_texts(["a dog"]), torch_model.encode_texts(["a dog"])),
+    ):
+        length, off = float(np.linalg.norm(right.mu)), float(np.linalg.norm(found.mu - right.mu))
+        if not off <= max(_ROUNDING * length, 0.5 * float(np.linalg.norm(old.mu - right.mu))):
             return False
     return True
 
