@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from mmsearch.preprocess import square
 from mmsearch.query.encode import Picture
 
 PRETRAINED = Path(__file__).parent / "pretrained"
+_VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 
 
 class Model(Encoder, Protocol):
@@ -116,7 +118,7 @@ class OnnxModel:
     def _session(self, modality: str) -> Any:
         if modality not in self._sessions:
             self._check_weights()
-            self._sessions[modality] = _open_session(self.folder / f"{modality}.onnx")
+            self._sessions[modality] = _open_session(_graph(self.folder, modality))
         return self._sessions[modality]
 
     def _check_weights(self) -> None:
@@ -133,6 +135,26 @@ class OnnxModel:
             raise CheckpointError(
                 f"{path} is damaged: sha256 {found[:12]}, expected {expected[:12]}; copy the model again"
             )
+
+
+def _graph(folder: Path, modality: str) -> Path:
+    """The graph to run: in int8 arithmetic where the folder has one and the processor multiplies bytes, else float32.
+
+    Both read the same weights. Without those instructions int8 gains little, and older x86 processors add byte
+    products with saturation, which spoils the vectors.
+    """
+    fast = folder / f"{modality}-int8.onnx"
+    return fast if fast.exists() and multiplies_bytes() else folder / f"{modality}.onnx"
+
+
+@cache
+def multiplies_bytes() -> bool:
+    """Whether the processor has VNNI, by Linux's account of it; elsewhere nothing was measured."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return any(flag in _VNNI for line in text.splitlines() if line.startswith("flags") for flag in line.split())
 
 
 def _open_session(path: Path) -> Any:

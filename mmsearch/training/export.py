@@ -3,14 +3,15 @@
 In: a model folder of `run.py`. Out: a folder with `model.safetensors`, `model.json`, `tokenizer.json` and the graphs
 `image.onnx` and `text.onnx`, which hold no weights: their initialisers point into the safetensors file, where torch
 reads them too, so that there is one copy and no way to differ. int8 weights are turned to float32 when a graph is
-loaded; the arithmetic is float32 throughout. Words that photographs never need are pruned.
+loaded, and these two graphs compute in float32. Words that photographs never need are pruned. Next: `int8.py`, a third
+graph beside them for processors that compute in int8.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -24,11 +25,19 @@ from mmsearch.models.checkpoint import SCALE, Precision, load_vae, read_descript
 from mmsearch.models.vae import ImageEncoder, MultimodalVAE, TextEncoder
 from mmsearch.training.corpus import Corpus
 
+INT8_GRAPH = "image-int8.onnx"
 _OPSET = 18
 _KEPT = ("temperature", "validation_mean_recall", "data", "metrics")
 
 
-def export(source: Path, target: Path, *, precision: Precision = "int8", words: Iterable[str] | None = None) -> Path:
+def export(
+    source: Path,
+    target: Path,
+    *,
+    precision: Precision = "int8",
+    words: Iterable[str] | None = None,
+    photos: Sequence[Path] = (),
+) -> Path:
     """Write the shipped form of a trained model.
 
     Args:
@@ -36,6 +45,8 @@ def export(source: Path, target: Path, *, precision: Precision = "int8", words: 
         target: the folder to write.
         precision: of the stored matrices.
         words: word pieces to keep; None keeps all.
+        photos: of training. With precision `int8`, some of them tell the ranges of the graph that computes in int8
+            (`int8.py`); without them there is none.
 
     Raises:
         CheckpointError: a source that cannot be read.
@@ -59,6 +70,11 @@ def export(source: Path, target: Path, *, precision: Precision = "int8", words: 
     )
     ids = torch.ones(2, 7, dtype=torch.int64)
     _graph(_TextGraph(stored), ids, "ids", target / "text.onnx", {0: "n", 1: "t"})
+    (target / INT8_GRAPH).unlink(missing_ok=True)  # of other weights
+    if precision == "int8" and photos:
+        from mmsearch.training.int8 import export_int8, some_squares
+
+        export_int8(target, some_squares(photos, side))
     return target
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,14 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
+from mmsearch import encoder
 from mmsearch.encoder import PRETRAINED, OnnxModel, load_model
 from mmsearch.models.checkpoint import pack, unpack
 from mmsearch.models.torch_model import TorchModel
+from mmsearch.preprocess import square
 from mmsearch.training.corpus import Corpus
-from mmsearch.training.export import frequent_words, point_to_safetensors, prune
+from mmsearch.training.export import INT8_GRAPH, frequent_words, point_to_safetensors, prune
+from mmsearch.training.int8 import export_int8, fold_constants, join_pads, quantised
 from mmsearch.training.scenes import render_scene
 
 SHIPPED = PRETRAINED / "default"
@@ -70,6 +74,67 @@ def test_a_graph_reads_its_weights_from_the_one_file(precision: str, tmp_path: P
         assert np.abs(mu - exact).max() > 1e-3  # the stored weights are used, not the ones the graph was made with
 
 
+def padded_graph() -> onnx.ModelProto:
+    """`mu = relu6(conv(pad(pixels)))`, the padding's widths cast and joined from constants, as the exporter writes."""
+    kernel = (torch.arange(2 * 3 * 3 * 3).float().reshape(2, 3, 3, 3) - 27).numpy() / 20
+    widths = numpy_helper.from_array(np.array([0, 0, 0, 1], np.int32), "half")
+    nodes = [
+        helper.make_node("Constant", [], ["starts"], value=widths),
+        helper.make_node("Cast", ["starts"], ["long"], to=TensorProto.INT64),
+        helper.make_node("Concat", ["long", "long"], ["widths"], axis=0),
+        helper.make_node("Pad", ["pixels", "widths"], ["padded"]),
+        helper.make_node("Conv", ["padded", "kernel"], ["map"], pads=[0, 0, 0, 0], name="conv"),
+        helper.make_node("Clip", ["map", "low", "high"], ["mu"], name="clip"),
+    ]
+    bounds = [numpy_helper.from_array(np.float32(v), n) for n, v in (("low", 0.0), ("high", 6.0))]
+    tensors = [numpy_helper.from_array(kernel, "kernel"), *bounds]
+    inputs = [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, 6, 6])]
+    outputs = [helper.make_tensor_value_info("mu", TensorProto.FLOAT, None)]
+    graph = helper.make_graph(nodes, "padded", inputs, outputs, tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def output(proto: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(["mu"], {"pixels": pixels})[0])
+
+
+def test_padding_becomes_the_convolution_s_own() -> None:
+    proto, pixels = padded_graph(), np.random.default_rng(0).random((2, 3, 6, 6), np.float32)
+    before = output(proto, pixels)
+    fold_constants(proto)
+    join_pads(proto)
+    assert [node.op_type for node in proto.graph.node] == ["Conv", "Clip"]
+    assert helper.get_attribute_value(proto.graph.node[0].attribute[0]) == [0, 1, 0, 1]
+    np.testing.assert_array_equal(output(proto, pixels), before)
+
+
+def test_int8_rounds_weights_and_activations_to_their_ranges() -> None:
+    pixels = np.random.default_rng(0).random((16, 3, 6, 6), np.float32)
+    exact = output(padded_graph(), pixels)
+    proto = quantised(padded_graph(), pixels)  # type: ignore[arg-type]
+    kinds = [node.op_type for node in proto.graph.node]
+    assert kinds.count("QuantizeLinear") >= 3  # pixels, kernel, map
+    found = output(proto, pixels)
+    step = exact.max() / 255
+    assert 0 < np.abs(found - exact).max() < 6 * step
+
+
+@pytest.mark.parametrize(("flags", "fast"), [("fpu avx2", False), ("avx512f avx512_vnni", True), ("avx_vnni", True)])
+def test_int8_arithmetic_is_for_processors_that_name_it(
+    flags: str, fast: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"model name: avx512_vnni\nflags\t\t: {flags}\n")
+    encoder.multiplies_bytes.cache_clear()
+    try:
+        (tmp_path / "image-int8.onnx").touch()
+        assert encoder.multiplies_bytes() is fast
+        assert encoder._graph(tmp_path, "image").name == ("image-int8.onnx" if fast else "image.onnx")
+        assert encoder._graph(tmp_path, "text").name == "text.onnx"
+    finally:
+        encoder.multiplies_bytes.cache_clear()
+
+
 PIECES = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "##a", "##b", "cat", "##s", "ba", "dog", "é"]
 
 
@@ -116,7 +181,8 @@ def test_words_kept_are_those_of_the_captions_and_the_first_plain_ones() -> None
 
 @pytest.mark.skipif(not (SHIPPED / "model.json").exists(), reason="this checkout holds no default model")
 class TestShipped:
-    def test_onnx_and_torch_give_the_same_vectors(self) -> None:
+    def test_onnx_and_torch_give_the_same_vectors(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(encoder, "multiplies_bytes", lambda: False)  # the graphs in float32 arithmetic
         onnx_model = load_model("default", "cpu")
         assert isinstance(onnx_model, OnnxModel)
         torch_model = TorchModel.load("default", SHIPPED, "cpu")
@@ -138,6 +204,29 @@ class TestShipped:
         model = load_model("default", "cpu")
         together = model.embed_texts(["a dog", "two children play in the snow near a red house"])
         np.testing.assert_allclose(together.mu[:1], model.embed_texts(["a dog"]).mu, atol=1e-4)
+
+    def test_int8_arithmetic_reads_the_same_weights_and_gives_nearly_the_same_vectors(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = shutil.copytree(SHIPPED, tmp_path / "model")
+        scenes = [render_scene(seed, side_px=260)[0] for seed in range(10)]
+        (folder / INT8_GRAPH).unlink(missing_ok=True)
+        path = export_int8(folder, np.stack([square(scene, 260) for scene in scenes[:6]]))
+        proto = onnx.load(str(path), load_external_data=False)
+        inside = {t.name: int(np.prod(t.dims)) for t in proto.graph.initializer if not t.external_data}
+        assert max(inside.values()) <= 2112  # ranges and biases, one number a channel; no matrix
+        assert {t.name.removesuffix(".stored") for t in proto.graph.initializer if t.external_data} >= {
+            "encoders.image.trunk.blocks.0.convs.0.weight",
+            "encoders.image.head.hidden.weight",
+        }
+        found = {}
+        for fast in (False, True):
+            monkeypatch.setattr(encoder, "multiplies_bytes", lambda fast=fast: fast)
+            found[fast] = load_model(folder, "cpu").embed_images(scenes[6:]).mu
+        cosine = (found[True] * found[False]).sum(1)
+        cosine = cosine / np.linalg.norm(found[True], axis=1) / np.linalg.norm(found[False], axis=1)
+        assert cosine.min() > 0.95  # on photographs 0.996 on average; drawings are far from what the trunk knows
+        assert cosine.max() < 0.999999  # another arithmetic it is
 
     def test_it_is_small_and_knows_nothing_of_the_machine_it_was_made_on(self) -> None:
         files = [path for path in PRETRAINED.rglob("*") if path.is_file()]
