@@ -101,7 +101,7 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
         return _train_heads(recipe, corpus, folder, resume, device)
     vae, architecture, tokenizer = _initial(recipe, corpus)
     vae, contrast = vae.to(device), Contrast(recipe.objective.temperature).to(device)
-    best = 0.0
+    best: float | None = None  # where no stage is trained none is measured
     for stage in _stages(recipe, corpus, vae, tokenizer):
         best = Loop(recipe, vae, contrast, stage, folder / stage.name).run(resume).best
     extra = {
