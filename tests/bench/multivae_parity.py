@@ -174,10 +174,14 @@ def numbers_of(models: Any, name: Name, form: Form, recipe: Recipe, data: Data, 
     return numbers
 
 
-def ours(name: Name, seed: int, folder: Path) -> Numbers | None:
-    """The table's own numbers of one run, where it has been made."""
-    file = folder / f"{name}-{seed}" / "numbers.json"
-    return json.loads(file.read_text(encoding="utf-8"))["numbers"] if file.exists() else None
+def all_numbers(out: Path, table: Path) -> dict[tuple[Name, str], list[Numbers]]:
+    """The numbers of all runs there are: `NAME-FORM-SEED.json` here, `NAME-SEED/numbers.json` in the table's folder."""
+    files = {(name, what): sorted(out.glob(f"{name}-{what}-*.json")) for name in NAMES for what in FORMS}
+    files |= {(name, "ours"): sorted(table.glob(f"{name}-*/numbers.json")) for name in NAMES}
+    return {
+        key: [cast(Numbers, json.loads(file.read_text(encoding="utf-8"))["numbers"]) for file in found]
+        for key, found in files.items()
+    }
 
 
 def markdown(found: Mapping[tuple[Name, str], Sequence[Numbers]]) -> str:
@@ -195,14 +199,14 @@ def markdown(found: Mapping[tuple[Name, str], Sequence[Numbers]]) -> str:
 
 
 def _cell(runs: Sequence[Numbers], reference: Sequence[Numbers], column: str) -> str:
-    (mean, spread), (own, own_spread) = _spread(runs, column), _spread(reference, column)
-    text = f"{mean:.0f} ± {spread:.0f}" if column == "elbo" else f"{mean:.1f} ± {spread:.1f}"
-    return f"**{text}**" if abs(mean - own) > spread + own_spread else text
-
-
-def _spread(runs: Sequence[Numbers], column: str) -> tuple[float, float]:
-    values = [run[column] for run in runs]
-    return (float(np.mean(values)) if values else math.nan), (float(np.std(values, ddof=1)) if len(values) > 1 else 0.0)
+    values, own = ([run[column] for run in part] for part in (runs, reference))
+    form = ".0f" if column == "elbo" else ".1f"
+    if len(values) < 2:
+        return f"{values[0]:{form}}"
+    mean, spread = np.mean(values), np.std(values, ddof=1)
+    text = f"{mean:{form}} ± {spread:{form}}"
+    clear = len(own) > 1 and abs(mean - np.mean(own)) > spread + np.std(own, ddof=1)
+    return f"**{text}**" if clear else text
 
 
 def main() -> None:
@@ -214,23 +218,23 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--names", nargs="+", choices=NAMES, default=list(NAMES))
+    parser.add_argument("--kept", action="store_true", help="train nothing: the table of the runs that there are")
     given = parser.parse_args()
+    if given.kept:
+        print(markdown(all_numbers(given.out, given.table)))
+        return
     models = import_multivae(given.packages)
     for name in NAMES:
         loss, gradient = disagreement(models, name)
         print(f"{LABELS[name]}: losses differ by {loss:.1e} nats, gradients by at most {gradient:.1e}", flush=True)
     recipe = load_recipe(given.recipe)
     data = read_data(recipe)
-    found: dict[tuple[Name, str], list[Numbers]] = {}
     for seed in given.seeds:
         for form in given.forms:
             for name in given.names:
                 if form != "settings" or MATCHED[name]:  # MoPoE has no settings that differ
-                    run = with_overrides(recipe, seed=seed)
-                    found.setdefault((name, form), []).append(numbers_of(models, name, form, run, data, given.out))
-    for name in given.names:
-        found[(name, "ours")] = [n for seed in given.seeds if (n := ours(name, seed, given.table))]
-    print(f"\n{markdown(found)}\n{machine('torch')}")
+                    numbers_of(models, name, form, with_overrides(recipe, seed=seed), data, given.out)
+    print(f"\n{markdown(all_numbers(given.out, given.table))}\n{machine('torch')}")
 
 
 if __name__ == "__main__":
