@@ -17,13 +17,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from indexer.types import UInt8Array
 from mmsearch.errors import CheckpointError
 from mmsearch.models.checkpoint import load_vae
 from mmsearch.models.gaussian import kl_to_prior, log_density, reparameterise
 from mmsearch.models.vae import Encoding, MultimodalVAE
-from mmsearch.preprocess import square
-from mmsearch.query.encode import to_image
-from mmsearch.training.datasets import Example
 from mmsearch.training.texts import tokenise
 from mmsearch.training.variants import Gaussian, Variant, mixture_log_density, posterior_components
 
@@ -42,30 +40,40 @@ class Bounds:
         return asdict(self)
 
 
-def model_bounds(folder: Path, examples: Sequence[Example], *, samples: int = 1) -> dict[str, Bounds]:
-    """Bounds of a stored model on each picture with its first caption; see `bounds`.
+class PairEncoder:
+    """Encodings by a stored model of pairs that come a chunk at a time, and their bounds."""
 
-    Args:
-        folder: of a model whose encoders start at pixels and words (`pretrained` or `scratch`).
-        examples: the pictures, read one chunk at a time.
+    def __init__(self, vae: MultimodalVAE, side_px: int, max_tokens: int, tokenizer: Tokenizer) -> None:
+        self.side_px = side_px
+        self._vae, self._max_tokens, self._tokenizer = vae, max_tokens, tokenizer
+        self._parts: list[dict[str, Encoding]] = []
 
-    Raises:
-        CheckpointError: a folder that holds no such model.
-    """
-    vae, architecture = load_vae(folder)
-    if architecture.kind == "backbone":
-        raise CheckpointError(f"{folder} holds heads on features of {architecture.backbone}; these start at pixels")
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    parts: list[dict[str, Encoding]] = []
-    with torch.no_grad():
-        for start in range(0, len(examples), _CHUNK_PAIRS):
-            chunk = examples[start : start + _CHUNK_PAIRS]
-            squares = [square(to_image(example.image, architecture.side_px), architecture.side_px) for example in chunk]
-            pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)  # uint8 [c, 3, side, side]
-            ids = tokenise(tokenizer, [example.captions[0] for example in chunk], architecture.max_tokens)  # [c, t]
-            parts.append(vae.encode({"image": pixels, "text": ids}))
-    encodings = {modality: _joined([part[modality] for part in parts]) for modality in parts[0]}
-    return bounds(vae, encodings, torch.arange(len(examples)), samples=samples)
+    @classmethod
+    def open(cls, folder: Path) -> PairEncoder:
+        """The model in `folder`, whose encoders start at pixels and words (`pretrained` or `scratch`).
+
+        Raises:
+            CheckpointError: a folder that holds no such model.
+        """
+        vae, architecture = load_vae(folder)
+        if architecture.kind == "backbone":
+            raise CheckpointError(f"{folder} holds heads on features of {architecture.backbone}; these start at pixels")
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        return cls(vae, architecture.side_px, architecture.max_tokens, tokenizer)
+
+    def add(self, squares: Sequence[UInt8Array], captions: Sequence[str]) -> None:
+        """Pictures, each uint8 `[side_px, side_px, 3]`, and as many captions."""
+        for start in range(0, len(squares), _CHUNK_PAIRS):
+            chunk = slice(start, start + _CHUNK_PAIRS)
+            pixels = torch.from_numpy(np.stack(squares[chunk])).permute(0, 3, 1, 2)  # uint8 [c, 3, side, side]
+            ids = tokenise(self._tokenizer, list(captions[chunk]), self._max_tokens)  # [c, t]
+            with torch.no_grad():
+                self._parts.append(self._vae.encode({"image": pixels, "text": ids}))
+
+    def bounds(self, *, samples: int = 1) -> dict[str, Bounds]:
+        """Bounds over all pairs added, at least one; see `bounds`."""
+        encodings = {modality: _joined([part[modality] for part in self._parts]) for modality in self._parts[0]}
+        return bounds(self._vae, encodings, torch.arange(len(encodings["image"].mu)), samples=samples)
 
 
 def bounds(

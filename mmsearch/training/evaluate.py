@@ -11,16 +11,22 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from indexer.types import Modality, Posterior
 from mmsearch.errors import CheckpointError
+from mmsearch.preprocess import square
+from mmsearch.query.encode import Picture, to_image
 from mmsearch.training.datasets import Example, read_dataset
 from mmsearch.training.recall import Recall, retrieval
+
+if TYPE_CHECKING:  # needs torch
+    from mmsearch.training.bounds import PairEncoder
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +45,8 @@ class Embedder(Protocol):
     def fingerprint(self) -> str:
         """sha256 of weights and configuration."""
 
-    def embed_images(self, images: Sequence[Path]) -> Posterior:
-        """Image files -> posteriors `[n, d]`."""
+    def embed_images(self, images: Sequence[Picture]) -> Posterior:
+        """Image files or uint8 arrays -> posteriors `[n, d]`."""
 
     def embed_texts(self, texts: list[str]) -> Posterior:
         """Strings -> posteriors `[n, d]`."""
@@ -147,10 +153,11 @@ def evaluate_model(
     started = time.monotonic()
     captions = [caption for example in examples for caption in example.captions]
     image_of_text = np.repeat(np.arange(len(examples)), [len(example.captions) for example in examples])
-    images, texts, bare = _embed(model, [example.image for example in examples], captions)
+    pairs, note = _pair_encoder(folder)
+    images, texts, bare = _embed(model, examples, captions, pairs)
     found = retrieval(images.mu, texts.mu, image_of_text)
     raw = None if bare is None else retrieval(bare[0].mu, bare[1].mu, image_of_text)
-    bounds, note = _bounds(folder, examples, samples)
+    bounds = {} if pairs is None else pairs.bounds(samples=samples)
     return EvalReport(
         model=model.name,
         fingerprint=model.fingerprint,
@@ -163,18 +170,31 @@ def evaluate_model(
         mean_recall=found.mean_recall,
         latent={"image": latent_use(images), "text": latent_use(texts)},
         backbone={} if raw is None else {"text_to_image": raw.text_to_image, "image_to_text": raw.image_to_text},
-        bounds=bounds,
+        bounds={name: bound.to_dict() for name, bound in bounds.items()},
         bounds_note=note,
         seconds=time.monotonic() - started,
     )
 
 
 def _embed(
-    model: Embedder, pictures: Sequence[Path], captions: Sequence[str]
+    model: Embedder, examples: Sequence[Example], captions: Sequence[str], pairs: PairEncoder | None
 ) -> tuple[Posterior, Posterior, tuple[Posterior, Posterior] | None]:
-    """Posteriors of pictures and captions and, for heads on a backbone, the backbone's own; encoded once for both."""
+    """Posteriors of pictures and captions and, for heads on a backbone, the backbone's own; encoded once for both.
+
+    Every picture is decoded once: `pairs` gets the squares that the model gets.
+    """
     source = model.bare() if isinstance(model, Headed) else model
-    images = in_batches(source.embed_images, pictures, "pictures")
+
+    def embed(chunk: Sequence[Example]) -> Posterior:
+        if pairs is None:
+            return source.embed_images([example.image for example in chunk])
+        side_px = pairs.side_px
+        with ThreadPoolExecutor() as pool:
+            squares = list(pool.map(lambda example: square(to_image(example.image, side_px), side_px), chunk))
+        pairs.add(squares, [example.captions[0] for example in chunk])
+        return source.embed_images(squares)
+
+    images = in_batches(embed, examples, "pictures")
     texts = in_batches(source.embed_texts, captions, "captions")
     if not isinstance(model, Headed):
         return images, texts, None
@@ -182,22 +202,18 @@ def _embed(
     return *own, None if source.fingerprint == model.fingerprint else (images, texts)
 
 
-def _bounds(
-    folder: Path | None, examples: Sequence[Example], samples: int
-) -> tuple[Mapping[str, Mapping[str, float | None]], str]:
-    """The bounds by posterior and what they are bounds of; or nothing and why."""
+def _pair_encoder(folder: Path | None) -> tuple[PairEncoder | None, str]:
+    """What gathers pairs for the bounds, and what they will be bounds of; or nothing and why."""
     if folder is None or not (folder / "model.json").is_file():
-        return {}, "not computed: this model has no decoders"
+        return None, "not computed: this model has no decoders"
     try:
-        from mmsearch.training.bounds import model_bounds
+        from mmsearch.training.bounds import PairEncoder
     except ImportError:
-        return {}, "not computed: torch is missing; pip install 'mmsearch[train]'"
+        return None, "not computed: torch is missing; pip install 'mmsearch[train]'"
     try:
-        found = model_bounds(folder, examples, samples=samples)
+        return PairEncoder.open(folder), "beta = 1, of each picture with its first caption, as its decoders see them"
     except CheckpointError as error:
-        return {}, f"not computed: {error}"
-    note = "beta = 1, of each picture with its first caption, as its decoders see them"
-    return {name: bound.to_dict() for name, bound in found.items()}, note
+        return None, f"not computed: {error}"
 
 
 def latent_use(posterior: Posterior) -> LatentUse:

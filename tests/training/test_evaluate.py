@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from indexer.types import Posterior
+from mmsearch.encoder import load_model
 from mmsearch.errors import DataError
 from mmsearch.models.checkpoint import Architecture, build, save_model
 from mmsearch.models.vae import Encoding, MultimodalVAE
-from mmsearch.training.bounds import bounds, model_bounds
+from mmsearch.preprocess import square
+from mmsearch.query.encode import to_image
+from mmsearch.training.bounds import Bounds, PairEncoder, bounds
 from mmsearch.training.datasets import Example, read_dataset
 from mmsearch.training.evaluate import EvalReport, evaluate, evaluate_model, latent_use
 from mmsearch.training.scenes import write_scenes
@@ -177,12 +180,24 @@ def scratch_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
     return folder / "model", data
 
 
-def test_evaluate_from_the_folder_of_a_model(scratch_model: tuple[Path, Path]) -> None:
+def model_bounds(folder: Path, scenes: Sequence[Example]) -> dict[str, Bounds]:
+    pairs = PairEncoder.open(folder)
+    squares = [square(to_image(scene.image, pairs.side_px), pairs.side_px) for scene in scenes]
+    pairs.add(squares, [scene.captions[0] for scene in scenes])
+    return pairs.bounds()
+
+
+def test_evaluate_from_the_folder_of_a_model(scratch_model: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = scratch_model
+    decoded: list[Path] = []
+    monkeypatch.setattr("mmsearch.training.evaluate.to_image", lambda *a: (decoded.append(a[0]), to_image(*a))[1])
     report = evaluate(data, split="train", model=str(model), device="cpu", samples=4)
     assert (report.images, report.texts) == (60, 300)
     assert 0 < report.text_to_image.r10 < 60  # untrained
+    assert sorted(decoded) == sorted(scene.image for scene in read_dataset(data, "train"))  # once for both
     assert set(report.bounds) == {"image", "text", "joint"}
+    by_paths = evaluate_model(load_model(model, "cpu"), read_dataset(data, "train"))
+    assert by_paths.text_to_image == report.text_to_image
     for values in report.bounds.values():
         elbo, weighted = values["elbo"], values["importance_weighted"]
         assert elbo is not None
