@@ -3,9 +3,9 @@
     autoencoder   Ngiam et al. 2011          means alone, no divergence
     joint_elbo    Wu & Goodman 2018, eq. 2   the product of experts alone
     mvae          Wu & Goodman 2018, eq. 5   the product, and each expert on its own modality
-    mmvae         Shi et al. 2019, eq. 3     the mixture of experts
-    mopoe         Sutter et al. 2021, eq. 5  the mixture of the products of all subsets
-    mvtcae        Hwang et al. 2021, eq. 8   the product, held near each expert
+    mmvae         Shi et al. 2019, sect. 3   the mixture of experts
+    mopoe         Sutter et al. 2021, s. 3   the mixture of the products of all subsets
+    mvtcae        Hwang et al. 2021, sect. 3 the product, held near each expert
 
 In: the posterior of each modality present, `[n, d]`, and for each a function z -> log p(x_m | z), `[n]`. A modality
 left out of both has no part in the value and gets no gradient. Out: what is maximised and the divergence inside it,
@@ -68,7 +68,7 @@ def mvae(posteriors: Posteriors, likelihoods: Likelihoods, beta: float = 1.0) ->
 
 
 def mmvae(posteriors: Posteriors, likelihoods: Likelihoods, beta: float = 1.0) -> Value:
-    """`1/M sum_m E_q_m[log p(X|z) + beta (log p(z) - log q(z|X))]`, q = 1/M sum_m q_m: Shi et al. 2019, equation 3.
+    """`1/M sum_m E_q_m[log p(X|z) + beta (log p(z) - log q(z|X))]`, q = 1/M sum_m q_m: Shi et al. 2019, section 3.
 
     The stratified ELBO with one draw from each expert (K = 1), not the paper's K-sample bound nor its DReG gradient.
     """
@@ -88,17 +88,17 @@ def mixture_elbo(components: Sequence[Gaussian], likelihoods: Likelihoods, beta:
 
 
 def mopoe(posteriors: Posteriors, likelihoods: Likelihoods, beta: float = 1.0) -> Value:
-    """`1/S sum_S (E_q_S[log p(X|z)] - beta KL(q_S || p(z)))` over all S non-empty subsets: Sutter et al. 2021, eq. 5.
+    """`1/S sum_S (E_q_S[log p(X|z)] - beta KL(q_S || p(z)))` over all S non-empty subsets: Sutter et al. 2021, section 3.
 
-    The divergence of the mixture is replaced by the mean of those of its components, which is never smaller
-    (their lemma 2): what is maximised is a bound of the ELBO. `full` without its auxiliaries is three times this.
+    The divergence of the mixture is replaced by the mean of those of its components, which is never smaller (it is
+    convex): what is maximised is a bound of the ELBO. `full` without its auxiliaries is three times this.
     """
     parts = [_elbo(component, likelihoods, beta) for component in subset_products(posteriors).values()]
     return Value(torch.stack([p.value for p in parts]).mean(0), torch.stack([p.kl for p in parts]).mean(0))
 
 
 def mvtcae(posteriors: Posteriors, likelihoods: Likelihoods, beta: float = 1.0, alpha: float | None = None) -> Value:
-    """`(M - a)/M E_q[log p(X|z)] - beta ((1 - a) KL(q || p(z)) + a/M sum_m KL(q || q_m))`: Hwang et al. 2021, eq. 8.
+    """`(M - a)/M E_q[log p(X|z)] - beta ((1 - a) KL(q || p(z)) + a/M sum_m KL(q || q_m))`: Hwang et al. 2021, section 3.
 
     q is the product of experts. `alpha` defaults to M / (M + 1), which weighs all divergences alike; the authors' 5/6
     for five modalities.
