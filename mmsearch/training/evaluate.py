@@ -46,7 +46,7 @@ class Embedder(Protocol):
         """sha256 of weights and configuration."""
 
     def embed_images(self, images: Sequence[Picture]) -> Posterior:
-        """Image files or uint8 arrays -> posteriors `[n, d]`."""
+        """Image files, PIL images or uint8 arrays -> posteriors `[n, d]`."""
 
     def embed_texts(self, texts: list[str]) -> Posterior:
         """Strings -> posteriors `[n, d]`."""

@@ -21,9 +21,9 @@ from PIL import Image, ImageFilter
 from indexer.types import Posterior
 from mmsearch.errors import DataError
 from mmsearch.preprocess import square
-from mmsearch.query.encode import Picture, to_image
+from mmsearch.query.encode import to_image
 from mmsearch.training.datasets import Example, read_dataset
-from mmsearch.training.evaluate import in_batches, rounded
+from mmsearch.training.evaluate import Embedder, in_batches, rounded
 from mmsearch.training.signals import Area, Float64Array, areas, entropy, hit_signals, spearman
 
 WORDS = (1, 2, 4, 8)
@@ -33,26 +33,12 @@ _PHOTOS_AT_ONCE = 32
 _NOISE = 64.0  # standard deviation, of 0..255
 
 
-class PictureEmbedder(Protocol):
-    """What is measured: a model as `mmsearch.load_model` returns it."""
-
-    @property
-    def name(self) -> str:
-        """What the user calls it."""
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 of weights and configuration."""
+class PictureEmbedder(Embedder, Protocol):
+    """What is measured: a model that also says how large it sees a picture."""
 
     @property
     def side_px(self) -> int:
         """Side of the square the model looks at, pixels."""
-
-    def embed_images(self, images: Sequence[Picture]) -> Posterior:
-        """Image files, PIL images or arrays -> posteriors `[n, d]`."""
-
-    def embed_texts(self, texts: list[str]) -> Posterior:
-        """Strings -> posteriors `[n, d]`."""
 
 
 @dataclass(frozen=True)
