@@ -88,7 +88,7 @@ def mixture_elbo(components: Sequence[Gaussian], likelihoods: Likelihoods, beta:
 
 
 def mopoe(posteriors: Posteriors, likelihoods: Likelihoods, beta: float = 1.0) -> Value:
-    """`1/S sum_S (E_q_S[log p(X|z)] - beta KL(q_S || p(z)))` over all S non-empty subsets: Sutter et al. 2021, section 3.
+    """`1/S sum_S (E_q_S[log p(X|z)] - beta KL(q_S || p(z)))` over all S non-empty subsets (Sutter et al. 2021, s. 3).
 
     The divergence of the mixture is replaced by the mean of those of its components, which is never smaller (it is
     convex): what is maximised is a bound of the ELBO. `full` without its auxiliaries is three times this.
@@ -98,7 +98,7 @@ def mopoe(posteriors: Posteriors, likelihoods: Likelihoods, beta: float = 1.0) -
 
 
 def mvtcae(posteriors: Posteriors, likelihoods: Likelihoods, beta: float = 1.0, alpha: float | None = None) -> Value:
-    """`(M - a)/M E_q[log p(X|z)] - beta ((1 - a) KL(q || p(z)) + a/M sum_m KL(q || q_m))`: Hwang et al. 2021, section 3.
+    """`(M - a)/M E_q[log p(X|z)] - beta ((1 - a) KL(q || p(z)) + a/M sum_m KL(q || q_m))` (Hwang et al. 2021, s. 3).
 
     q is the product of experts. `alpha` defaults to M / (M + 1), which weighs all divergences alike; the authors' 5/6
     for five modalities.
