@@ -144,7 +144,7 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=cores())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    measured = {}
+    measured: dict[str, Cost] = {}
     if options.photos:
         encoded, worded, what = encoding_cost(options.photos, options.texts)
         measured |= {"photos to features": encoded, "captions to features": worded}

@@ -91,7 +91,7 @@ def not_a_number(mu: Tensor) -> Tensor:
 
 
 def slope_is_not_a_number(mu: Tensor) -> Tensor:
-    mu.register_hook(not_a_number)
+    mu.register_hook(not_a_number)  # type: ignore[no-untyped-call]
     return mu
 
 
