@@ -22,7 +22,17 @@ from mmsearch.training.captioned import Pair, digest, held_out, pairs_of
 from mmsearch.training.recipe import Objective
 from mmsearch.training.scenes import render_scene
 from mmsearch.training.tune import tune
-from mmsearch.training.tune_fit import Features, Settings, blend, choose_mix, fit, heads_of, judge, set_heads
+from mmsearch.training.tune_fit import (
+    Features,
+    Settings,
+    _within_one_error,
+    blend,
+    choose_mix,
+    fit,
+    heads_of,
+    judge,
+    set_heads,
+)
 
 QUICK = Settings(epochs=10, steps=40, dropout=0.0, rate=3e-3, objective=Objective(eta=100.0))
 WIDTH = 16
@@ -123,7 +133,21 @@ class TestFit:
 
     def test_how_far_is_chosen_by_what_it_brings(self, vae: MultimodalVAE) -> None:
         theirs = features_of(150, 5, swapped=8)
-        assert choose_mix(vae, theirs, 0.05, QUICK) >= 0.5
+        assert choose_mix(vae, theirs, 0.05, QUICK) > 0
+
+    def test_the_smallest_step_within_one_error_of_the_best(self) -> None:
+        rng = np.random.default_rng(0)
+        start = rng.normal(50, 20, 100)
+        steps = [start, start + 5 + rng.normal(0, 2, 100), start + 5.1 + rng.normal(0, 2, 100), start - 3]
+        assert _within_one_error(steps, (0.0, 0.25, 0.5, 1.0)) == 0.25
+        steps[2] = steps[1] + 2 + rng.normal(0, 2, 100)
+        assert _within_one_error(steps, (0.0, 0.25, 0.5, 1.0)) == 0.5
+        steps[1] = steps[2] = start - 1
+        assert _within_one_error(steps, (0.0, 0.25, 0.5, 1.0)) == 0.0
+        # close to no step at all is still a step: whether it pays is for the held-out photos to say
+        steps[1] = start + rng.normal(0.1, 20, 100)
+        steps[1] += 0.5 + start.mean() - steps[1].mean()
+        assert _within_one_error(steps, (0.0, 0.25, 0.5, 1.0)) == 0.25
 
     def test_a_loss_that_is_no_number_stops_it(self, vae: MultimodalVAE) -> None:
         before = heads_of(vae)
