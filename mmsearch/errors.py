@@ -1,12 +1,12 @@
 """The exception tree, whole: the indexer's branches and those that need a model, a query or a configuration.
 
-    MMSearchError (indexer/errors.py draws the library's branches)
-    ├── QueryError              nothing to search for, or k < 1
-    ├── ConfigError             a configuration that cannot be read; an unknown key
-    ├── ModelError              a model that cannot be loaded
-    │   └── CheckpointError     a checkpoint that is truncated or of another architecture
-    ├── DataError               a training data set that cannot be used as it is
-    └── TrainingError           training that cannot go on (a loss that is not a number)
+MMSearchError (indexer/errors.py draws the library's branches)
+├── QueryError              nothing to search for, or k < 1
+├── ConfigError             a configuration that cannot be read; an unknown key
+├── ModelError              a model that cannot be loaded
+│   └── CheckpointError     a checkpoint that is truncated or of another architecture
+├── DataError               a training data set that cannot be used as it is
+└── TrainingError           training that cannot go on (a loss that is not a number)
 """
 
 from __future__ import annotations

@@ -141,9 +141,7 @@ def test_a_picture_may_be_a_path_a_pil_image_or_an_array(photos: Path) -> None:
     library.index(photos)
     path = photos / "green.png"
     with Image.open(path) as image:
-        answers = [
-            library.search(image=picture, k=3) for picture in (path, str(path), image.copy(), np.asarray(image))
-        ]
+        answers = [library.search(image=picture, k=3) for picture in (path, str(path), image.copy(), np.asarray(image))]
     assert all(answer == answers[0] for answer in answers)
     assert answers[0][0] == Hit(path=path, score=answers[0][0].score, rank=1, modality="image")
     assert answers[0][0].score == pytest.approx(1.0, abs=1e-3)  # stored in float16

@@ -18,7 +18,7 @@ from tests.fakes import paint
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# trained for hours, on a hub, or on many captions: the same steps run on small models in tests/training and tests/models
+# trained for hours, on a hub, or on many captions: tests/training and tests/models take the same steps on small models
 NOT_AT_HAND = ("runs/", "clip", "../shared", " tune")
 MODULES = ("mmsearch", "indexer")
 

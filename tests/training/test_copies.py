@@ -93,7 +93,8 @@ def test_unreadable_photos_are_counted_and_the_first_is_named(tmp_path: Path) ->
     photos, held_out = textured(tmp_path / "train", 4), textured(tmp_path / "val", 3, seed=1)
     photos[2].write_bytes(photos[2].read_bytes()[:900])
     held_out[1].write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"2 of 7 photos cannot be read, the first .*002\.png: .*; take them out") as told:
+    unreadable = r"2 of 7 photos cannot be read, the first .*002\.png: .*; take them out"
+    with pytest.raises(DataError, match=unreadable) as told:
         copies(photos, held_out, tmp_path)
     assert "\n" not in str(told.value)
 
