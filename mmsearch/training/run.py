@@ -117,7 +117,8 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
     from mmsearch.training.export import export, frequent_words
 
     words = frequent_words(tokenizer, recipe.export.words, corpus)
-    return export(trained, folder / "shipped", precision=recipe.export.precision, words=words)
+    photos = corpus.photos[: corpus.train]
+    return export(trained, folder / "shipped", precision=recipe.export.precision, words=words, photos=photos)
 
 
 def _train_heads(recipe: Recipe, corpus: Corpus, folder: Path, resume: bool, device: str) -> Path:

@@ -6,7 +6,8 @@ decoders: whatever differs afterwards is the package's objective and its algebra
     package   its own objective, product of experts and settings; experts are free Gaussians, the prior not in them
     matched   the settings of `MATCHED`, our convention of experts and, for MoPoE and MVTCAE, our product with the prior
 
-    settings  the package's own objective and algebra with the settings of `MATCHED`, a step between the two
+    settings  the package's own objective and algebra with the settings of `MATCHED`, a step between the two; for MoPoE,
+              which has none to set, our product, and still each item drawn from one subset (`copies`)
 
 Where `matched` differs from ours, one side has a fault: their losses agree number by number (`disagreement`).
 """
@@ -84,14 +85,15 @@ def build(models: Any, name: Name, form: Form, vae: MultimodalVAE) -> Any:
         form: the package's conventions or ours.
         vae: modality -> an encoder with a `head`, and a `FeatureDecoder`.
     """
-    experts: _Experts = "free" if form != "matched" else "evidence" if name == "mvae" else "posterior"
+    ours = form == "matched" or (form == "settings" and name == "mopoe")
+    experts: _Experts = "free" if not ours else "evidence" if name == "mvae" else "posterior"
     encoders = {m: _encoder(cast(FeatureEncoder, encoder).head, experts) for m, encoder in vae.encoders.items()}
     decoders = {m: _decoder(decoder) for m, decoder in vae.decoders.items()}
     settings = MATCHED[name] if form != "package" else _PACKAGE[name]
     latent = encoders["image"].head.mu.out_features
     cls, config = _CLASSES[name]
     kind = getattr(models, cls)
-    if form == "matched" and name in ("mopoe", "mvtcae"):
+    if ours and name in ("mopoe", "mvtcae"):
         kind = _with_our_product(kind)
     model = kind(getattr(models, config)(n_modalities=len(encoders), latent_dim=latent, **settings), encoders, decoders)
     set_likelihoods(model)
@@ -195,6 +197,15 @@ def batch_of(inputs: Mapping[str, Tensor]) -> Any:
     return MultimodalBaseDataset(dict(inputs))
 
 
+def copies(name: Name, form: Form) -> int:
+    """How often an item stands in a batch, in the same order.
+
+    The package's MoPoE draws the first third of a batch from one subset, the second from the next; ours draws every
+    item from each of the three.
+    """
+    return 3 if (name, form) == ("mopoe", "matched") else 1
+
+
 def loss_of(model: Any, inputs: Mapping[str, Tensor], epoch: int) -> Tensor:
     """The package's loss, nats a pair.
 
@@ -207,8 +218,7 @@ def loss_of(model: Any, inputs: Mapping[str, Tensor], epoch: int) -> Tensor:
 def disagreement(models: Any, name: Name, form: Form = "matched") -> tuple[float, float]:
     """Theirs less ours on one fixed batch with the same weights and noise: the loss, and the gradient's largest part.
 
-    In float64, nats. Each item stands in the batch three times, in the same order: the package's MoPoE draws the first
-    third of a batch from one subset, the second from the next, where ours draws every item from each.
+    In float64, nats. Each item stands in the batch three times, in the same order, for the sake of `copies`.
     """
     draw = torch.Generator().manual_seed(0)
     sizes, latent, hidden = {"image": 24, "text": 18}, 16, 32

@@ -37,12 +37,12 @@ from mmsearch.training.table import Data, read_data
 from mmsearch.training.variants import mixture_log_density
 from tests.bench.common import ROOT, machine
 from tests.bench.multivae_models import (
-    MATCHED,
     NAMES,
     Form,
     Name,
     batch_of,
     build,
+    copies,
     disagreement,
     import_multivae,
     loss_of,
@@ -79,7 +79,7 @@ def fresh_vae(recipe: Recipe, data: Data) -> MultimodalVAE:
     return vae
 
 
-def train(model: Any, recipe: Recipe, data: Data) -> Any:
+def train(model: Any, recipe: Recipe, data: Data, copied: int = 1) -> Any:
     """A plain loop over the package's `forward`, the table's budget: the averaged weights of the last epoch."""
     s = recipe.schedule
     stage = FeatureStage(recipe, data.corpus, data.images, data.texts)
@@ -93,7 +93,8 @@ def train(model: Any, recipe: Recipe, data: Data) -> Any:
         for batch in stage.batches(epoch):
             cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
             optimizer.param_groups[0]["lr"] = s.rate_warm * min(1.0, (step + 1) / (0.05 * steps)) * cosine
-            loss = loss_of(model, {"image": batch.image[batch.photo], "text": batch.text}, epoch + 1)
+            inputs = {"image": batch.image[batch.photo], "text": batch.text}
+            loss = loss_of(model, {m: x.repeat(copied, 1) for m, x in inputs.items()}, epoch + 1)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -164,7 +165,7 @@ def numbers_of(models: Any, name: Name, form: Form, recipe: Recipe, data: Data, 
     if file.exists() and (kept := json.loads(file.read_text(encoding="utf-8")))["recipe"] == described:
         return cast(Numbers, kept["numbers"])
     started = time.monotonic()
-    model = train(build(models, name, form, fresh_vae(recipe, data)), recipe, data)
+    model = train(build(models, name, form, fresh_vae(recipe, data)), recipe, data, copies(name, form))
     numbers = measure(model, data)
     print(f"{name} {form} seed {recipe.seed}: {numbers}, {time.monotonic() - started:.0f} s", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -232,8 +233,7 @@ def main() -> None:
     for seed in given.seeds:
         for form in given.forms:
             for name in given.names:
-                if form != "settings" or MATCHED[name]:  # MoPoE has no settings that differ
-                    numbers_of(models, name, form, with_overrides(recipe, seed=seed), data, given.out)
+                numbers_of(models, name, form, with_overrides(recipe, seed=seed), data, given.out)
     print(f"\n{markdown(all_numbers(given.out, given.table))}\n{machine('torch')}")
 
 
