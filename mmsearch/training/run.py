@@ -34,6 +34,7 @@ from mmsearch.training.objective import Contrast
 from mmsearch.training.recipe import Recipe, load_recipe, with_overrides
 from mmsearch.training.stages import CachedStage, FeatureStage, PixelStage, Stage
 from mmsearch.training.texts import word_tokenizer
+from mmsearch.training.typos import TypoStage
 from mmsearch.training.views import Views
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,11 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
     best: float | None = None  # where no stage is trained none is measured
     for stage in _stages(recipe, corpus, vae, tokenizer):
         best = Loop(recipe, vae, contrast, stage, folder / stage.name).run(resume).best
+    if recipe.schedule.typo_epochs and recipe.model.architecture == "pretrained":
+        TypoStage(recipe, corpus, tokenizer).run(vae, folder / "typos", resume)
+        side_px = cast(ImageEncoder, vae.encoders["image"]).trunk.side_px
+        best = PixelStage(recipe, corpus, tokenizer, side_px, 0).validate(vae.eval()).mean_recall
+        log.info("typos: mean recall %.2f", best)
     extra = {
         "temperature": float((-contrast.log_scale.detach()).exp()),
         "validation_mean_recall": best,

@@ -243,7 +243,7 @@ class CachedStage(_TokenStage):
     def encode(self, vae: MultimodalVAE, batch: Batch) -> dict[str, Encoding]:
         """From the cut on."""
         image = cast(ImageEncoder, vae.encoders["image"])
-        return {"image": image.from_activations(batch.image), "text": _by_length(vae, batch.text)}
+        return {"image": image.from_activations(batch.image), "text": by_length(vae.encoders["text"], batch.text)}
 
     def validate(self, vae: MultimodalVAE) -> Retrieval:
         """On the cached whole photos."""
@@ -283,7 +283,7 @@ class PixelStage(_TokenStage):
 
     def encode(self, vae: MultimodalVAE, batch: Batch) -> dict[str, Encoding]:
         """From pixels on."""
-        return {"image": vae.encoders["image"](batch.image), "text": _by_length(vae, batch.text)}
+        return {"image": vae.encoders["image"](batch.image), "text": by_length(vae.encoders["text"], batch.text)}
 
     def validate(self, vae: MultimodalVAE) -> Retrieval:
         """On the whole validation photos."""
@@ -303,9 +303,8 @@ def _device(vae: MultimodalVAE) -> torch.device:
     return next(vae.parameters()).device
 
 
-def _by_length(vae: MultimodalVAE, ids: Tensor) -> Encoding:
+def by_length(encoder: nn.Module, ids: Tensor) -> Encoding:
     """Posteriors of captions `[t, longest]`, the short ones apart from the long: half of a mixed batch is padding."""
-    encoder = vae.encoders["text"]
     if not isinstance(encoder, TextEncoder):
         encoding: Encoding = encoder(ids)
         return encoding

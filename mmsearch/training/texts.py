@@ -57,12 +57,15 @@ def drop_tokens(ids: Tensor, rate: float, generator: torch.Generator) -> Tensor:
     return ids.masked_fill(drop, 0)
 
 
-def misspell(text: str, rng: np.random.Generator) -> str:
-    """The text with one slip of the fingers in about every fifth word: letters swapped, lost, doubled or wrong."""
+def misspell(text: str, rng: np.random.Generator, share: float = 0.2, shortest: int = 4) -> str:
+    """The text with a slip of the fingers in a share of its words: letters swapped, lost, doubled or wrong.
+
+    Words of fewer than `shortest` letters stay.
+    """
     words = text.split()
-    for at in np.flatnonzero(rng.random(len(words)) < 0.2):
+    for at in np.flatnonzero(rng.random(len(words)) < share):
         word = words[at]
-        if len(word) < 4:
+        if len(word) < shortest:
             continue
         i = int(rng.integers(len(word) - 1))
         slips = (
