@@ -20,6 +20,7 @@ from sqlalchemy import Connection, and_, delete, func, or_, select, update
 from indexer.assets import Blobs, chunked, drop_fused, to_blobs
 from indexer.catalog import Catalog, Model, next_change, now
 from indexer.errors import DecodeError
+from indexer.failpoints import reach
 from indexer.pipeline import HASH_BYTES
 from indexer.plan import within
 from indexer.roots import Target
@@ -70,6 +71,8 @@ def pair(catalog: Catalog, target: Target, scan: Scan) -> None:
                 values = {"root_id": target.root.id, "rel_path": file.rel_path, "source": "captions", "reason": reason}
                 connection.execute(notices.insert().values(values | {"noticed_at": now()}))
         _reconcile(connection, wanted, _recorded(connection, target, {file.rel_path for file in sources}))
+        reach("captions.pairing")
+    reach("captions.paired")
 
 
 def encode_rows(catalog: Catalog, model: Model, encoder: Encoder, batch_size: int) -> int:
@@ -95,6 +98,8 @@ def encode_rows(catalog: Catalog, model: Model, encoder: Encoder, batch_size: in
                     base | {"asset_id": row.asset_id, "caption_id": row.id, "mu": blobs.mu, "logvar": blobs.logvar}
                 )
             connection.execute(vectors.insert(), rows)
+            reach("captions.writing")
+        reach("captions.committed")
     return encoded
 
 

@@ -7,6 +7,7 @@ Next: `roots.py`, the folders whose files the catalog keeps.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, ProgrammingError
 
 from indexer.errors import LibraryCorrupt, LibraryError, ModelMismatch, SchemaOutdated
+from indexer.failpoints import reach
 from indexer.schema import SCHEMA_REVISION, library, models
 from indexer.types import Encoder
 
@@ -54,12 +56,14 @@ class Catalog:
         try:
             revision = catalog._revision()
             if revision != SCHEMA_REVISION:
+                if revision is None and not migrate_schema:  # a first run that ended before its first commit
+                    raise SchemaOutdated(f"the catalog {catalog._place()} is empty; run 'mmsearch index FOLDER' first")
                 if not migrate_schema:
                     raise SchemaOutdated(
-                        f"the catalog has schema {revision or 'none'}, this version reads {SCHEMA_REVISION}; "
+                        f"the catalog has schema {revision}, this version reads {SCHEMA_REVISION}; "
                         "run 'mmsearch index' once, with the newest mmsearch that wrote here"
                     )
-                migrate(catalog.engine)
+                migrate(catalog)
         except LibraryError:
             catalog.close()
             raise
@@ -78,6 +82,13 @@ class Catalog:
         try:
             with self.engine.begin() as connection:
                 yield connection
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise LibraryError(
+                f"the catalog {self._place()} cannot be written ({error.strerror}); nothing is lost, make room and "
+                "run 'mmsearch index' again"
+            ) from error
         except (IntegrityError, ProgrammingError):
             raise  # a fault of ours, not of the disk
         except OperationalError as error:
@@ -165,7 +176,7 @@ def now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-def migrate(engine: Engine) -> None:
+def migrate(catalog: Catalog) -> None:
     """Bring the schema to `SCHEMA_REVISION`, all steps in one transaction.
 
     Raises: LibraryError when the database comes from a newer version.
@@ -176,12 +187,15 @@ def migrate(engine: Engine) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    with engine.begin() as connection:
+    with catalog.begin() as connection:
         config.attributes["connection"] = connection
         try:
+            reach("migrate.beginning")
             command.upgrade(config, "head")
+            reach("migrate.upgraded")
         except CommandError as error:
             raise LibraryError(f"this library was written by a newer mmsearch ({error}); update mmsearch") from error
+    reach("migrate.committed")
 
 
 def _complaint(error: DatabaseError) -> str:

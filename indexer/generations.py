@@ -19,6 +19,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from indexer.catalog import Catalog, Model, last_change
 from indexer.errors import LibraryCorrupt, LibraryError
+from indexer.failpoints import reach
 from indexer.rebuild import LiveIndex, from_catalog
 from indexer.schema import generations, library
 from indexer.vectors.base import VectorIndex
@@ -61,6 +62,28 @@ def refresh(catalog: Catalog, folder: Path, model: Model, *, suspect: bool = Fal
     write(catalog, folder, live)
 
 
+def examine(connection: Connection, folder: Path, model: Model) -> tuple[LiveIndex | None, str, bool]:
+    """The index as its file has it, nothing replayed; the file in words; whether it is as its row says."""
+    row = _newest(connection, model)
+    if row is None:
+        return None, "not written yet", True
+    try:
+        live = _load(folder, row, model, "cpu")
+    except LibraryCorrupt as error:
+        return None, str(error), False
+    except FileNotFoundError:
+        return None, f"{folder / row.file_name} is gone", False
+    newer = last_change(connection) - row.change
+    behind = f", {newer} changes behind, which a search makes up for" if newer > 0 else ""
+    return live, f"{row.file_name} with {row.count} vectors{behind}", True
+
+
+def leftovers(connection: Connection, folder: Path) -> list[Path]:
+    """Files that no row vouches for: of a run that was killed, or made by somebody else."""
+    known = set(connection.scalars(select(generations.c.file_name)))
+    return sorted(path for path in folder.glob("index-*") if path.name not in known and ".bad-" not in path.name)
+
+
 def write(catalog: Catalog, folder: Path, live: LiveIndex) -> Path:
     """Write a new generation and make it the one in use. The caller holds the writer's lock.
 
@@ -69,14 +92,20 @@ def write(catalog: Catalog, folder: Path, live: LiveIndex) -> Path:
     with catalog.begin() as connection:
         connection.execute(update(library).values(generation=library.c.generation + 1))
         number = int(connection.execute(select(library.c.generation)).scalar_one())
+    reach("save.numbered")
     path = folder / f"index-{number}{suffix_of(live.index)}"
     temporary = path.with_name(path.name + ".tmp")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        reach("save.opening")
         live.index.save(temporary)
+        reach("save.written")
         _sync(temporary)
+        reach("save.synced")
         os.replace(temporary, path)
+        reach("save.renamed")
         _sync(folder)
+        reach("save.named")
     except (OSError, RuntimeError) as error:  # RuntimeError is how FAISS says that a write failed
         temporary.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
@@ -86,7 +115,10 @@ def write(catalog: Catalog, folder: Path, live: LiveIndex) -> Path:
     with catalog.begin() as connection:
         connection.execute(delete(generations))
         connection.execute(generations.insert().values(_row(number, path, live)))
+        reach("save.vouching")
+    reach("save.vouched")
     _remove_others(folder, path)
+    reach("save.swept")
     return path
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
+from indexer.errors import SchemaOutdated
 from indexer.types import Encoder, IndexReport, Modality, ProgressCallback
 from mmsearch.config import Config, default_library, load_config
 from mmsearch.errors import FolderNotFound, LibraryNotFound, ModelMismatch
@@ -102,6 +103,8 @@ class Library:
         except LibraryNotFound:
             self._load()  # first, so that a model that cannot be loaded leaves no empty library behind
             store = self._open_store(create=True)
+        except SchemaOutdated:
+            store = self._open_store(create=True)  # of an older version, or made by a run that ended at once
         return store.ingest(folder, self._load(), progress=progress, batch_size=self.config.batch_size)
 
     def search(

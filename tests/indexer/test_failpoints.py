@@ -1,0 +1,141 @@
+"""Killed, or out of disk, at every named point: what is left is a state between commits, and the next run arrives."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from indexer import failpoints
+from indexer.errors import LibraryError
+from indexer.failpoints import INGEST, MIGRATE, POINTS, REENCODE, SAVE, armed, reach
+from tests.fakes import FakeEncoder
+from tests.indexer.crashing import BATCH, KILLED, Work, exit_code, ingest, recorded_states, reencode, start, state
+from tests.indexer.snapshots import contents
+from tests.indexer.test_crash import change, fill
+
+ROOT = Path(__file__).parents[2]
+# the points inside a transaction and those between the steps of a file that is being written
+WRITES = tuple(
+    name for name in POINTS if name.endswith(("ing", ".upgraded", ".written", ".synced", ".renamed", ".named"))
+)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a run starts from, the states it passes through undisturbed, and where it ends."""
+
+    work: Work
+    photos: Path
+    before: Path
+    states: frozenset[str | None]
+    after: list[list[tuple[object, ...]]]
+    encoder: FakeEncoder
+
+    def fresh(self, library: Path) -> FakeEncoder:
+        shutil.rmtree(library, ignore_errors=True)
+        if self.before.exists():
+            shutil.copytree(self.before, library)
+        return FakeEncoder(seed=self.encoder.seed)
+
+    def arrives(self, library: Path, encoded: int, what: str) -> None:
+        """What is left is a state of an undisturbed run; the next run does the rest, and little more than that."""
+        assert state(library) in self.states, what
+        encoder = FakeEncoder(seed=self.encoder.seed)
+        self.work(library, self.photos, encoder)
+        assert contents(library) == self.after, what
+        assert encoded + encoder.encoded <= self.encoder.encoded + BATCH, what
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scene]:
+    folder = tmp_path_factory.mktemp("scenes")
+    still, moving = folder / "still", folder / "moving"
+    for photos in (still, moving):
+        fill(photos)
+        ingest(folder / f"{photos.name}-first", photos, FakeEncoder())
+    change(moving, captions=True)
+    return {
+        "nothing": _undisturbed(folder / "nothing", folder / "none", still, ingest, FakeEncoder()),
+        "rebuilt": _undisturbed(folder / "rebuilt", folder / "still-first", still, reencode, FakeEncoder(seed=1)),
+        "updated": _undisturbed(folder / "updated", folder / "moving-first", moving, ingest, FakeEncoder()),
+    }
+
+
+def _undisturbed(library: Path, before: Path, photos: Path, work: Work, encoder: FakeEncoder) -> Scene:
+    scene = Scene(work, photos, before, frozenset(), [], encoder)
+    scene.fresh(library)
+    with pytest.MonkeyPatch.context() as patch, recorded_states(patch) as states:
+        work(library, photos, encoder)
+    if before.exists():
+        states.add(state(before))
+    return Scene(work, photos, before, frozenset(states), contents(library), encoder)
+
+
+SCENE_OF = {**dict.fromkeys((*INGEST, *SAVE), "updated"), **dict.fromkeys(MIGRATE, "nothing")}
+SCENE_OF |= dict.fromkeys(REENCODE, "rebuilt")
+
+
+def test_every_point_has_a_scene() -> None:
+    assert set(SCENE_OF) == set(POINTS)
+    assert len(set(POINTS)) == len(POINTS)
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_killed_at_a_named_point(scenes: dict[str, Scene], tmp_path: Path, name: str) -> None:
+    scene, library, log = scenes[SCENE_OF[name]], tmp_path / "library", tmp_path / "log"
+    encoder = scene.fresh(library)
+    encoder.log = log
+    assert exit_code(start(scene.work, library, scene.photos, encoder, name)) == KILLED
+    encoded = sum(int(line.split()[1]) for line in log.read_text().splitlines()) if log.exists() else 0
+    scene.arrives(library, encoded, name)
+
+
+def test_killed_in_the_middle_of_the_batches(scenes: dict[str, Scene], tmp_path: Path) -> None:
+    scene = scenes["nothing"]
+    for name in ("batch.writing:3", "batch.committed:2", "captions.writing:2"):
+        scene.fresh(tmp_path / "library")
+        code = exit_code(start(scene.work, tmp_path / "library", scene.photos, FakeEncoder(), name))
+        assert code == KILLED
+        scene.arrives(tmp_path / "library", 0, name)
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_the_disk_is_full_at_a_point_that_writes(scenes: dict[str, Scene], tmp_path: Path, name: str) -> None:
+    scene, library = scenes[SCENE_OF[name]], tmp_path / "library"
+    encoder = scene.fresh(library)
+    with armed(f"{name}=enospc"), pytest.raises(LibraryError, match="No space left on device") as caught:
+        scene.work(library, scene.photos, encoder)
+    assert "\n" not in str(caught.value)
+    scene.arrives(library, 0, name)
+
+
+def test_the_variable_arms_a_process_of_its_own(tmp_path: Path) -> None:
+    code = "from indexer.failpoints import reach\nreach('batch.writing')\nprint('still here')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), failpoints.VARIABLE: "batch.writing"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout == ""
+
+
+def test_a_point_does_nothing_until_its_turn() -> None:
+    reach("batch.writing")
+    with armed("batch.writing:2=enospc"):
+        reach("batch.writing")
+        reach("batch.committed")
+        with pytest.raises(OSError, match="No space left"):
+            reach("batch.writing")
+        reach("batch.writing")
+    reach("batch.writing")
+
+
+@pytest.mark.parametrize("text", ["batch.written", "batch.writing:0", "batch.writing:x", "batch.writing=stop", ":1"])
+def test_a_slip_of_the_pen_is_refused(text: str) -> None:
+    with pytest.raises(ValueError), armed(text):
+        pass
