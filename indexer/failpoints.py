@@ -3,8 +3,7 @@
 In: `MMSEARCH_FAILPOINT=name[:n][=kill|enospc]` in the environment, read once. Out: at the n-th time that point is
 reached (the first, where no number is given) the process kills itself as `kill -9` would, or the disk is full. Points
 lie between steps, once a batch, a commit or a file, never inside a loop over files or vectors; with the variable unset
-a point is one comparison with None. Next: `ingest.py`, `batches.py`, `generations.py`, `catalog.py`, `reencode.py`,
-`repair.py`, where the points are.
+a point is one comparison with None. Next: the files where the points are, `ingest.py` before all.
 """
 
 from __future__ import annotations
@@ -58,7 +57,12 @@ REENCODE: Final = (
     "reencode.switching",  # inside the transaction that switches
     "reencode.switched",
 )
-POINTS: Final = (*INGEST, *SAVE, *MIGRATE, *REENCODE)
+REPAIR: Final = ("repair.mending", "repair.mended", "repair.remade")
+SALVAGE: Final = (
+    "salvage.copied",  # what can be read is in a new file
+    "salvage.aside",  # the damaged file has its second name, the new one not yet its first
+)
+POINTS: Final = (*INGEST, *SAVE, *MIGRATE, *REENCODE, *REPAIR, *SALVAGE)
 
 
 @dataclass

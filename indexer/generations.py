@@ -7,6 +7,7 @@ set aside, and the index comes out of the catalog instead. Next: `search.py`.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import logging
 import os
@@ -122,12 +123,34 @@ def write(catalog: Catalog, folder: Path, live: LiveIndex) -> Path:
     return path
 
 
+def remake(catalog: Catalog, folder: Path, model: Model) -> None:
+    """Write the file anew from the catalog alone; a damaged one is set aside. The caller holds the writer's lock."""
+    with catalog.begin() as connection:
+        row, live = _newest(connection, model), from_catalog(connection, model, "cpu")
+    if row is not None:
+        try:
+            _verify(folder / row.file_name, row)
+        except LibraryCorrupt:
+            set_aside(folder / row.file_name)
+        except FileNotFoundError:
+            log.info("index file %s is gone", row.file_name)
+    write(catalog, folder, live)
+
+
 def set_aside(path: Path) -> None:
     """Rename a file that is not to be trusted; it is kept for whoever wants to know why."""
     if path.exists():
-        aside = path.with_name(f"{path.name}.bad-{time.strftime('%Y%m%dT%H%M%S')}")
+        aside = aside_name(path)
         os.replace(path, aside)
         log.warning("%s is damaged; kept as %s", path, aside.name)
+
+
+def aside_name(path: Path) -> Path:
+    """A name beside `path` that no file has, with the time: two in one second, or a clock set back, stay two."""
+    stem = f"{path.name}.bad-{time.strftime('%Y%m%dT%H%M%S')}"
+    taken = {one.name for one in path.parent.glob(f"{glob.escape(path.name)}.bad-*")}
+    names = (stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3)))
+    return path.with_name(next(name for name in names if name not in taken))
 
 
 def _row(number: int, path: Path, live: LiveIndex) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import math
 import multiprocessing
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -27,7 +29,8 @@ from indexer.generations import open_index
 from indexer.rebuild import from_catalog
 from indexer.store import Store
 from tests.fakes import FakeEncoder
-from tests.indexer.snapshots import tables
+from tests.indexer.folders import change, fill
+from tests.indexer.snapshots import contents, tables
 
 BATCH = 4
 KILLED = -int(getattr(signal, "SIGKILL", signal.SIGTERM))
@@ -114,6 +117,56 @@ def recorded_states(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str | None]
         patch.setattr(batches, "COMMIT_S", math.inf)
         patch.setattr(Catalog, "begin", begin)
         yield states
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a run starts from, the states it passes through undisturbed, and where it ends."""
+
+    work: Work
+    photos: Path
+    before: Path
+    states: frozenset[str | None]
+    after: list[list[tuple[object, ...]]]
+    encoder: FakeEncoder
+
+    def fresh(self, library: Path) -> FakeEncoder:
+        shutil.rmtree(library, ignore_errors=True)
+        if self.before.exists():
+            shutil.copytree(self.before, library)
+        return FakeEncoder(seed=self.encoder.seed)
+
+    def arrives(self, library: Path, encoded: int, what: str) -> None:
+        """What is left is a state of an undisturbed run; the next run does the rest, and little more than that."""
+        assert state(library) in self.states, what
+        encoder = FakeEncoder(seed=self.encoder.seed)
+        self.work(library, self.photos, encoder)
+        assert contents(library) == self.after, what
+        assert encoded + encoder.encoded <= self.encoder.encoded + BATCH, what
+
+
+def all_scenes(folder: Path) -> dict[str, Scene]:
+    """A first run, a run over a changed folder, and another model."""
+    still, moving = folder / "still", folder / "moving"
+    for photos in (still, moving):
+        fill(photos)
+        ingest(folder / f"{photos.name}-first", photos, FakeEncoder())
+    change(moving, captions=True)
+    return {
+        "nothing": _undisturbed(folder / "nothing", folder / "none", still, ingest, FakeEncoder()),
+        "rebuilt": _undisturbed(folder / "rebuilt", folder / "still-first", still, reencode, FakeEncoder(seed=1)),
+        "updated": _undisturbed(folder / "updated", folder / "moving-first", moving, ingest, FakeEncoder()),
+    }
+
+
+def _undisturbed(library: Path, before: Path, photos: Path, work: Work, encoder: FakeEncoder) -> Scene:
+    scene = Scene(work, photos, before, frozenset(), [], encoder)
+    scene.fresh(library)
+    with pytest.MonkeyPatch.context() as patch, recorded_states(patch) as states:
+        work(library, photos, encoder)
+    if before.exists():
+        states.add(state(before))
+    return Scene(work, photos, before, frozenset(states), contents(library), encoder)
 
 
 def _digest(connection: Connection) -> str:

@@ -13,45 +13,14 @@ import pytest
 from sqlalchemy import Connection
 
 from indexer.catalog import Catalog
-from tests.fakes import COLOURS, FakeEncoder, paint
+from tests.fakes import FakeEncoder
 from tests.indexer.crashing import BATCH, KILLED, exit_code, ingest, kill_after, recorded_states, start, state
+from tests.indexer.folders import change, fill
 from tests.indexer.snapshots import contents
 
 
 class Crash(BaseException):
     """Stands for a process that ends at once."""
-
-
-def fill(photos: Path) -> None:
-    colours = list(COLOURS)
-    for number in range(14):
-        paint(photos / f"p{number:02}.png", colours[number % 8], seed=number)
-    for number in range(0, 14, 3):
-        (photos / f"p{number:02}.txt").write_text(f"{colours[number % 8]} thing number {number}")
-    for number in range(3):
-        (photos / f"note{number}.md").write_text(f"words {number} alone")
-    shutil.copy(photos / "p01.png", photos / "copy.png")
-    (photos / "bad.jpg").write_text("no picture")
-    rows = [f"p{number:02}.png,caption {number % 5}" for number in range(8)]
-    (photos / "captions.csv").write_text("\n".join(["image,caption", *rows, "none.png,x"]))
-
-
-def change(photos: Path, *, captions: bool) -> None:
-    """A second state of the same folder: new, changed, moved, swapped, gone, broken, mended."""
-    (photos / "p02.png").unlink()
-    (photos / "p03.png").rename(photos / "q03.png")
-    (photos / "p03.txt").rename(photos / "q03.txt")
-    paint(photos / "p04.png", "purple", size=(50, 50), seed=4)
-    paint(photos / "new.png", "grey", seed=77)
-    (photos / "p06.txt").write_text("other words")
-    (photos / "p09.txt").unlink()
-    paint(photos / "bad.jpg", "white", seed=5)
-    (photos / "p10.png").write_bytes(b"")
-    (photos / "p11.png").rename(photos / "t.png")
-    (photos / "p12.png").rename(photos / "p11.png")
-    (photos / "t.png").rename(photos / "p12.png")
-    if captions:
-        (photos / "captions.csv").write_text("image,caption\np00.png,caption 0\np05.png,something new\n")
 
 
 @contextmanager

@@ -3,91 +3,40 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from indexer import failpoints
 from indexer.errors import LibraryError
-from indexer.failpoints import INGEST, MIGRATE, POINTS, REENCODE, SAVE, armed, reach
+from indexer.failpoints import INGEST, MIGRATE, POINTS, REENCODE, REPAIR, SALVAGE, SAVE, armed, reach
 from tests.fakes import FakeEncoder
-from tests.indexer.crashing import BATCH, KILLED, Work, exit_code, ingest, recorded_states, reencode, start, state
-from tests.indexer.snapshots import contents
-from tests.indexer.test_crash import change, fill
+from tests.indexer.crashing import KILLED, Scene, all_scenes, exit_code, start
 
 ROOT = Path(__file__).parents[2]
-# the points inside a transaction and those between the steps of a file that is being written
-WRITES = tuple(
-    name for name in POINTS if name.endswith(("ing", ".upgraded", ".written", ".synced", ".renamed", ".named"))
-)
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What a run starts from, the states it passes through undisturbed, and where it ends."""
-
-    work: Work
-    photos: Path
-    before: Path
-    states: frozenset[str | None]
-    after: list[list[tuple[object, ...]]]
-    encoder: FakeEncoder
-
-    def fresh(self, library: Path) -> FakeEncoder:
-        shutil.rmtree(library, ignore_errors=True)
-        if self.before.exists():
-            shutil.copytree(self.before, library)
-        return FakeEncoder(seed=self.encoder.seed)
-
-    def arrives(self, library: Path, encoded: int, what: str) -> None:
-        """What is left is a state of an undisturbed run; the next run does the rest, and little more than that."""
-        assert state(library) in self.states, what
-        encoder = FakeEncoder(seed=self.encoder.seed)
-        self.work(library, self.photos, encoder)
-        assert contents(library) == self.after, what
-        assert encoded + encoder.encoded <= self.encoder.encoded + BATCH, what
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scene]:
-    folder = tmp_path_factory.mktemp("scenes")
-    still, moving = folder / "still", folder / "moving"
-    for photos in (still, moving):
-        fill(photos)
-        ingest(folder / f"{photos.name}-first", photos, FakeEncoder())
-    change(moving, captions=True)
-    return {
-        "nothing": _undisturbed(folder / "nothing", folder / "none", still, ingest, FakeEncoder()),
-        "rebuilt": _undisturbed(folder / "rebuilt", folder / "still-first", still, reencode, FakeEncoder(seed=1)),
-        "updated": _undisturbed(folder / "updated", folder / "moving-first", moving, ingest, FakeEncoder()),
-    }
-
-
-def _undisturbed(library: Path, before: Path, photos: Path, work: Work, encoder: FakeEncoder) -> Scene:
-    scene = Scene(work, photos, before, frozenset(), [], encoder)
-    scene.fresh(library)
-    with pytest.MonkeyPatch.context() as patch, recorded_states(patch) as states:
-        work(library, photos, encoder)
-    if before.exists():
-        states.add(state(before))
-    return Scene(work, photos, before, frozenset(states), contents(library), encoder)
+    return all_scenes(tmp_path_factory.mktemp("scenes"))
 
 
 SCENE_OF = {**dict.fromkeys((*INGEST, *SAVE), "updated"), **dict.fromkeys(MIGRATE, "nothing")}
 SCENE_OF |= dict.fromkeys(REENCODE, "rebuilt")
+# inside a transaction, or between the steps of a file that is being written
+WRITING = ("ing", ".upgraded", ".written", ".synced", ".renamed", ".named")
+WRITES = tuple(name for name in SCENE_OF if name.endswith(WRITING))
 
 
 def test_every_point_has_a_scene() -> None:
-    assert set(SCENE_OF) == set(POINTS)
+    assert {*SCENE_OF, *REPAIR, *SALVAGE} == set(POINTS)  # the last two: test_doctor.py
     assert len(set(POINTS)) == len(POINTS)
 
 
-@pytest.mark.parametrize("name", POINTS)
+@pytest.mark.parametrize("name", SCENE_OF)
 def test_killed_at_a_named_point(scenes: dict[str, Scene], tmp_path: Path, name: str) -> None:
     scene, library, log = scenes[SCENE_OF[name]], tmp_path / "library", tmp_path / "log"
     encoder = scene.fresh(library)
