@@ -36,9 +36,9 @@ def seal(folder: Path) -> None:
 def check_fingerprint(folder: Path, described: Mapping[str, Any]) -> None:
     """Refuse a `model.json` that was changed. Raises: CheckpointError."""
     if "weights_sha256" in described and fingerprint(described) != described.get("fingerprint"):
-        raise CheckpointError(
-            f"{folder / DESCRIPTION} is damaged: weights and architecture have another fingerprint; copy the model again"
-        )
+        path = folder / DESCRIPTION
+        kind = described["architecture"].get("kind")
+        raise CheckpointError(f"{path} is damaged: its architecture {kind!r} has another fingerprint; copy it again")
 
 
 def check_file(path: Path, described: Mapping[str, Any]) -> None:

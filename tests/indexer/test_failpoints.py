@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine, event
 
 from indexer import failpoints
 from indexer.errors import LibraryError
 from indexer.failpoints import INGEST, MIGRATE, POINTS, REENCODE, REPAIR, SALVAGE, SAVE, armed, reach
+from indexer.store import CATALOG_FILE, Store
 from tests.fakes import FakeEncoder
-from tests.indexer.crashing import KILLED, Scene, all_scenes, exit_code, start
+from tests.indexer.crashing import KILLED, Scene, all_scenes, exit_code, ingest, recorded_states, start, state
+from tests.indexer.folders import fill
+from tests.indexer.snapshots import contents
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,6 +32,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scene]:
     return all_scenes(tmp_path_factory.mktemp("scenes"))
 
 
+PAGE_BYTES = 4096
 SCENE_OF = {**dict.fromkeys((*INGEST, *SAVE), "updated"), **dict.fromkeys(MIGRATE, "nothing")}
 SCENE_OF |= dict.fromkeys(REENCODE, "rebuilt")
 # inside a transaction, or between the steps of a file that is being written
@@ -63,6 +72,40 @@ def test_the_disk_is_full_at_a_point_that_writes(scenes: dict[str, Scene], tmp_p
         scene.work(library, scene.photos, encoder)
     assert "\n" not in str(caught.value)
     scene.arrives(library, 0, name)
+
+
+def test_sqlite_runs_out_of_room(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real error, at several writes: the database may not grow beyond so many pages."""
+    fill(photos)
+    whole, library = tmp_path / "whole", tmp_path / "library"
+    Store.open(whole, create=True).close()
+    empty = (whole / CATALOG_FILE).stat().st_size // PAGE_BYTES
+    with recorded_states(monkeypatch) as states:
+        ingest(whole, photos, FakeEncoder(dim=1024))
+    full = (whole / CATALOG_FILE).stat().st_size // PAGE_BYTES
+    expected = contents(whole)
+    step = (full - empty) // 4
+    assert step > 4
+    for pages in range(empty, full - step, step):
+        with no_more_pages_than(pages), pytest.raises(LibraryError, match="disk is full") as caught:
+            ingest(library, photos, FakeEncoder(dim=1024))
+        assert "\n" not in str(caught.value)
+        assert state(library) in states
+        ingest(library, photos, FakeEncoder(dim=1024))
+        assert contents(library) == expected
+        shutil.rmtree(library)
+
+
+@contextmanager
+def no_more_pages_than(count: int) -> Iterator[None]:
+    def limit(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {count}")
+
+    event.listen(Engine, "connect", limit)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", limit)
 
 
 def test_the_variable_arms_a_process_of_its_own(tmp_path: Path) -> None:
