@@ -7,6 +7,7 @@ set aside, and the index comes out of the catalog instead. Next: `search.py`.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import logging
 import os
@@ -19,6 +20,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from indexer.catalog import Catalog, Model, last_change
 from indexer.errors import LibraryCorrupt, LibraryError
+from indexer.failpoints import reach
 from indexer.rebuild import LiveIndex, from_catalog
 from indexer.schema import generations, library
 from indexer.vectors.base import VectorIndex
@@ -61,6 +63,28 @@ def refresh(catalog: Catalog, folder: Path, model: Model, *, suspect: bool = Fal
     write(catalog, folder, live)
 
 
+def examine(connection: Connection, folder: Path, model: Model) -> tuple[LiveIndex | None, str, bool]:
+    """The index as its file has it, nothing replayed; the file in words; whether it is as its row says."""
+    row = _newest(connection, model)
+    if row is None:
+        return None, "not written yet", True
+    try:
+        live = _load(folder, row, model, "cpu")
+    except LibraryCorrupt as error:
+        return None, str(error), False
+    except FileNotFoundError:
+        return None, f"{folder / row.file_name} is gone", False
+    newer = last_change(connection) - row.change
+    behind = f", {newer} changes behind, which a search makes up for" if newer > 0 else ""
+    return live, f"{row.file_name} with {row.count} vectors{behind}", True
+
+
+def leftovers(connection: Connection, folder: Path) -> list[Path]:
+    """Files that no row vouches for: of a run that was killed, or made by somebody else."""
+    known = set(connection.scalars(select(generations.c.file_name)))
+    return sorted(path for path in folder.glob("index-*") if path.name not in known and ".bad-" not in path.name)
+
+
 def write(catalog: Catalog, folder: Path, live: LiveIndex) -> Path:
     """Write a new generation and make it the one in use. The caller holds the writer's lock.
 
@@ -69,14 +93,20 @@ def write(catalog: Catalog, folder: Path, live: LiveIndex) -> Path:
     with catalog.begin() as connection:
         connection.execute(update(library).values(generation=library.c.generation + 1))
         number = int(connection.execute(select(library.c.generation)).scalar_one())
+    reach("save.numbered")
     path = folder / f"index-{number}{suffix_of(live.index)}"
     temporary = path.with_name(path.name + ".tmp")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        reach("save.opening")
         live.index.save(temporary)
+        reach("save.written")
         _sync(temporary)
+        reach("save.synced")
         os.replace(temporary, path)
+        reach("save.renamed")
         _sync(folder)
+        reach("save.named")
     except (OSError, RuntimeError) as error:  # RuntimeError is how FAISS says that a write failed
         temporary.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
@@ -86,16 +116,41 @@ def write(catalog: Catalog, folder: Path, live: LiveIndex) -> Path:
     with catalog.begin() as connection:
         connection.execute(delete(generations))
         connection.execute(generations.insert().values(_row(number, path, live)))
+        reach("save.vouching")
+    reach("save.vouched")
     _remove_others(folder, path)
+    reach("save.swept")
     return path
+
+
+def remake(catalog: Catalog, folder: Path, model: Model) -> None:
+    """Write the file anew from the catalog alone; a damaged one is set aside. The caller holds the writer's lock."""
+    with catalog.begin() as connection:
+        row, live = _newest(connection, model), from_catalog(connection, model, "cpu")
+    if row is not None:
+        try:
+            _verify(folder / row.file_name, row)
+        except LibraryCorrupt:
+            set_aside(folder / row.file_name)
+        except FileNotFoundError:
+            log.info("index file %s is gone", row.file_name)
+    write(catalog, folder, live)
 
 
 def set_aside(path: Path) -> None:
     """Rename a file that is not to be trusted; it is kept for whoever wants to know why."""
     if path.exists():
-        aside = path.with_name(f"{path.name}.bad-{time.strftime('%Y%m%dT%H%M%S')}")
+        aside = aside_name(path)
         os.replace(path, aside)
         log.warning("%s is damaged; kept as %s", path, aside.name)
+
+
+def aside_name(path: Path) -> Path:
+    """A name beside `path` that no file has, with the time: two in one second, or a clock set back, stay two."""
+    stem = f"{path.name}.bad-{time.strftime('%Y%m%dT%H%M%S')}"
+    taken = {one.name for one in path.parent.glob(f"{glob.escape(path.name)}.bad-*")}
+    names = (stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3)))
+    return path.with_name(next(name for name in names if name not in taken))
 
 
 def _row(number: int, path: Path, live: LiveIndex) -> dict[str, Any]:

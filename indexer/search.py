@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, select
 
-from indexer.catalog import Catalog, Model, last_change
+from indexer.catalog import Catalog, Model, live_model, mismatch
 from indexer.errors import LibraryError
 from indexer.generations import VECTORS_FOLDER, open_index, refresh
 from indexer.lock import writer_lock
@@ -55,6 +55,12 @@ class Searcher:
         """The `k` nearest files to `query` `[d]` among what can be found now."""
         live = self._current(model)
         with self._catalog.begin() as connection:
+            now = live_model(connection)
+            if now != model:  # a writer has switched since the caller looked
+                if now is None:
+                    return []
+                raise mismatch(self._library, now, model.fingerprint, model.name)
+            live.replay(connection)  # in the snapshot that the rows of the hits come from: no answer mixes two states
             hidden = np.concatenate([_of_offline_roots(connection, model), _of_assets(connection, model, exclude)])
             ids, scores = live.search(query, k, within, hidden)
             return _hits(connection, ids, scores)
@@ -63,10 +69,6 @@ class Searcher:
         live = self._live
         if live is None or live.model != model:
             live = self._open(model)
-        else:
-            with self._catalog.begin() as connection:
-                if last_change(connection) != live.change:
-                    live.replay(connection)
         self._live = live
         return live
 

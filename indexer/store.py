@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import URL
 
@@ -21,6 +22,10 @@ from indexer.search import Searcher, StoredHit
 from indexer.status import RootStatus, SkippedFile, Status
 from indexer.types import Encoder, Float32Array, IndexReport, Modality, Posterior, ProgressCallback
 from indexer.vectors.choose import Device
+
+if TYPE_CHECKING:  # a search needs no doctor
+    from indexer.compare import Faults
+    from indexer.doctor import Check
 
 __all__ = ["CaptionedPhoto", "RootStatus", "SkippedFile", "Status", "Store", "StoredHit"]
 
@@ -138,6 +143,20 @@ class Store:
         """Every recorded skip, by path."""
         with self._catalog.begin() as connection:
             return status.errors(connection)
+
+    def examine(self, encoder: Encoder | None, sample: int, faults: Faults) -> list[Check]:
+        """Every check of the library, see `doctor.py`; `faults` takes what `mend` needs. Nothing is written."""
+        from indexer.doctor import examine
+
+        return examine(self._catalog, self.path, encoder, sample, faults)
+
+    def mend(self, faults: Faults) -> list[Path]:
+        """Mend what `examine` found; the folders to `ingest` afterwards. Raises: LibraryLocked."""
+        from indexer.repair import mend
+
+        with writer_lock(self.path):
+            self._searchers.clear()
+            return mend(self._catalog, self.path, faults)
 
     def captioned_photos(self) -> list[CaptionedPhoto]:
         """Every live photo that has captions, with their words."""

@@ -171,6 +171,26 @@ def errors(
 
 
 @app.command()
+def doctor(
+    library: LibraryOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = Device.AUTO,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended without loss.")] = False,
+    sample: Annotated[
+        int, typer.Option("--sample", metavar="N", min=0, help="Files and captions to encode again and compare.")
+    ] = 32,
+    as_json: JsonOption = False,
+) -> int:
+    """Check everything the library keeps; with '--repair', mend it."""
+    from mmsearch.render import show_checks
+
+    with open_library(library, model, device) as opened:
+        report = opened.doctor(repair=repair, sample=sample)
+    show_checks(report, as_json)
+    return FOUND if report.sound else SKIPPED
+
+
+@app.command()
 def rebuild(
     library: LibraryOption = None,
     model: ModelOption = None,

@@ -11,12 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
+from indexer.errors import SchemaOutdated
 from indexer.types import Encoder, IndexReport, Modality, ProgressCallback
 from mmsearch.config import Config, default_library, load_config
 from mmsearch.errors import FolderNotFound, LibraryNotFound, ModelMismatch
 from mmsearch.query.hits import Hit, to_hits
 
 if TYPE_CHECKING:  # the catalog and the decoder are paid for when they are used, not when the name is imported
+    from indexer.doctor import DoctorReport
     from indexer.store import SkippedFile, Status, Store
     from mmsearch.query.encode import Picture
     from mmsearch.training.tune import TuneReport
@@ -102,6 +104,8 @@ class Library:
         except LibraryNotFound:
             self._load()  # first, so that a model that cannot be loaded leaves no empty library behind
             store = self._open_store(create=True)
+        except SchemaOutdated:
+            store = self._open_store(create=True)  # of an older version, or made by a run that ended at once
         return store.ingest(folder, self._load(), progress=progress, batch_size=self.config.batch_size)
 
     def search(
@@ -167,6 +171,23 @@ class Library:
     def errors(self) -> list[SkippedFile]:
         """The files that were skipped, each with its reason. Never loads the model."""
         return self._open_store().errors()
+
+    def doctor(self, *, repair: bool = False, sample: int = 32) -> DoctorReport:
+        """Check everything the library keeps: database, references, vectors, index file, a sample against the model.
+
+        Args:
+            repair: mend what can be mended without loss. Vectors that are wrong are encoded again; a damaged database
+                or index file is kept beside the new one.
+            sample: how many files and captions are encoded again and compared; 0 never loads the model.
+
+        Raises:
+            LibraryNotFound: nothing was indexed yet.
+            LibraryLocked: something has to be mended while another process writes.
+        """
+        from indexer.checkup import visit
+
+        self.close()  # it may be another database afterwards
+        return visit(self.path, self._load_for, repair=repair, sample=sample, batch_size=self.config.batch_size)
 
     def rebuild(self, progress: ProgressCallback | None = None) -> IndexReport:
         """Encode every file again, with the model given to `open`; the way to change a library's model."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # `--help` and an error message need none of these, nor numpy, which they bring
+    from indexer.doctor import DoctorReport
     from indexer.store import SkippedFile, Status
     from indexer.types import IndexReport
     from mmsearch.demo import DemoReport
@@ -87,6 +88,24 @@ def show_status(library: Path, status: Status, as_json: bool) -> None:
     for root in status.roots:
         state = "online" if root.online else f"offline: {root.reason}"
         _put(f"{_visible(str(root.path))}  {count(root.files, 'file')}, {state}\n")
+
+
+def show_checks(report: DoctorReport, as_json: bool) -> None:
+    """Print what a doctor found, a line a check; on stderr what to type about faults that are left."""
+    if as_json:
+        _put_json(report.to_dict())
+    else:
+        states = {
+            check.name: "mended" if check.mended else "FAULT" if check.faults else "ok" for check in report.checks
+        }
+        _put_table([(states[check.name], check.name, check.found) for check in report.checks])
+    left = [check for check in report.checks if check.faults and not check.mended]
+    remedies = dict.fromkeys(
+        check.remedy for check in report.checks if check.remedy and (check in left or check.mended)
+    )
+    if left or remedies:
+        run = f"; run {' and '.join(repr(remedy) for remedy in remedies)}" if remedies else ""
+        note(f"{count(sum(check.faults for check in left), 'fault')} left{run}")
 
 
 def show_path(path: Path) -> None:

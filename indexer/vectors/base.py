@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,14 @@ class VectorIndex(Protocol):
 
     def save(self, path: Path) -> None:
         """Write to `path`, complete when this returns."""
+
+
+@runtime_checkable
+class KeepsVectors(Protocol):
+    """An index that can show the vectors it holds, not an approximation of them."""
+
+    def vectors(self) -> Float32Array:
+        """The unit vectors, float32 `[n, d]`, in the order of `ids`; valid until the next change."""
 
 
 def normalised(vectors: Float32Array, dim: int) -> Float32Array:

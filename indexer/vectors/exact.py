@@ -32,6 +32,10 @@ class ExactIndex:
         """The ids, int64 `[n]`, in stored order."""
         return self._ids
 
+    def vectors(self) -> Float32Array:
+        """The unit vectors, float32 `[n, d]`, in stored order."""
+        return self._vectors
+
     def add(self, ids: Int64Array, vectors: Float32Array) -> None:
         """Add or replace, see `VectorIndex`."""
         vectors = normalised(vectors, self.dim)

@@ -79,7 +79,7 @@ class FaissIndex:
                 return positions, scores
             return self._fetch_on_cpu(part, count, None)
 
-        return rank(queries, k, available, ids, self._vectors(), fetch)
+        return rank(queries, k, available, ids, self.vectors(), fetch)
 
     def save(self, path: Path) -> None:
         """FAISS's own format."""
@@ -103,8 +103,8 @@ class FaissIndex:
     def _flat(self) -> Any:
         return faiss.downcast_index(self._index.index)
 
-    def _vectors(self) -> Float32Array:
-        """The stored vectors, `[n, d]`, without a copy; valid until the next change."""
+    def vectors(self) -> Float32Array:
+        """The stored unit vectors, `[n, d]`, without a copy; valid until the next change."""
         if not len(self):
             return np.empty((0, self.dim), np.float32)
         flat: Float32Array = faiss.rev_swig_ptr(self._flat().get_xb(), len(self) * self.dim)
