@@ -12,12 +12,11 @@ import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select, update
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select, update
 from sqlalchemy.exc import (
     DatabaseError,
     IntegrityError,
@@ -29,24 +28,25 @@ from sqlalchemy.exc import (
 from sqlalchemy.pool import NullPool
 
 from indexer import readonly
-from indexer.errors import LibraryCorrupt, LibraryError, ModelMismatch, SchemaOutdated
+from indexer.errors import LibraryCorrupt, LibraryError, SchemaOutdated
 from indexer.failpoints import reach
+from indexer.reader import BUSY_TIMEOUT_S, last_change, live_model, mismatch
 from indexer.schema import SCHEMA_REVISION, library, models
-from indexer.types import Encoder
+from indexer.types import Encoder, Model
 
-BUSY_TIMEOUT_S = 30
+__all__ = [
+    "Catalog",
+    "Model",
+    "add_model",
+    "last_change",
+    "live_model",
+    "migrate",
+    "mismatch",
+    "next_change",
+    "now",
+]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Model:
-    """A row of `models`."""
-
-    id: int
-    fingerprint: str
-    name: str
-    dim: int
 
 
 class Catalog:
@@ -145,16 +145,6 @@ class Catalog:
         return self.engine.url.render_as_string(hide_password=True).removeprefix("sqlite:///")
 
 
-def live_model(connection: Connection) -> Model | None:
-    """The model whose vectors are searched, in the caller's transaction."""
-    row = connection.execute(
-        select(models.c.id, models.c.fingerprint, models.c.name, models.c.dim).join(
-            library, library.c.model_id == models.c.id
-        )
-    ).one_or_none()
-    return None if row is None else Model(row.id, row.fingerprint, row.name, row.dim)
-
-
 def add_model(connection: Connection, encoder: Encoder) -> Model:
     """The row of `encoder`'s model, written if it is new."""
     row = connection.execute(select(models).where(models.c.fingerprint == encoder.fingerprint)).one_or_none()
@@ -166,25 +156,10 @@ def add_model(connection: Connection, encoder: Encoder) -> Model:
     return Model(int(key[0]), encoder.fingerprint, encoder.name, encoder.dim)
 
 
-def mismatch(where: Path, model: Model, fingerprint: str, name: str | None = None) -> ModelMismatch:
-    """The error for vectors of two models meeting: which two, and what to type."""
-    asked = f"'{name}' ({fingerprint[:12]})" if name else f"the model with fingerprint {fingerprint[:12]}"
-    return ModelMismatch(
-        f"library {where} was written with model '{model.name}' ({model.fingerprint[:12]}), not with {asked}; use "
-        "another library ('mmsearch index --library OTHER ...'), "
-        "or encode this one again ('mmsearch rebuild --model NAME')"
-    )
-
-
 def next_change(connection: Connection) -> int:
     """Count up: the number under which this transaction's changes to vectors are found by later readers."""
     connection.execute(update(library).values(change=library.c.change + 1))
     return int(connection.execute(select(library.c.change)).scalar_one())
-
-
-def last_change(connection: Connection) -> int:
-    """The number of the newest change."""
-    return int(connection.execute(select(func.max(library.c.change))).scalar_one() or 0)
 
 
 def now() -> datetime:

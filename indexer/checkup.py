@@ -16,7 +16,8 @@ from indexer.doctor import MEND, Check, DoctorReport
 from indexer.errors import LibraryCorrupt, LibraryError, MMSearchError
 from indexer.lock import writer_lock
 from indexer.salvage import Salvaged, salvage
-from indexer.store import CATALOG_FILE, Store
+from indexer.search import CATALOG_FILE
+from indexer.store import Store
 from indexer.types import Encoder
 
 Load = Callable[[Store], Encoder]

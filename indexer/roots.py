@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-
-from sqlalchemy import Connection, select, update
+from typing import TYPE_CHECKING, Any
 
 from indexer.errors import FolderNotFound
-from indexer.schema import LIVE, assets, roots
+from indexer.reader import read
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 SAMPLE = 64  # files looked for before a root on another device is taken for another disk
 
@@ -37,10 +39,10 @@ class Target:
     leave_out: tuple[Path, ...]
 
 
-def all_roots(connection: Connection) -> list[Root]:
+def all_roots(connection: Any) -> list[Root]:
     """Every root, by path."""
-    rows = connection.execute(select(roots.c.id, roots.c.path, roots.c.device).order_by(roots.c.path))
-    return [Root(row.id, Path(row.path), row.device) for row in rows]
+    rows = read(connection, "SELECT id, path, device FROM roots ORDER BY path")
+    return [Root(number, Path(os.fsdecode(bytes(path))), device) for number, path, device in rows]
 
 
 def targets_for(connection: Connection, folder: Path, library: Path) -> list[Target]:
@@ -69,7 +71,7 @@ def checked_folder(folder: Path) -> Path:
     return absolute
 
 
-def offline_reason(connection: Connection, root: Root) -> str | None:
+def offline_reason(connection: Any, root: Root) -> str | None:
     """Why the files of `root` cannot be there now, in words; None when they can."""
     try:
         device = os.stat(root.path).st_dev
@@ -93,20 +95,27 @@ def offline_reason(connection: Connection, root: Root) -> str | None:
 
 def remember_device(connection: Connection, root: Root) -> None:
     """Note the device a root was last seen on."""
+    from sqlalchemy import update
+
+    from indexer.schema import roots
+
     connection.execute(update(roots).where(roots.c.id == root.id).values(device=os.stat(root.path).st_dev))
 
 
 def _add(connection: Connection, folder: Path) -> Root:
+    from indexer.schema import roots  # SQLAlchemy is for those who write: a search asks for offline roots too
+
     key = connection.execute(roots.insert().values(path=str(folder), pairing_due=False)).inserted_primary_key
     assert key is not None
     return Root(int(key[0]), folder, None)
 
 
-def _has_files(connection: Connection, root: Root) -> bool:
-    query = select(assets.c.id).where(assets.c.root_id == root.id, assets.c.state == LIVE).limit(1)
-    return connection.execute(query).first() is not None
+def _has_files(connection: Any, root: Root) -> bool:
+    query = "SELECT 1 FROM assets WHERE root_id = :root AND state = 'live' LIMIT 1"
+    return bool(read(connection, query, root=root.id))
 
 
-def _some_are_there(connection: Connection, root: Root) -> bool:
-    query = select(assets.c.rel_path).where(assets.c.root_id == root.id, assets.c.state == LIVE).limit(SAMPLE)
-    return any(os.path.lexists(root.path / rel_path) for rel_path in connection.scalars(query))
+def _some_are_there(connection: Any, root: Root) -> bool:
+    query = "SELECT rel_path FROM assets WHERE root_id = :root AND state = 'live' LIMIT :sample"
+    rows = read(connection, query, root=root.id, sample=SAMPLE)
+    return any(os.path.lexists(root.path / os.fsdecode(bytes(rel_path))) for (rel_path,) in rows)

@@ -52,6 +52,19 @@ def show_hits(hits: Sequence[Hit], query: Mapping[str, str | None], style: Forma
         _put_paths((hit.path for hit in hits), style)
 
 
+def show_answers(texts: Sequence[str], answers: Sequence[Sequence[Hit]], style: Format) -> None:
+    """Print the hits of many queries: JSON one query a line, tables under their query, paths one after the other."""
+    for text, hits in zip(texts, answers, strict=True):
+        if style is Format.JSON:
+            _put(json.dumps({"query": text, "hits": [_hit_dict(hit) for hit in hits]}) + "\n")
+        else:
+            if style is Format.TABLE:
+                _put(_visible(text) + "\n")
+            show_hits(hits, {"query": text}, style)
+            if style is Format.TABLE:
+                _put("\n")
+
+
 def show_report(report: IndexReport, as_json: bool) -> None:
     """Print what an `index` run did; a second line on stderr says where the skipped files are listed."""
     if as_json:

@@ -71,7 +71,7 @@ class ExactIndex:
             order = np.argsort(-best_scores, axis=1)
             return np.take_along_axis(best, order, axis=1), np.take_along_axis(best_scores, order, axis=1)
 
-        return rank(queries, k, len(ids), ids, vectors, fetch)
+        return rank(queries, k, len(ids), ids, vectors.__getitem__, fetch)
 
     def save(self, path: Path) -> None:
         """Two arrays in one file: ids `[n]`, vectors `[n, d]`."""
