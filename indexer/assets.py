@@ -7,13 +7,14 @@ else in one place, `refresh_kinds`. Next: `captions.py`, the texts that speak of
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, and_, case, delete, exists, func, literal, or_, select, update
 
+from indexer import descriptions, moments
 from indexer.catalog import Model, next_change, now
 from indexer.pipeline import Loaded, excerpt_of
 from indexer.plan import settled_state
@@ -29,6 +30,7 @@ class Blobs:
 
     mu: bytes
     logvar: bytes
+    frames: moments.Moments = ()  # of a video
 
 
 Description = dict[str, Any]  # width_px, taken_at, camera, ...: what a file says of itself
@@ -97,20 +99,28 @@ def keep(connection: Connection, model: Model, asset_id: int) -> Kept | None:
     """The vector and the description of an asset whose row is about to hold other content."""
     own = select(vectors.c.mu, vectors.c.logvar).where(*_own(model), vectors.c.asset_id == asset_id)
     row = connection.execute(own).one_or_none()
-    return None if row is None else Kept(Blobs(row.mu, row.logvar), described(connection, asset_id))
+    if row is None:
+        return None
+    blobs = Blobs(row.mu, row.logvar, moments.of_asset(connection, model.id, asset_id))
+    return Kept(blobs, described(connection, asset_id))
 
 
 def put(connection: Connection, root_id: int, loaded: Loaded, *, like: Description | None = None) -> int:
     """Write the row of a file as it was loaded; a copy is described like the file it copies."""
     values = _columns(loaded) | (like or {})
     values["root_id"] = root_id
+    said = loaded.picture.about if loaded.picture else None  # None: `descriptions.catch_up` asks the copy
     if loaded.job.asset_id is not None:
         if loaded.content_hash is None:  # it could not be opened: what is known of its content stays for when it can
             values = {name: values[name] for name in ("state", "error", "size_bytes", "mtime_ns", "seen_at")}
         connection.execute(update(assets).where(assets.c.id == loaded.job.asset_id).values(values))
+        if loaded.content_hash is not None:
+            descriptions.write(connection, loaded.job.asset_id, said)
         return loaded.job.asset_id
     key = connection.execute(assets.insert().values(values)).inserted_primary_key
     assert key is not None
+    if said is not None:
+        descriptions.write(connection, int(key[0]), said)
     return int(key[0])
 
 
@@ -141,6 +151,7 @@ def set_own(connection: Connection, model: Model, blobs: dict[int, Blobs | None]
         of_these = and_(vectors.c.asset_id.in_(chunk), vectors.c.caption_id.is_(None), vectors.c.role == OWN)
         connection.execute(delete(vectors).where(of_these, vectors.c.model_id != model.id))
         present.update(connection.scalars(select(vectors.c.asset_id).where(of_these, vectors.c.model_id == model.id)))
+    moments.write(connection, model.id, {asset_id: _frames(blobs[asset_id]) for asset_id in present})
     for asset_id in present:
         pair = blobs[asset_id]
         mu, logvar = (pair.mu, pair.logvar) if pair else (None, None)
@@ -156,6 +167,12 @@ def add_own(connection: Connection, model: Model, blobs: dict[int, Blobs]) -> No
     fresh = [base | {"asset_id": key, "mu": pair.mu, "logvar": pair.logvar} for key, pair in blobs.items()]
     if fresh:
         connection.execute(vectors.insert(), fresh)
+    moments.write(connection, model.id, {key: pair.frames for key, pair in blobs.items() if pair.frames})
+
+
+def with_frames(connection: Connection, model: Model, donor: Donor) -> Blobs:
+    """What a donor gives to its copy."""
+    return replace(donor.blobs, frames=moments.of_asset(connection, model.id, donor.id))
 
 
 def drop_fused(connection: Connection, photo_ids: Collection[int]) -> None:
@@ -202,6 +219,10 @@ def chunked(ids: Iterable[int]) -> Iterator[list[int]]:
         yield whole[start : start + CHUNK]
 
 
+def _frames(blobs: Blobs | None) -> moments.Moments:
+    return blobs.frames if blobs else ()
+
+
 def _kind() -> ColumnElement[int]:
     asset, photo, fused, caption = assets.alias(), assets.alias(), vectors.alias(), captions.alias()
     is_live = exists().where(asset.c.id == vectors.c.asset_id, asset.c.state == LIVE)
@@ -243,13 +264,15 @@ def _columns(loaded: Loaded, *, described: bool = True) -> dict[str, Any]:
     }
     if described:
         picture = loaded.picture
-        for name in _DESCRIPTION:
+        for name in ("width_px", "height_px"):
             values[name] = getattr(picture, name, None)
+        for name in descriptions.SHOWN:
+            values[name] = getattr(picture.about, name) if picture else None
         values["excerpt"] = excerpt_of(loaded.text) if loaded.text is not None else None
     return values
 
 
-_DESCRIPTION = ("width_px", "height_px", "taken_at", "camera", "latitude_deg", "longitude_deg")
+_DESCRIPTION = ("width_px", "height_px", *descriptions.SHOWN)
 
 
 def described(connection: Connection, asset_id: int) -> Description:

@@ -11,16 +11,16 @@ import os
 import time
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 from sqlalchemy import Connection, select, update
 
 from indexer import assets as rows
 from indexer.catalog import Catalog, Model
 from indexer.failpoints import reach
+from indexer.frames import encode_pictures
 from indexer.pipeline import Loaded
 from indexer.roots import Root, all_roots, offline_reason
 from indexer.schema import assets, roots
-from indexer.types import Encoder, Modality, Posterior
+from indexer.types import Encoder, Modality
 
 COMMIT_S = 2.0
 READY_LIMIT = 1000
@@ -69,9 +69,11 @@ class Batches:
         """Sort one file into its lane; encode and commit when the lane is full."""
         lane = self._lanes[loaded.job.modality]
         if loaded.content_hash is not None and loaded.content_hash in lane.fresh and not loaded.error:
-            lane.copies.append(replace(loaded, pixels=None, text=None))
+            lane.copies.append(replace(loaded, pixels=None, later=None, text=None))
         elif loaded.is_fresh and loaded.content_hash in self.known[loaded.job.modality]:
-            self._ready.append(replace(loaded, pixels=None, text=None))  # encoded since a thread began to read it
+            self._ready.append(
+                replace(loaded, pixels=None, later=None, text=None)
+            )  # encoded since a thread began to read it
         elif loaded.is_fresh:
             assert loaded.content_hash is not None
             lane.fresh[loaded.content_hash] = loaded
@@ -92,17 +94,17 @@ class Batches:
         fresh = list(lane.fresh.values())
         blobs: list[rows.Blobs] = []
         if fresh:
-            blobs = rows.to_blobs(self._posteriors(modality, fresh))
+            blobs = self._blobs(modality, fresh)
             reach("batch.encoded")
         self._commit(dict(zip(lane.fresh, blobs, strict=True)), [*fresh, *lane.copies])
         self._tally.encoded += len(fresh)
         self.known[modality].update(lane.fresh)
         self._lanes[modality] = _Lane()
 
-    def _posteriors(self, modality: Modality, fresh: list[Loaded]) -> Posterior:
+    def _blobs(self, modality: Modality, fresh: list[Loaded]) -> list[rows.Blobs]:
         if modality == "text":
-            return self._encoder.encode_texts([one.text for one in fresh if one.text is not None])
-        return self._encoder.encode_images(np.stack([one.pixels for one in fresh if one.pixels is not None]))
+            return rows.to_blobs(self._encoder.encode_texts([one.text for one in fresh if one.text is not None]))
+        return encode_pictures(self._encoder, fresh)
 
     def _commit(self, blobs: dict[bytes, rows.Blobs], batch: list[Loaded]) -> None:
         """One transaction for a batch and everything that was ready before it."""
@@ -192,7 +194,11 @@ class _Write:
                 other = update(roots).where(roots.c.id == gone.root_id)
                 self._connection.execute(other.values(pairing_due=True))
         elif candidates:
-            self._put(loaded, candidates[0].blobs, rows.described(self._connection, candidates[0].id))
+            self._put(
+                loaded,
+                rows.with_frames(self._connection, self._model, candidates[0]),
+                rows.described(self._connection, candidates[0].id),
+            )
         else:
             kept = self._kept[loaded.job.modality, loaded.content_hash]
             self._put(loaded, kept.blobs, kept.description)

@@ -1,4 +1,4 @@
-"""Texts that speak of a photo: `photo.txt` beside `photo.jpg`, and the rows of a `captions.csv`.
+"""Texts that speak of a photo: `photo.txt` beside `photo.jpg`, the rows of a `captions.csv`, the photo's own words.
 
 In: a scan and the rows of its files. Out: rows of `captions`, a vector for each text out of a CSV, and the list of rows
 that name no picture. A caption is never deleted: one that is gone is not live, and keeps its vector for when it
@@ -19,6 +19,7 @@ from sqlalchemy import Connection, and_, delete, func, or_, select, update
 
 from indexer.assets import Blobs, chunked, drop_fused, to_blobs
 from indexer.catalog import Catalog, Model, next_change, now
+from indexer.descriptions import said_of
 from indexer.errors import DecodeError
 from indexer.failpoints import reach
 from indexer.pipeline import HASH_BYTES
@@ -48,8 +49,9 @@ class Wanted:
 
 
 def signature(scan: Scan) -> str:
-    """Changes when a captions.csv does."""
-    files = [(file.rel_path, file.size_bytes, file.mtime_ns) for file in scan.found if file.role == "captions"]
+    """Changes when a captions.csv or a sidecar does."""
+    roles = ("captions", "sidecar")
+    files = [(file.rel_path, file.size_bytes, file.mtime_ns) for file in scan.found if file.role in roles]
     return hashlib.blake2b(repr(files).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
@@ -70,13 +72,19 @@ def pair(catalog: Catalog, target: Target, scan: Scan) -> None:
             if reason:
                 values = {"root_id": target.root.id, "rel_path": file.rel_path, "source": "captions", "reason": reason}
                 connection.execute(notices.insert().values(values | {"noticed_at": now()}))
+        said = {(one.photo_id, one.text_hash) for one in wanted.values()}
+        for photo_id, source, text in said_of(connection, target):
+            one = Wanted(photo_id, None, source, _digest(text), text)
+            if (photo_id, one.text_hash) not in said:  # a photo and its sidecar often say the same
+                said.add((photo_id, one.text_hash))
+                wanted[one.key] = one
         _reconcile(connection, wanted, _recorded(connection, target, {file.rel_path for file in sources}))
         reach("captions.pairing")
     reach("captions.paired")
 
 
 def encode_rows(catalog: Catalog, model: Model, encoder: Encoder, batch_size: int) -> int:
-    """Give every live caption out of a CSV its vector; the number of texts encoded. Commits each batch."""
+    """Give every live caption that is no file its vector; the number of texts encoded. Commits each batch."""
     encoded = 0
     with catalog.begin() as connection:
         pending = connection.execute(_without_vector(model)).all()
@@ -141,12 +149,15 @@ def _read(root: Path, source: str, photos: dict[str, _Photo]) -> tuple[list[Want
         if photo is None:
             lost.append((line, image))
         elif photo.is_live:
-            digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=HASH_BYTES).digest()
-            wanted.append(Wanted(photo.id, None, source, digest, text))
+            wanted.append(Wanted(photo.id, None, source, _digest(text), text))
     if not lost:
         return wanted, None
     line, image = lost[0]
     return wanted, f"{len(lost)} of {len(rows)} rows name no picture here, the first in line {line}: '{image[:80]}'"
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=HASH_BYTES).digest()
 
 
 def _decoded(data: bytes) -> str:

@@ -17,7 +17,9 @@ from sqlalchemy import Connection, func, or_, select
 from indexer import generations
 from indexer.assets import Blobs, from_blobs
 from indexer.catalog import Catalog, Model
-from indexer.pipeline import Loaded, load
+from indexer.frames import encode_pictures
+from indexer.guard import Guard, Journal
+from indexer.pipeline import Loaded, Reader, load
 from indexer.plan import Job
 from indexer.rebuild import ROWS_AT_ONCE, LiveIndex
 from indexer.roots import all_roots, offline_reason
@@ -92,11 +94,12 @@ def sample(catalog: Catalog, model: Model, encoder: Encoder, count: int) -> tupl
             loaded = _load(online[row.root_id], row, encoder)
             if loaded.content_hash == row.content_hash and loaded.is_fresh:
                 target = images if loaded.pixels is not None else texts
-                target.append((row, loaded.pixels if loaded.pixels is not None else loaded.text))
+                target.append((row, loaded if loaded.pixels is not None else loaded.text))
     strange: set[int] = set()
     for start in range(0, len(images), AT_ONCE):
         part = images[start : start + AT_ONCE]
-        strange |= _unlike([row for row, _ in part], encoder.encode_images(np.stack([one for _, one in part])).mu)
+        fresh = from_blobs(encode_pictures(encoder, [one for _, one in part]), encoder.dim)
+        strange |= _unlike([row for row, _ in part], fresh.mu)
     for start in range(0, len(texts), AT_ONCE):
         part = texts[start : start + AT_ONCE]
         strange |= _unlike([row for row, _ in part], encoder.encode_texts([one for _, one in part]).mu)
@@ -164,7 +167,9 @@ def _unit(blobs: Sequence[bytes], dim: int) -> Float32Array:
 
 
 def _load(root: Path, row: Any, encoder: Encoder) -> Loaded:
-    return load(root, Job(row.rel_path, row.modality, None, None), encoder, {"image": (), "text": ()})
+    with Guard(encoder.side_px) as guard:
+        reader = Reader(root, encoder, {"image": (), "text": ()}, guard, Journal(root))  # not opened: nothing is noted
+        return load(reader, Job(row.rel_path, row.modality, None, None))
 
 
 def _unlike(rows: Sequence[Any], fresh: Float32Array) -> set[int]:

@@ -2,7 +2,8 @@
 
 In: a folder, an encoder, an open catalog. Out: an `IndexReport`; the catalog knows every file below the folder. Each
 step commits by itself and starts from what the catalog says, so that a run may end at any point: the next one goes on.
-Next: `roots.py`, `scan.py`, `plan.py`, `pipeline.py`, `batches.py`, `captions.py`, `fusion.py`, in this order.
+Next: `roots.py`, `scan.py`, `plan.py`, `pipeline.py`, `batches.py`, `descriptions.py`, `sidecars.py`,
+`captions.py`, `fusion.py`, in this order.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import Connection, and_, delete, func, select, update
 
 from indexer import assets as rows
-from indexer import captions, fusion, generations
+from indexer import captions, descriptions, fusion, generations, sidecars
 from indexer.batches import Batches, Tally
 from indexer.catalog import Catalog, Model, now
 from indexer.failpoints import reach
@@ -72,7 +73,9 @@ def ingest(
             reach("ingest.settling")
         reach("ingest.settled")
         _load_and_encode(catalog, where, target, plan, model, encoder, tally, tell, batch_size)
+        due |= descriptions.catch_up(catalog, target, encoder.side_px) > 0
         if due:
+            sidecars.read_sidecars(catalog, target, seen)
             captions.pair(catalog, target, seen)
             tally.encoded += captions.encode_rows(catalog, model, encoder, batch_size)
             fusion.fuse_photos(catalog, model, encoder)
@@ -128,7 +131,7 @@ def _load_and_encode(
         return
     batches = Batches(catalog, target.root, model, encoder, batch_size, tally)
     checkpoint = max(FIRST_CHECKPOINT, 2 * tally.encoded)
-    with closing(load_all(target.root.path, plan.jobs, encoder, batches.known, 2 * batch_size)) as loading:
+    with closing(load_all(target.root.path, plan.jobs, encoder, batches.known, 2 * batch_size, where)) as loading:
         for loaded in loading:
             batches.take(loaded)
             done += 1

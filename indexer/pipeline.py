@@ -12,13 +12,18 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 from PIL import Image
 
 from indexer.decode import EXCERPT_CHARS, TEXT_LIMIT_BYTES, Picture, decode_image, decode_text
 from indexer.errors import DecodeError
+from indexer.guard import Guard, Journal
+from indexer.kinds import HEAD_BYTES, RISKY, kind_of, missing_extra
 from indexer.plan import Job
 from indexer.types import Encoder, Modality, UInt8Array
 
@@ -37,6 +42,7 @@ class Loaded:
     error: str | None = None
     picture: Picture | None = None  # without its pixels, which `pixels` replaces
     pixels: UInt8Array | None = None
+    later: UInt8Array | None = None  # [f, side_px, side_px, 3]: the middle and the last frame of an animation
     text: str | None = None
 
     @property
@@ -54,24 +60,56 @@ KnownHashes = Mapping[Modality, Collection[bytes]]
 
 
 def load_all(
-    root: Path, jobs: Iterable[Job], encoder: Encoder, known: KnownHashes, look_ahead: int
+    root: Path, jobs: Iterable[Job], encoder: Encoder, known: KnownHashes, look_ahead: int, library: Path
 ) -> Generator[Loaded, None, None]:
-    """Load `jobs`, `look_ahead` of them at most beyond the one given out. Close the iterator to stop early."""
+    """Load `jobs`, `look_ahead` of them at most beyond the one given out. Close the iterator to stop early.
+
+    The folder of the library is where the files being decoded are noted, in case one of them ends this process.
+    """
     Image.init()  # plugins register once, here, and not in several threads at a time
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
+    with (
+        warnings.catch_warnings(),
+        ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool,
+        Guard(encoder.side_px) as guard,  # closed before the pool, whose threads may be waiting for it
+        closing(Journal(library)) as journal,
+    ):
+        journal.open()
+        read = Reader(root, encoder, known, guard, journal)
         warnings.filterwarnings("ignore", module=r"PIL\.")  # about broken metadata; what matters raises
         warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the limit is ours
-        yield from _ordered(pool, lambda job: load(root, job, encoder, known), jobs, look_ahead)
+        yield from _ordered(pool, lambda job: load(read, job), jobs, look_ahead)
 
 
-def load(root: Path, job: Job, encoder: Encoder, known: KnownHashes) -> Loaded:
-    """Read, hash and decode one file; content whose hash is `known` is not decoded again."""
+@dataclass(frozen=True)
+class Reader:
+    """What every file of one run is read with."""
+
+    root: Path
+    encoder: Encoder
+    known: KnownHashes
+    guard: Guard
+    journal: Journal
+
+    def decode(self, file: BinaryIO, path: Path) -> Picture:
+        """Decode in this thread, or behind the guard what may crash."""
+        kind = kind_of(file.read(HEAD_BYTES))
+        file.seek(0)
+        is_risky = kind in RISKY and not missing_extra(kind)
+        if is_risky or str(path) in self.journal.suspects:
+            return self.guard.decode(path)
+        self.journal.about_to_decode(path)
+        return decode_image(file, side_px=self.encoder.side_px)
+
+
+def load(reader: Reader, job: Job) -> Loaded:
+    """Read, hash and decode one file; content whose hash is known is not decoded again."""
+    path, encoder = reader.root / job.rel_path, reader.encoder
     try:
-        with (root / job.rel_path).open("rb") as file:
+        with path.open("rb") as file:
             status = os.fstat(file.fileno())
             digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=HASH_BYTES)).digest()
             seen = (job, status.st_size, status.st_mtime_ns, digest)
-            if digest == job.content_hash or digest in known[job.modality]:
+            if digest == job.content_hash or digest in reader.known[job.modality]:
                 return Loaded(*seen)
             file.seek(0)
             try:
@@ -79,9 +117,10 @@ def load(root: Path, job: Job, encoder: Encoder, known: KnownHashes) -> Loaded:
                     raise DecodeError("empty file")
                 if job.modality == "text":
                     return Loaded(*seen, text=decode_text(file.read(TEXT_LIMIT_BYTES + 1)))
-                picture = decode_image(file, side_px=encoder.side_px)
+                picture = reader.decode(file, path)
                 pixels = _prepare(encoder, picture.image)
-                return Loaded(*seen, picture=picture.without_pixels(), pixels=pixels)
+                later = np.stack([_prepare(encoder, one) for one in picture.later]) if picture.later else None
+                return Loaded(*seen, picture=picture.without_pixels(), pixels=pixels, later=later)
             except DecodeError as error:
                 return Loaded(*seen, error=str(error))
     except OSError as error:

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select, true
 
 from indexer.catalog import Model
+from indexer.kinds import is_remedied
 from indexer.roots import Target
 from indexer.scan import Scan
 from indexer.schema import LIVE, MISSING, OWN, SKIPPED, assets, vectors
@@ -50,16 +51,16 @@ def plan_for(connection: Connection, target: Target, scan: Scan, model: Model) -
     plan = Plan()
     known = {row.rel_path: row for row in _known(connection, target, model)}
     for file in scan.found:
-        if file.role == "captions":
+        if file.role == "captions" or file.role == "sidecar":
             continue
         row = known.pop(file.rel_path, None)
         if row is None:
             plan.jobs.append(Job(file.rel_path, file.role, None, None))
             continue
         same = row.size_bytes == file.size_bytes and row.mtime_ns == file.mtime_ns
-        if same and row.error is not None:
+        if same and row.error is not None and not is_remedied(row.error):
             plan.still_skipped += 1
-        elif same and row.has_vector:
+        elif same and row.error is None and row.has_vector:
             plan.unchanged += 1
         else:
             content_hash = row.content_hash if row.has_vector else None

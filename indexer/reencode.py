@@ -10,7 +10,6 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 from sqlalchemy import Connection, delete, exists, select, update
 
 from indexer import captions, fusion, generations
@@ -18,10 +17,11 @@ from indexer.assets import Blobs, add_own, refresh_kinds, to_blobs
 from indexer.catalog import Catalog, Model, add_model, live_model
 from indexer.errors import LibraryError
 from indexer.failpoints import reach
+from indexer.frames import encode_pictures
 from indexer.pipeline import Loaded, load_all
 from indexer.plan import Job
 from indexer.roots import Root, all_roots, offline_reason
-from indexer.schema import LIVE, OWN, assets, library, vectors
+from indexer.schema import LIVE, OWN, assets, frames, library, vectors
 from indexer.types import Encoder, IndexReport, Progress, ProgressCallback
 
 
@@ -48,7 +48,7 @@ def reencode(
         hashes = {job.rel_path: job.content_hash for job in jobs}
         blind = [Job(job.rel_path, job.modality, job.asset_id, None) for job in jobs]
         pending: list[Loaded] = []
-        with closing(load_all(root.path, blind, encoder, {"image": (), "text": ()}, 2 * batch_size)) as loading:
+        with closing(load_all(root.path, blind, encoder, {"image": (), "text": ()}, 2 * batch_size, where)) as loading:
             for loaded in loading:
                 done += 1
                 if loaded.is_fresh and loaded.content_hash == hashes[loaded.job.rel_path]:
@@ -83,8 +83,7 @@ def _encode(catalog: Catalog, model: Model, encoder: Encoder, pending: list[Load
     blobs: dict[int | None, Blobs] = {}
     images = [one for one in pending if one.pixels is not None]
     if images:
-        posterior = encoder.encode_images(np.stack([one.pixels for one in images if one.pixels is not None]))
-        blobs.update(zip((one.job.asset_id for one in images), to_blobs(posterior), strict=True))
+        blobs.update(zip((one.job.asset_id for one in images), encode_pictures(encoder, images), strict=True))
     texts = [one for one in pending if one.text is not None]
     if texts:
         posterior = encoder.encode_texts([one.text for one in texts if one.text is not None])
@@ -102,4 +101,5 @@ def _switch(catalog: Catalog, old: Model | None, model: Model) -> None:
         connection.execute(update(library).values(model_id=model.id))
         if old is not None and old != model:
             connection.execute(delete(vectors).where(vectors.c.model_id == old.id))
+            connection.execute(delete(frames).where(frames.c.model_id == old.id))
         reach("reencode.switching")

@@ -1,4 +1,4 @@
-"""What is on disk: every picture, text and captions.csv below a folder, without opening any of them.
+"""What is on disk: every picture, text, sidecar and captions.csv below a folder, without opening any of them.
 
 In: a folder. Out: `Scan`: files in sorted order, and what could not be looked at, with the reason. Nothing here ends a
 run: an unreadable folder, a loop of symbolic links, a broken link are recorded. Next: `plan.py`, which compares with
@@ -12,16 +12,28 @@ import os
 import stat
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
+from indexer.kinds import has_extra
 from indexer.types import Modality
 
-IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES: Final = frozenset(
+    {
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif",
+        ".hif", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef",
+        ".srw", ".x3f", ".mrw", ".erf", ".3fr", ".iiq", ".kdc", ".dcr",
+    }
+)  # fmt: skip
+VIDEO_SUFFIXES: Final = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".3gp", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv"}
+)
 TEXT_SUFFIXES: Final = frozenset({".txt", ".md"})
+SIDECAR_SUFFIXES: Final = frozenset({".json", ".xmp"})
 CAPTIONS_NAME: Final = "captions.csv"
 
-Role = Modality | Literal["captions"]
+Role = Modality | Literal["captions", "sidecar"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +78,17 @@ def role_of(name: str) -> Role | None:
         return "captions"
     stem, dot, ending = name.rpartition(".")  # os.path.splitext takes as long as the stat of the file
     suffix = dot + ending.lower() if stem else ""
-    if suffix in IMAGE_SUFFIXES:
+    if suffix in IMAGE_SUFFIXES or (suffix in VIDEO_SUFFIXES and _reads_video()):
         return "image"
+    if suffix in SIDECAR_SUFFIXES:
+        return "sidecar"
     return "text" if suffix in TEXT_SUFFIXES else None
+
+
+@cache
+def _reads_video() -> bool:
+    """Videos count where they can be read: nobody asked for a thousand skips of files that never were pictures."""
+    return has_extra("video")
 
 
 def scan(

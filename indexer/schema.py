@@ -4,6 +4,8 @@ In: nothing. Out: SQLAlchemy tables, the values of their `state` and `kind` colu
 a new `SCHEMA_REVISION`; a test compares the two. Next: `catalog.py`, which opens a database with these tables.
 
     roots ── assets ── captions          a folder; a file in it; a text about a photo (photo.txt, a CSV's row)
+               │ ├──── frames            the vectors of a video's keyframes, with their times
+               │ └──── about             what a picture, or a sidecar, says of the picture
                 │          │
                 └─ vectors ┘── models    q(z|x) of a file, of a caption, or of a photo fused with its captions
     library ── generations               the live model, the change counter; the index files written so far
@@ -42,7 +44,7 @@ from indexer.types import HIDDEN as HIDDEN
 from indexer.types import IMAGE as IMAGE
 from indexer.types import TEXT as TEXT
 
-SCHEMA_REVISION: Final = "0001"
+SCHEMA_REVISION: Final = "0002"
 
 LIVE: Final = "live"  # on disk when last looked
 MISSING: Final = "missing"  # was there once; its vectors wait for it
@@ -131,14 +133,32 @@ assets = Table(
     sqlite_autoincrement=True,
 )
 
+about = Table(
+    "about",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("asset_id", ForeignKey("assets.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("source", PathBytes),  # the sidecar, below the root; NULL: the file itself, whose row says it was asked
+    Column("size_bytes", BigInteger),  # of the sidecar as last read
+    Column("mtime_ns", BigInteger),
+    Column("taken_at", DateTime),
+    Column("camera", Text),
+    Column("lens", Text),
+    Column("latitude_deg", Float),
+    Column("longitude_deg", Float),
+    Column("title", Text),
+    Column("description", Text),
+    Column("keywords", Text),  # a JSON list
+)
+
 captions = Table(
     "captions",
     metadata,
     Column("id", Id, primary_key=True),
     Column("asset_id", ForeignKey("assets.id"), nullable=False, index=True),  # the photo
     Column("text_asset_id", ForeignKey("assets.id"), index=True),  # photo.txt, or
-    Column("source", PathBytes),  # the captions.csv, below the root, and
-    Column("text", Text),  # the words of its row
+    Column("source", PathBytes),  # the captions.csv, the sidecar or the photo itself, below the root, and
+    Column("text", Text),  # the words it has
     Column("text_hash", LargeBinary, index=True),
     Column("live", Boolean, nullable=False),
     sqlite_autoincrement=True,
@@ -162,6 +182,16 @@ vectors = Table(
     sqlite_autoincrement=True,
 )
 
+frames = Table(
+    "frames",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("asset_id", ForeignKey("assets.id", ondelete="CASCADE"), nullable=False, index=True),  # a video
+    Column("model_id", ForeignKey("models.id"), nullable=False),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("mu", LargeBinary, nullable=False),  # float16 [d]; the video's own vector mixes them
+)
+
 generations = Table(
     "generations",
     metadata,
@@ -182,7 +212,7 @@ notices = Table(
     Column("id", Id, primary_key=True),
     Column("root_id", ForeignKey("roots.id"), nullable=False, index=True),
     Column("rel_path", PathBytes, nullable=False),
-    Column("source", String(8), nullable=False),  # scan | captions
+    Column("source", String(8), nullable=False),  # scan | captions | sidecar
     Column("reason", Text, nullable=False),
     Column("noticed_at", DateTime, nullable=False),
 )

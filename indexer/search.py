@@ -10,7 +10,8 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,11 @@ class StoredHit:
     modality: Modality
     text: str | None
     asset_id: int
+    taken_at: datetime | None = None
+    latitude_deg: float | None = None
+    longitude_deg: float | None = None
+    camera: str | None = None
+    time_s: float | None = None  # where in a video
 
 
 class Searcher:
@@ -83,7 +89,8 @@ class Searcher:
             hidden = np.concatenate([_of_offline_roots(connection, model), _of_assets(connection, model, exclude)])
             found = live.search(queries, k, within, hidden)
             rows = _rows(connection, np.concatenate([ids for ids, _ in found]) if found else np.empty(0, np.int64))
-        return [_hits(rows, ids, scores) for ids, scores in found]
+            frames = _frames(connection, model, sorted({row[1] for row in rows.values()}))
+        return [_hits(rows, ids, scores, frames, query) for (ids, scores), query in zip(found, queries, strict=True)]
 
     def _current(self, model: Model) -> LiveIndex:
         live = self._live
@@ -170,7 +177,8 @@ def _of_assets(connection: Any, model: Model, asset_ids: Sequence[int]) -> Int64
 def _rows(connection: Any, ids: Int64Array) -> dict[int, tuple[Any, ...]]:
     """What is shown of each vector's file, by the id of the vector."""
     query = (
-        "SELECT v.id, v.caption_id, a.id, a.rel_path, a.modality, a.excerpt, c.text, r.path FROM vectors v "
+        "SELECT v.id, v.caption_id, a.id, a.rel_path, a.modality, a.excerpt, c.text, r.path, "
+        "a.taken_at, a.latitude_deg, a.longitude_deg, a.camera FROM vectors v "
         "JOIN assets a ON a.id = v.asset_id JOIN roots r ON r.id = a.root_id "
         "LEFT JOIN captions c ON c.id = v.caption_id"
     )
@@ -182,17 +190,44 @@ def _rows(connection: Any, ids: Int64Array) -> dict[int, tuple[Any, ...]]:
     return found
 
 
-def _hits(rows: dict[int, tuple[Any, ...]], ids: Int64Array, scores: Float32Array) -> list[StoredHit]:
+Frames = dict[int, tuple[list[int], Float32Array]]  # of a video by its id: milliseconds [f], unit vectors [f, d]
+
+
+def _frames(connection: Any, model: Model, asset_ids: Sequence[int]) -> Frames:
+    """The keyframes of those assets that are videos."""
+    found: dict[int, list[tuple[int, bytes]]] = {}
+    for start in range(0, len(asset_ids), IDS_AT_ONCE):
+        part = _listed(asset_ids[start : start + IDS_AT_ONCE])
+        query = f"SELECT asset_id, time_ms, mu FROM frames WHERE asset_id IN ({part}) AND model_id = :model"
+        for asset_id, time_ms, mu in read(connection, query, model=model.id):
+            found.setdefault(asset_id, []).append((time_ms, bytes(mu)))
+    frames: Frames = {}
+    for asset_id, some in found.items():
+        some.sort()
+        mus = np.stack([np.frombuffer(mu, np.float16).astype(np.float32) for _, mu in some])  # [f, d]
+        lengths = np.maximum(np.linalg.norm(mus, axis=1, keepdims=True), 1e-12)
+        frames[asset_id] = ([time_ms for time_ms, _ in some], mus / lengths)
+    return frames
+
+
+def _hits(
+    rows: dict[int, tuple[Any, ...]], ids: Int64Array, scores: Float32Array, frames: Frames, query: Float32Array
+) -> list[StoredHit]:
     hits: list[StoredHit] = []
     for one, score in zip(ids.tolist(), scores.tolist(), strict=True):
         if one not in rows:  # another model took over since the index was read
             continue
-        caption_id, asset_id, rel_path, modality, excerpt, text, root = rows[one]
+        caption_id, asset_id, rel_path, modality, excerpt, text, root, taken_at, *about = rows[one]
         path = Path(os.fsdecode(bytes(root))) / os.fsdecode(bytes(rel_path))
+        moment = datetime.fromisoformat(taken_at) if isinstance(taken_at, str) else taken_at
         if caption_id is not None:
-            hits.append(StoredHit(path, score, "text", text, asset_id))
-        else:
-            hits.append(StoredHit(path, score, modality, excerpt, asset_id))
+            hits.append(StoredHit(path, score, "text", text, asset_id, moment, *about))
+            continue
+        hit = StoredHit(path, score, modality, excerpt, asset_id, moment, *about)
+        if asset_id in frames:
+            times_ms, units = frames[asset_id]
+            hit = replace(hit, time_s=times_ms[int(np.argmax(units @ query))] / 1000)
+        hits.append(hit)
     return hits
 
 

@@ -15,13 +15,14 @@ import socket
 import stat
 import tempfile
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from mmsearch import __version__
 from mmsearch.query.hits import Hit
 
-PROTOCOL: Final = f"1 {__version__}"
+PROTOCOL: Final = f"2 {__version__}"
 CONNECT_TIMEOUT_S: Final = 0.5
 ANSWER_TIMEOUT_S: Final = 30.0
 LONGEST_BYTES: Final = 64 << 20  # of a question or an answer
@@ -68,10 +69,13 @@ def ask(
     answer = _exchange(socket_path(library), question)
     if answer is None or "hits" not in answer:
         return None
-    return [
-        [Hit(Path(path), score, rank, modality, text) for rank, (path, score, modality, text) in enumerate(hits, 1)]
-        for hits in answer["hits"]
-    ]
+    return [[_unpacked(rank, values) for rank, values in enumerate(hits, 1)] for hits in answer["hits"]]
+
+
+def _unpacked(rank: int, values: list[Any]) -> Hit:
+    path, score, modality, text, taken_at, *rest = values
+    moment = None if taken_at is None else datetime.fromisoformat(taken_at)
+    return Hit(Path(path), score, rank, modality, text, moment, *rest)
 
 
 def is_served(library: Path) -> bool:

@@ -260,7 +260,10 @@ def _hit_dict(hit: Hit) -> dict[str, object]:
         "score": round(hit.score, 6),
         "modality": hit.modality,
     }
-    return values if hit.text is None else {**values, "text": hit.text}
+    for name in ("text", "taken_at", "camera", "latitude_deg", "longitude_deg", "time_s"):
+        if getattr(hit, name) is not None:
+            values[name] = getattr(hit, name)
+    return values
 
 
 def _fact_rows(facts: Mapping[str, object], indent: str) -> Iterable[tuple[str, str]]:
@@ -284,6 +287,8 @@ def _short(path: Path) -> str:
 
 
 def _snippet(hit: Hit) -> str:
+    if hit.time_s is not None:
+        return f"at {int(hit.time_s // 60)}:{int(hit.time_s % 60):02d}"
     text = " ".join((hit.text or "").split())
     return text if len(text) <= SNIPPET_CHARS else text[: SNIPPET_CHARS - 1] + "…"
 

@@ -28,6 +28,7 @@ from mmsearch.errors import LibraryError, LibraryLocked, MMSearchError, ModelMis
 
 if TYPE_CHECKING:
     from mmsearch.library import Library
+    from mmsearch.query.hits import Hit
 
 IDLE_S: Final = 600.0
 REQUEST_TIMEOUT_S: Final = 5.0
@@ -155,7 +156,7 @@ class _Server:
             answers = [self._library.search(texts[0] if texts else None, image, k=k, within=within)]
         else:
             answers = self._library.search_many(texts, k=k, within=within)
-        return [[(str(hit.path), hit.score, hit.modality, hit.text) for hit in hits] for hits in answers]
+        return [[_packed(hit) for hit in hits] for hits in answers]
 
     def _reopen(self) -> None:
         self._library.reopen()
@@ -167,6 +168,13 @@ class _Server:
         except OSError:
             return None
         return found.st_dev, found.st_ino
+
+
+def _packed(hit: Hit) -> list[Any]:
+    """A hit as JSON takes it; `client.py` unpacks it in this order."""
+    taken_at = None if hit.taken_at is None else hit.taken_at.isoformat()
+    shown = [str(hit.path), hit.score, hit.modality, hit.text, taken_at]
+    return [*shown, hit.latitude_deg, hit.longitude_deg, hit.camera, hit.time_s]
 
 
 def _make_private(folder: Path) -> None:

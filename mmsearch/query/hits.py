@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,10 @@ class Hit:
         rank: 1 for the best.
         modality: `image` or `text`: what the file is.
         text: for a text, what it says.
+        taken_at: when the picture was taken, by its camera's clock; out of Google Takeout, UTC.
+        latitude_deg, longitude_deg: where, degrees north and east.
+        camera: with what.
+        time_s: of a video, the seconds at which it comes nearest to the query.
     """
 
     path: Path
@@ -32,11 +37,27 @@ class Hit:
     rank: int
     modality: Modality
     text: str | None = None
+    taken_at: datetime | None = None
+    latitude_deg: float | None = None
+    longitude_deg: float | None = None
+    camera: str | None = None
+    time_s: float | None = None
 
 
 def to_hits(found: Iterable[StoredHit]) -> list[Hit]:
     """The store's hits, numbered from 1."""
     return [
-        Hit(path=item.path, score=float(item.score), rank=rank, modality=item.modality, text=item.text)
+        Hit(
+            path=item.path,
+            score=float(item.score),
+            rank=rank,
+            modality=item.modality,
+            text=item.text,
+            taken_at=item.taken_at,
+            latitude_deg=item.latitude_deg,
+            longitude_deg=item.longitude_deg,
+            camera=item.camera,
+            time_s=item.time_s,
+        )
         for rank, item in enumerate(found, start=1)
     ]

@@ -1,0 +1,93 @@
+"""What a file is, by its first bytes: names lie, and a decoder is given only what it is for.
+
+In: the head of a file. Out: its `Kind`, and what is missing here to read it. Next: `decode.py`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from typing import Final, Literal
+
+Kind = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif", "raw", "video"]
+
+HEAD_BYTES: Final = 64
+# libtiff, libheif, the AV1 decoders and FFmpeg are large, and their inputs rare: they run where they may crash.
+RISKY: Final[frozenset[Kind]] = frozenset({"tiff", "avif", "heif", "raw", "video"})
+PILLOW_FORMATS: Final[dict[Kind, tuple[str, ...]]] = {
+    "jpeg": ("JPEG",),  # stands for MPO, too
+    "png": ("PNG",),
+    "webp": ("WEBP",),
+    "gif": ("GIF",),
+    "bmp": ("BMP",),
+    "tiff": ("TIFF",),
+    "avif": ("AVIF",),
+    "heif": ("HEIF",),  # there once `pillow_heif` has registered it
+}
+ANIMATED: Final[frozenset[Kind]] = frozenset({"gif", "webp", "png", "avif"})
+
+_EXTRAS: Final[dict[str, str]] = {"heif": "pillow_heif", "video": "av"}  # extra of pyproject.toml -> its module
+_HEIF_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
+_STILL_BRANDS: Final = frozenset({b"mif1", b"msf1", b"miaf"})  # a picture, by which codec the other brands tell
+_MAGIC: Final[tuple[tuple[bytes, Kind], ...]] = (
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"GIF8", "gif"),
+    (b"BM", "bmp"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+    (b"IIRO", "raw"),  # Olympus
+    (b"IIRS", "raw"),
+    (b"MMOR", "raw"),
+    (b"IIU\0", "raw"),  # Panasonic
+    (b"FUJIFILMCCD-RAW", "raw"),
+    (b"FOVb", "raw"),  # Sigma
+    (b"\0MRM", "raw"),  # Minolta
+    (b"II\x1a\0\0\0HEAPCCDR", "raw"),  # Canon, before CR2
+    (b"\x1a\x45\xdf\xa3", "video"),  # Matroska, WebM
+)
+
+
+def kind_of(head: bytes) -> Kind | None:
+    """The kind of a file that begins with `head` (`HEAD_BYTES` are enough), or None."""
+    if head[:4] == b"RIFF":
+        return {b"WEBP": "webp", b"AVI ": "video"}.get(head[8:12])  # type: ignore[return-value]
+    if head[4:8] == b"ftyp":
+        return _kind_of_brands(head)
+    if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):  # QuickTime before brands
+        return "video"
+    return next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
+
+
+def missing_extra(kind: Kind) -> str | None:
+    """The extra to install before files of this kind can be read; None when they can."""
+    return kind if kind in _EXTRAS and not has_extra(kind) else None
+
+
+def needs(kind: Kind) -> str:
+    """The reason of a skip for want of an extra; `is_remedied` knows it again."""
+    return f"{kind.upper() if kind == 'heif' else 'video'} needs an extra: pip install 'mmsearch[{kind}]'"
+
+
+def has_extra(name: str) -> bool:
+    """Whether the modules of an extra are installed here."""
+    return importlib.util.find_spec(_EXTRAS[name]) is not None
+
+
+def is_remedied(reason: str) -> bool:
+    """Whether a file was skipped for want of an extra that is here by now: it is worth another try."""
+    found = re.search(r"'mmsearch\[(\w+)\]'$", reason)
+    return found is not None and found[1] in _EXTRAS and has_extra(found[1])
+
+
+def _kind_of_brands(head: bytes) -> Kind:
+    size = min(int.from_bytes(head[:4], "big"), len(head))
+    major = head[8:12]
+    brands = {major, *(head[at : at + 4] for at in range(16, size - 3, 4))}
+    if major == b"crx ":
+        return "raw"  # Canon CR3
+    if major in _HEIF_BRANDS or (major in _STILL_BRANDS and not brands & {b"avif", b"avis"}):
+        return "heif"
+    return "avif" if brands & {b"avif", b"avis"} else "video"
