@@ -101,7 +101,7 @@ def encode_rows(catalog: Catalog, model: Model, encoder: Encoder, batch_size: in
             base = {"model_id": model.id, "role": OWN, "kind": HIDDEN, "change": change}
             rows: list[dict[str, Any]] = []
             for row in batch:
-                values = base | vars(known[row.text_hash])
+                values = base | {"mu": known[row.text_hash].mu, "logvar": known[row.text_hash].logvar}
                 if row.vector_id is None:
                     rows.append(values | {"asset_id": row.asset_id, "caption_id": row.id})
                 else:  # forgotten by a repair
