@@ -107,6 +107,8 @@ class Catalog:
             raise self._damaged(_complaint(error)) from error
         except (NoResultFound, MultipleResultsFound) as error:
             raise self._damaged("a row that must be there once is not") from error
+        except UnicodeDecodeError as error:  # the driver cannot read what SQLite complains of
+            raise self._damaged("its text is not UTF-8") from error
 
     def model(self) -> Model | None:
         """The live model: the one whose vectors are searched."""

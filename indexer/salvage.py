@@ -31,6 +31,7 @@ ROW_BYTES: Final = 16  # no row is smaller: how many ids to look at where the da
 PROBES: Final = 64  # ids asked for first, evenly spread: where none answers, none will
 PATIENCE: Final = 50_000  # queries that fail one after another before the rest of a table is given up: about a second
 
+UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)  # SQLite's complaint may quote damaged text
 log = logging.getLogger(__name__)
 
 
@@ -97,7 +98,7 @@ def _readable(source: sqlite3.Connection, table: str, names: list[str], most: in
             low, high = ranges.pop()
             try:
                 rows = source.execute(query, (low, high)).fetchall()
-            except sqlite3.DatabaseError:
+            except UNREADABLE:
                 failed += 1
                 if low < high:
                     middle = (low + high) // 2
@@ -110,7 +111,7 @@ def _readable(source: sqlite3.Connection, table: str, names: list[str], most: in
 def _answers(source: sqlite3.Connection, query: str, rowid: int) -> bool:
     try:
         source.execute(query, (rowid, rowid)).fetchall()
-    except sqlite3.DatabaseError:
+    except UNREADABLE:
         return False
     return True
 
@@ -119,7 +120,7 @@ def _last(source: sqlite3.Connection, table: str, most: int) -> int:
     for query in (f"SELECT max(rowid) FROM {table}", f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'"):
         try:
             row = source.execute(query).fetchone()
-        except sqlite3.DatabaseError:
+        except UNREADABLE:
             continue
         if row is not None and isinstance(row[0], int):
             return min(row[0], 16 * most)  # where that number is itself damaged
