@@ -225,8 +225,15 @@ class Library:
         """
         from indexer.checkup import visit
 
+        def load(store: Store) -> Encoder:
+            self._store = store  # which knows the model's name
+            try:
+                return self._load_for(store)
+            finally:
+                self._store = None
+
         self.close()  # it may be another database afterwards
-        return visit(self.path, self._load_for, repair=repair, sample=sample, batch_size=self.config.batch_size)
+        return visit(self.path, load, repair=repair, sample=sample, batch_size=self.config.batch_size)
 
     def rebuild(self, progress: ProgressCallback | None = None) -> IndexReport:
         """Encode every file again, with the model given to `open`; the way to change a library's model."""
