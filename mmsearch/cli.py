@@ -39,6 +39,7 @@ from mmsearch.cli_options import (
     WithinOption,
     modality_of,
     nothing_found,
+    one_blas_thread,
     open_library,
     queries_of,
     served,
@@ -128,6 +129,7 @@ def search(
                 answers = opened.search_many(texts, k=opened.config.k if k is None else k, within=modality_of(within))
         show_answers(texts, answers, style)
         return FOUND if any(answers) else nothing_found()
+    one_blas_thread()
     answers = served([text] if text else [], image, k, within, library, model, device)
     if answers:
         hits = answers[0]
