@@ -14,9 +14,10 @@ from pathlib import Path
 from sqlalchemy import Connection, select, update
 
 from indexer.errors import FolderNotFound
+from indexer.excludes import is_passed_over
 from indexer.schema import LIVE, assets, roots
 
-SAMPLE = 64  # files looked for before a root on another device is taken for another disk
+SAMPLE = 64  # files looked for, twice, before a root on another device is taken for another disk
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,28 @@ def targets_for(connection: Connection, folder: Path, library: Path) -> list[Tar
     return targets
 
 
-def checked_folder(folder: Path) -> Path:
-    """The absolute path of a folder that is there. Raises: FolderNotFound."""
+def known_targets(connection: Connection, folder: Path) -> list[Target]:
+    """What of `folder`, absolute, is in the library: a root, part of one, the roots below it; may be nothing."""
+    known = all_roots(connection)
+    inside = [root for root in known if root.path == folder or root.path in folder.parents]
+    below = [Target(root, "", ()) for root in known if folder in root.path.parents]
+    if not inside:
+        return below
+    top = max(inside, key=lambda root: len(root.path.parts))
+    prefix = folder.relative_to(top.path).as_posix() if folder != top.path else ""
+    return [Target(top, prefix, ()), *below]
+
+
+def is_offline(connection: Connection, folder: Path) -> bool:
+    """Whether `folder`, absolute, lies in a root that is offline."""
+    holders = [root for root in all_roots(connection) if root.path == folder or root.path in folder.parents]
+    return any(offline_reason(connection, root) is not None for root in holders)
+
+
+def checked_folder(connection: Connection, folder: Path) -> Path:
+    """The absolute path of a folder that is there, or that is known and offline. Raises: FolderNotFound."""
     absolute = Path(os.path.abspath(folder))  # not resolved: a link such as /media/drive is the name that stays
-    if not absolute.is_dir():
+    if not absolute.is_dir() and not is_offline(connection, absolute):
         what = "is not a folder" if absolute.exists() else "does not exist"
         raise FolderNotFound(f"{folder} {what}; name a folder of pictures or texts, as in 'mmsearch index ./photos'")
     return absolute
@@ -74,7 +93,7 @@ def offline_reason(connection: Connection, root: Root) -> str | None:
     try:
         device = os.stat(root.path).st_dev
         with os.scandir(root.path) as listing:
-            empty = next(listing, None) is None
+            empty = all(is_passed_over(entry.name) for entry in listing)
     except (FileNotFoundError, NotADirectoryError):
         return "is not there"
     except PermissionError:
@@ -83,12 +102,11 @@ def offline_reason(connection: Connection, root: Root) -> str | None:
         return f"cannot be read ({error.strerror})"
     if root.device is None or (device == root.device and not empty):
         return None
-    if not _has_files(connection, root):
-        return None
     if empty:
-        return "is empty"
+        # What is passed over by default may have been taken in again by a .mmsearchignore.
+        return None if not _has_files(connection, root) or some_are_there(connection, root) else "is empty"
     # Device numbers change between mounts of one disk, so a new number alone proves nothing: the files decide.
-    return None if _some_are_there(connection, root) else "is on another device, without the files indexed there"
+    return None if some_are_there(connection, root) else "is on another device, without the files indexed there"
 
 
 def remember_device(connection: Connection, root: Root) -> None:
@@ -107,6 +125,14 @@ def _has_files(connection: Connection, root: Root) -> bool:
     return connection.execute(query).first() is not None
 
 
-def _some_are_there(connection: Connection, root: Root) -> bool:
-    query = select(assets.c.rel_path).where(assets.c.root_id == root.id, assets.c.state == LIVE).limit(SAMPLE)
-    return any(os.path.lexists(root.path / rel_path) for rel_path in connection.scalars(query))
+def some_are_there(connection: Connection, root: Root) -> bool:
+    """Whether any of a sample of the root's files lies below `root.path`; true of a root without files."""
+    mine = (assets.c.root_id == root.id, assets.c.state == LIVE)
+    query = select(assets.c.rel_path)
+    if any(os.path.lexists(root.path / name) for name in connection.scalars(query.where(*mine).limit(SAMPLE))):
+        return True
+    # The first files may lie in one folder that was thrown away: the second look goes over all of them.
+    ids = list(connection.scalars(select(assets.c.id).where(*mine).order_by(assets.c.id)))
+    spread = ids[:: max(1, len(ids) // SAMPLE)]
+    names = connection.scalars(query.where(assets.c.id.in_(spread)))
+    return not ids or any(os.path.lexists(root.path / name) for name in names)

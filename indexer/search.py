@@ -53,11 +53,22 @@ class Searcher:
         self, query: Float32Array, k: int, within: Modality | None, exclude: Sequence[int], model: Model
     ) -> list[StoredHit]:
         """The `k` nearest files to `query` `[d]` among what can be found now."""
+        hits, complete = self._try(query, k, within, exclude, model)
+        if not complete:
+            self._live = None
+            hits, _ = self._try(query, k, within, exclude, model)
+        return hits
+
+    def _try(
+        self, query: Float32Array, k: int, within: Modality | None, exclude: Sequence[int], model: Model
+    ) -> tuple[list[StoredHit], bool]:
+        """Hits, and whether each has its row: rows pruned since the index was read leave gaps."""
         live = self._current(model)
         with self._catalog.begin() as connection:
             hidden = np.concatenate([_of_offline_roots(connection, model), _of_assets(connection, model, exclude)])
             ids, scores = live.search(query, k, within, hidden)
-            return _hits(connection, ids, scores)
+            hits = _hits(connection, ids, scores)
+            return hits, len(hits) == len(ids)
 
     def _current(self, model: Model) -> LiveIndex:
         live = self._live

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import URL
 
@@ -16,11 +17,17 @@ from indexer import examples, status
 from indexer.catalog import Catalog, Model, mismatch
 from indexer.errors import LibraryError, LibraryNotFound, SchemaOutdated
 from indexer.examples import CaptionedPhoto
+from indexer.excludes import Excludes
 from indexer.lock import writer_lock
+from indexer.roots import is_offline
+from indexer.scan import NOTHING_MORE
 from indexer.search import Searcher, StoredHit
 from indexer.status import RootStatus, SkippedFile, Status
 from indexer.types import Encoder, Float32Array, IndexReport, Modality, Posterior, ProgressCallback
 from indexer.vectors.choose import Device
+
+if TYPE_CHECKING:  # what only its own command loads
+    from indexer.prune import PruneReport
 
 __all__ = ["CaptionedPhoto", "RootStatus", "SkippedFile", "Status", "Store", "StoredHit"]
 
@@ -60,13 +67,27 @@ class Store:
                 return cls(path, Catalog.open(url, migrate_schema=True))
 
     def ingest(
-        self, folder: Path, encoder: Encoder, *, progress: ProgressCallback | None = None, batch_size: int = 32
+        self,
+        folder: Path,
+        encoder: Encoder,
+        *,
+        progress: ProgressCallback | None = None,
+        batch_size: int = 32,
+        excludes: Excludes = NOTHING_MORE,
     ) -> IndexReport:
         """Bring `folder` into the library. Raises: FolderNotFound, LibraryLocked, ModelMismatch."""
         from indexer.ingest import ingest  # the way in is not loaded by a search
 
         with writer_lock(self.path):
-            return ingest(self._catalog, self.path, folder, encoder, progress=progress, batch_size=batch_size)
+            return ingest(
+                self._catalog,
+                self.path,
+                folder,
+                encoder,
+                progress=progress,
+                batch_size=batch_size,
+                excludes=excludes,
+            )
 
     def rebuild(
         self, encoder: Encoder, *, progress: ProgressCallback | None = None, batch_size: int = 32
@@ -79,6 +100,30 @@ class Store:
 
         with writer_lock(self.path):
             return reencode(self._catalog, self.path, encoder, progress=progress, batch_size=batch_size)
+
+    def is_offline(self, folder: Path) -> bool:
+        """Whether `folder` lies in an indexed folder that is not there now."""
+        with self._catalog.begin() as connection:
+            return is_offline(connection, Path(os.path.abspath(folder)))
+
+    def relocate(self, old: Path, new: Path) -> int:
+        """Tell the library that the indexed folder `old` is at `new` now; the number of its files.
+
+        Raises: FolderNotFound, LibraryError, LibraryLocked.
+        """
+        from indexer.relocate import relocate
+
+        with writer_lock(self.path):
+            return relocate(self._catalog, old, new)
+
+    def prune(
+        self, folder: Path | None = None, *, dry_run: bool = False, offline: bool = False, excluded: bool = False
+    ) -> PruneReport:
+        """Forget files that are gone for good. Raises: LibraryError, LibraryLocked."""
+        from indexer.prune import prune
+
+        with writer_lock(self.path):
+            return prune(self._catalog, self.path, folder, dry_run=dry_run, offline=offline, excluded=excluded)
 
     def search(
         self,

@@ -6,17 +6,20 @@ Next: `../indexer/store.py` for what is kept, `encoder.py` for what is computed,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
+from indexer.excludes import Excludes, compiled
 from indexer.types import Encoder, IndexReport, Modality, ProgressCallback
 from mmsearch.config import Config, default_library, load_config
-from mmsearch.errors import FolderNotFound, LibraryNotFound, ModelMismatch
+from mmsearch.errors import ConfigError, FolderNotFound, LibraryNotFound, ModelMismatch, QueryError
 from mmsearch.query.hits import Hit, to_hits
 
 if TYPE_CHECKING:  # the catalog and the decoder are paid for when they are used, not when the name is imported
+    from indexer.prune import PruneReport
     from indexer.store import SkippedFile, Status, Store
     from mmsearch.query.encode import Picture
     from mmsearch.training.tune import TuneReport
@@ -43,6 +46,14 @@ def _is_same_file(first: Path, second: Path) -> bool:
         return first.samefile(second)
     except OSError:  # one of them is gone since it was indexed
         return False
+
+
+def _check_patterns(patterns: Sequence[str]) -> None:
+    try:
+        if patterns:
+            compiled(patterns)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 class Library:
@@ -85,16 +96,27 @@ class Library:
         folder = Path(path).expanduser() if path is not None else config.library or default_library()
         return cls(folder, model, config.device if device == "auto" else device, config)
 
-    def index(self, folder: str | Path, progress: ProgressCallback | None = None) -> IndexReport:
+    def index(
+        self, folder: str | Path, progress: ProgressCallback | None = None, *, exclude: Sequence[str] = ()
+    ) -> IndexReport:
         """Bring the library up to date with `folder`: new, changed, moved and unreadable files.
 
+        Args:
+            folder: absolute or not; one that is known and offline is counted and left alone.
+            progress: told after every file.
+            exclude: patterns as in a .gitignore, relative to `folder`, for this run alone. What is in the library and
+                excluded now is hidden like a file that is gone, and returns unread when it is not excluded any more.
+
         Raises:
+            ConfigError: a pattern of `exclude` is none.
             FolderNotFound: `folder` is not there.
             LibraryLocked: another process is writing.
             ModelMismatch: the library was written with another model.
         """
         folder = Path(folder).expanduser()
-        if not folder.is_dir():  # asked before a library is made or a model loaded for a slip of the finger
+        _check_patterns(exclude)
+        # asked before a library is made or a model loaded for a slip of the finger
+        if not folder.is_dir() and not self._is_offline(folder):
             found = "is not a folder" if folder.exists() else "does not exist"
             raise FolderNotFound(f"{folder} {found}; give a folder with pictures or texts")
         try:
@@ -102,7 +124,13 @@ class Library:
         except LibraryNotFound:
             self._load()  # first, so that a model that cannot be loaded leaves no empty library behind
             store = self._open_store(create=True)
-        return store.ingest(folder, self._load(), progress=progress, batch_size=self.config.batch_size)
+        return store.ingest(
+            folder,
+            self._load(),
+            progress=progress,
+            batch_size=self.config.batch_size,
+            excludes=Excludes(tuple(exclude), self.config.exclude),
+        )
 
     def search(
         self, text: str | None = None, image: Picture | None = None, k: int = 10, within: Modality | None = None
@@ -167,6 +195,45 @@ class Library:
     def errors(self) -> list[SkippedFile]:
         """The files that were skipped, each with its reason. Never loads the model."""
         return self._open_store().errors()
+
+    def relocate(self, old: str | Path, new: str | Path) -> int:
+        """Tell the library that an indexed folder is elsewhere now: every file keeps its vector. Never loads the model.
+
+        Returns:
+            How many files are found at `new` from now on.
+
+        Raises:
+            FolderNotFound: `new` is not there.
+            LibraryError: `old` is no indexed folder, `new` is one already, or none of the files is there.
+        """
+        return self._open_store().relocate(Path(old).expanduser(), Path(new).expanduser())
+
+    def prune(
+        self,
+        folder: str | Path | None = None,
+        *,
+        dry_run: bool = False,
+        offline: bool = False,
+        excluded: bool = False,
+    ) -> PruneReport:
+        """Forget files that are gone for good: the only call that removes anything. Never loads the model.
+
+        Files of folders that are offline stay, and so do those whose folder is there and empty, as a mount point is
+        without its drive, unless `folder` names that folder.
+
+        Args:
+            folder: look only at what is at or below it; None is the whole library.
+            dry_run: say what would go, and change nothing.
+            offline: forget the offline folders at or below `folder`, which has to be given: a disk that is lost.
+            excluded: forget also what is still on disk and hidden, because it is excluded now.
+
+        Raises:
+            LibraryError: nothing of `folder` is in the library.
+        """
+        if offline and folder is None:
+            raise QueryError("to forget offline folders name one: 'mmsearch prune --offline FOLDER'")
+        path = None if folder is None else Path(folder).expanduser()
+        return self._open_store().prune(path, dry_run=dry_run, offline=offline, excluded=excluded)
 
     def rebuild(self, progress: ProgressCallback | None = None) -> IndexReport:
         """Encode every file again, with the model given to `open`; the way to change a library's model."""
@@ -243,6 +310,12 @@ class Library:
 
             self._store = Store.open(self.path, create=create)
         return self._store
+
+    def _is_offline(self, folder: Path) -> bool:
+        try:
+            return self._open_store().is_offline(folder)
+        except LibraryNotFound:
+            return False
 
     def _torch_device(self) -> str:
         from mmsearch.encoder import torch_device
