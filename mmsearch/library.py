@@ -6,6 +6,7 @@ Next: `../indexer/store.py` for what is kept, `encoder.py` for what is computed,
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:  # the catalog and the decoder are paid for when they are used
 
 
 Device = Literal["auto", "cpu", "cuda"]
+
+log = logging.getLogger(__name__)
 DEFAULT_MODEL = "default"
 
 
@@ -101,6 +104,9 @@ class Library:
     ) -> IndexReport:
         """Bring the library up to date with `folder`: new, changed, moved and unreadable files.
 
+        Where `open` was given another model than wrote the library, all of it is encoded with that model first, beside
+        the old vectors, which answer until the last is there; a run that was cut off goes on where it was.
+
         Args:
             folder: absolute or not; one that is known and offline is counted and left alone.
             progress: told after every file.
@@ -111,7 +117,8 @@ class Library:
             ConfigError: a pattern of `exclude` is none.
             FolderNotFound: `folder` is not there.
             LibraryLocked: another process is writing.
-            ModelMismatch: the library was written with another model.
+            LibraryError: another model was asked for while a folder is offline.
+            ModelMismatch: the model's name stands for other weights now; name it to go over to them.
         """
         folder = Path(folder).expanduser()
         _check_patterns(exclude)
@@ -124,13 +131,31 @@ class Library:
         except LibraryNotFound:
             self._load()  # first, so that a model that cannot be loaded leaves no empty library behind
             store = self._open_store(create=True)
-        return store.ingest(
+        changed = self._change_model(store, progress)
+        report = store.ingest(
             folder,
             self._load(),
             progress=progress,
             batch_size=self.config.batch_size,
             excludes=Excludes(tuple(exclude), self.config.exclude),
         )
+        if changed is None:
+            return report
+        return replace(report, encoded=report.encoded + changed.encoded, seconds=report.seconds + changed.seconds)
+
+    def _change_model(self, store: Store, progress: ProgressCallback | None) -> IndexReport | None:
+        """Where another model was asked for by name than wrote the library: everything encoded with it, then a switch.
+
+        A model that differs under the name it had, as after an update, is no wish of anyone: `ingest` refuses it.
+        """
+        if self._model is None or store.model_fingerprint() in (None, self._load().fingerprint):
+            return None
+        log.warning(
+            "the library goes over from model '%s' to '%s': every file is encoded again, searches answer from the "
+            "old one until all are; interrupted, the same command goes on",
+            *(store.model_name(), self._load().name),
+        )
+        return self.rebuild(progress)
 
     def search(
         self, text: str | None = None, image: Picture | None = None, k: int = 10, within: Modality | None = None
@@ -337,10 +362,13 @@ class Library:
         """The model, refused where the library's vectors come from another."""
         encoder = self._load()
         stored = store.model_fingerprint() or ""
+        if encoder.fingerprint != stored and self._model is None:  # another process changed the library's model
+            self._encoder = None
+            encoder = self._load()
         if encoder.fingerprint != stored:
             raise ModelMismatch(
                 f"{self.path} was written with model '{store.model_name()}' ({stored[:12]}), not with '{encoder.name}' "
-                f"({encoder.fingerprint[:12]}); search with the first, or run 'mmsearch rebuild' with the second"
+                f"({encoder.fingerprint[:12]}); search with the first, or 'mmsearch rebuild --model' the second"
             )
         return encoder
 

@@ -68,3 +68,16 @@ def test_excludes_of_a_run_and_of_the_configuration(run: Run, photos: Path, home
     assert (bad.code, bad.err) == (2, "mmsearch: '!' is no pattern; write it as in a .gitignore, such as '*.gif'\n")
     (home / "config.toml").write_text("exclude = ['!']\n")
     assert "config.toml: '!' is no pattern" in run("status").err
+
+
+def test_index_with_another_model_takes_the_library_over(run: Run, photos: Path) -> None:
+    run("index", photos)
+    before = run("search", "red", "--json").out
+    answer = run("index", photos, "--model", "other", "--json")
+    report = json.loads(answer.out)
+    assert (answer.code, report["unchanged"], report["encoded"]) == (0, 6, 6)
+    assert answer.err.startswith("mmsearch: the library goes over from model 'default' to 'other': every file")
+    assert json.loads(run("status", "--json").out)["model_name"] == "other"
+    assert run("search", "red", "--json").out != before
+    assert json.loads(run("index", photos, "--json").out)["encoded"] == 0
+    assert run("search", "red", "--model", "default").code == 2
