@@ -27,6 +27,7 @@ from indexer.types import Encoder, Float32Array, IndexReport, Modality, Posterio
 from indexer.vectors.choose import Device
 
 if TYPE_CHECKING:  # what only its own command loads
+    from indexer.backup import CopyReport
     from indexer.prune import PruneReport
 
 __all__ = ["CaptionedPhoto", "RootStatus", "SkippedFile", "Status", "Store", "StoredHit"]
@@ -124,6 +125,18 @@ class Store:
 
         with writer_lock(self.path):
             return prune(self._catalog, self.path, folder, dry_run=dry_run, offline=offline, excluded=excluded)
+
+    def backup(self, dest: Path) -> CopyReport:
+        """Copy the library to the new folder `dest`, while it is in use. Raises: LibraryError, LibraryCorrupt."""
+        from indexer.backup import backup
+
+        return backup(self._catalog, self.path, dest)
+
+    def export(self, dest: Path) -> CopyReport:
+        """Write the library as Parquet and safetensors, while it is in use. Raises: LibraryError."""
+        from indexer.export import export
+
+        return export(self._catalog, dest)
 
     def search(
         self,

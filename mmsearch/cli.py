@@ -45,7 +45,13 @@ from mmsearch.errors import LibraryNotFound, MMSearchError
 from mmsearch.render import NoteHandler, note
 
 DEBUG_VARIABLE = "MMSEARCH_DEBUG"
-OPTIONAL_PACKAGES = {"torch": "train", "matplotlib": "train", "onnx": "train", "sentence_transformers": "models"}
+OPTIONAL_PACKAGES = {
+    "pyarrow": "archive",
+    "torch": "train",
+    "matplotlib": "train",
+    "onnx": "train",
+    "sentence_transformers": "models",
+}
 
 # the parent of BadParameter: older typers take it from click, newer ones carry their own
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]

@@ -1,7 +1,8 @@
-"""The commands that look after a library: relocate, prune.
+"""The commands that look after a library: relocate, prune, backup, export, import.
 
 In: parsed options. Out: what changed, on stdout, and an exit code. `cli.py` hangs them into its own list, so that a
-person sees one program. Next: `library.py`, then `../indexer/relocate.py` and `../indexer/prune.py`.
+person sees one program. Next: `library.py`, then `../indexer/relocate.py`, `prune.py`, `backup.py`,
+`export.py`, `restore.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ def register(app: typer.Typer) -> None:
     """Add these commands to a program, in this order."""
     app.command()(relocate)
     app.command()(prune)
+    app.command()(backup)
+    app.command()(export)
+    app.command("import")(import_)
 
 
 def relocate(
@@ -55,4 +59,43 @@ def prune(
     with open_library(library) as opened:
         report = opened.prune(folder, dry_run=dry_run, offline=offline, excluded=excluded)
     show_pruned(report, as_json)
+    return FOUND
+
+
+def backup(
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="A folder that is not there yet.")],
+    library: LibraryOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Copy the library while it is in use; the copy is a library, for 'search --library DEST'."""
+    from mmsearch.render import show_facts
+
+    with open_library(library) as opened:
+        show_facts(opened.backup(dest).to_dict(), as_json)
+    return FOUND
+
+
+def export(
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="A folder that is not there yet, or a name in .tar.")],
+    library: LibraryOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Write the library as Parquet and safetensors, for other programs and for 'import'."""
+    from mmsearch.render import show_facts
+
+    with open_library(library) as opened:
+        show_facts(opened.export(dest).to_dict(), as_json)
+    return FOUND
+
+
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A folder or a .tar that 'export' wrote.")],
+    library: LibraryOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Make a new library from an archive, which need not be trusted."""
+    from mmsearch.render import show_facts
+
+    with open_library(library) as opened:
+        show_facts(opened.import_(source).to_dict(), as_json)
     return FOUND

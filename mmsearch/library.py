@@ -20,6 +20,7 @@ from mmsearch.errors import ConfigError, FolderNotFound, LibraryNotFound, ModelM
 from mmsearch.query.hits import Hit, to_hits
 
 if TYPE_CHECKING:  # the catalog and the decoder are paid for when they are used, not when the name is imported
+    from indexer.backup import CopyReport
     from indexer.prune import PruneReport
     from indexer.store import SkippedFile, Status, Store
     from mmsearch.query.encode import Picture
@@ -259,6 +260,35 @@ class Library:
             raise QueryError("to forget offline folders name one: 'mmsearch prune --offline FOLDER'")
         path = None if folder is None else Path(folder).expanduser()
         return self._open_store().prune(path, dry_run=dry_run, offline=offline, excluded=excluded)
+
+    def backup(self, dest: str | Path) -> CopyReport:
+        """Copy the library to a new folder, itself a library then; whoever indexes or searches meanwhile goes on.
+
+        Raises:
+            LibraryError: there is something at `dest`, or it cannot be written.
+        """
+        return self._open_store().backup(Path(dest).expanduser())
+
+    def export(self, dest: str | Path) -> CopyReport:
+        """Write the library as files that any program reads, a folder, or one file where the name ends in `.tar`.
+
+        Parquet for the rows, safetensors for the vectors; needs pyarrow, the extra `archive`.
+
+        Raises:
+            LibraryError: there is something at `dest`, or it cannot be written.
+        """
+        return self._open_store().export(Path(dest).expanduser())
+
+    def import_(self, source: str | Path) -> CopyReport:
+        """Make this library, which must not be there yet, from what `export` wrote. The archive need not be trusted.
+
+        Raises:
+            LibraryError: the library is there, or `source` is not.
+            LibraryCorrupt: the archive is damaged, or holds what no archive holds; nothing is left behind.
+        """
+        from indexer.restore import restore
+
+        return restore(Path(source).expanduser(), self.path)
 
     def rebuild(self, progress: ProgressCallback | None = None) -> IndexReport:
         """Encode every file again, with the model given to `open`; the way to change a library's model."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
+
+import pytest
 
 from tests.e2e.conftest import Run
 
@@ -81,3 +84,42 @@ def test_index_with_another_model_takes_the_library_over(run: Run, photos: Path)
     assert run("search", "red", "--json").out != before
     assert json.loads(run("index", photos, "--json").out)["encoded"] == 0
     assert run("search", "red", "--model", "default").code == 2
+
+
+def test_a_backup_answers_like_the_library(run: Run, photos: Path, tmp_path: Path) -> None:
+    run("index", photos)
+    before = run("search", "red", "--json").out
+    answer = run("backup", tmp_path / "copy", "--json")
+    report = json.loads(answer.out)
+    assert (answer.code, report["path"], report["files"]) == (0, str(tmp_path / "copy"), 6)
+    assert run("search", "red", "--json", "--library", tmp_path / "copy").out == before
+    again = run("backup", tmp_path / "copy")
+    assert (again.code, again.err.count("\n")) == (2, 1)
+
+
+def test_an_archive_makes_the_same_library_elsewhere(run: Run, photos: Path, tmp_path: Path) -> None:
+    run("index", photos)
+    before = run("search", "red", "--json").out
+    assert run("export", tmp_path / "a.tar").code == 0
+    assert run("export", tmp_path / "a").code == 0
+    for number, source in enumerate(("a.tar", "a")):
+        library = tmp_path / f"library{number}"
+        assert json.loads(run("import", tmp_path / source, "--library", library, "--json").out)["files"] == 6
+        assert run("search", "red", "--json", "--library", library).out == before
+    refused = run("import", tmp_path / "a.tar")
+    assert (refused.code, refused.out) == (2, "")
+    assert "is there already" in refused.err
+    (tmp_path / "no.tar").write_bytes(b"\0" * 5000)
+    refused = run("import", tmp_path / "no.tar", "--library", tmp_path / "new")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert not (tmp_path / "new").exists()
+
+
+def test_without_pyarrow_the_extra_is_named(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("index", photos)
+    for name in [name for name in sys.modules if name.startswith(("indexer.archive", "indexer.export"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert "mmsearch[archive]" in run("export", tmp_path / "a").err
