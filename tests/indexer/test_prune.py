@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from indexer.errors import LibraryError
 from indexer.schema import assets, captions, metadata, roots, vectors
 from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
-from tests.indexer.snapshots import contents
+from tests.indexer.snapshots import answers, contents
+from tests.indexer.test_crash import Crash, crash_at
 
 
 def rows_in(store: Store) -> dict[str, int]:
@@ -160,3 +163,31 @@ def test_every_table_is_known_to_prune() -> None:
         table.name for table in metadata.tables.values() for key in table.foreign_keys if key.column.table is assets
     }
     assert pointing == {"captions", "vectors"}
+
+
+def test_a_crash_in_any_transaction_of_a_prune(
+    filled: Store, photos: Path, encoder: FakeEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "a" / "a0.png").unlink()
+    (photos / "a" / "a2.png").unlink()
+    filled.ingest(photos, encoder)
+    shutil.copytree(filled.path, tmp_path / "before")
+    filled.prune()
+    expected = contents(filled.path)
+    found = answers(filled)
+    for number in range(1, 20):
+        library = tmp_path / f"crash{number}"
+        shutil.copytree(tmp_path / "before", library)
+        crash = crash_at(monkeypatch, number, after=False)
+        with Store.open(library) as store, contextlib.suppress(Crash), crash as seen:
+            store.prune()
+        crashed = seen[0] == number
+        with Store.open(library) as store:
+            assert answers(store) == found
+            store.prune()
+        assert contents(library) == expected
+        if not crashed:
+            break
+    else:
+        pytest.fail("more transactions than were tried")
+    assert number > 5
