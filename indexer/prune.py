@@ -11,9 +11,9 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import Connection, delete, or_, select, update
+from sqlalchemy import Column, Connection, delete, or_, select, update
 
 from indexer import assets as rows
 from indexer import generations
@@ -22,7 +22,7 @@ from indexer.errors import LibraryError
 from indexer.excludes import is_passed_over
 from indexer.plan import below, count_live, within
 from indexer.roots import Target, all_roots, known_targets, offline_reason
-from indexer.schema import MISSING, assets, captions, notices, roots, vectors
+from indexer.schema import MISSING, assets, captions, metadata, notices, roots, vectors
 
 Fate = Literal["gone", "here", "held"]
 
@@ -59,7 +59,9 @@ def prune(
     offline: bool = False,
     excluded: bool = False,
 ) -> PruneReport:
-    """Forget files that are gone for good, below `folder` or everywhere. The caller holds the writer's lock.
+    """Forget files that are gone for good, below `folder` or everywhere.
+
+    The caller holds the writer's lock, except for a dry run.
 
     Args:
         offline: forget the offline roots at or below `folder` as a whole, a disk that will not come back.
@@ -73,8 +75,12 @@ def prune(
         forgotten: list[Target] = []
         counts = {"held": 0, "here": 0, "offline": 0}
         for target in targets:
+            found = None
             if offline_reason(connection, target.root) is None:
                 found = _sorted_out(connection, target)
+                if offline_reason(connection, target.root) is not None:  # pulled out while its files were looked for
+                    found = None
+            if found is not None:
                 doomed.update(found["gone"] | (found["here"] if excluded else {}))
                 counts["held"] += len(found["held"])
                 counts["here"] += 0 if excluded else len(found["here"])
@@ -170,10 +176,19 @@ def _delete(catalog: Catalog, doomed: list[int]) -> None:
                 delete(vectors).where(or_(vectors.c.asset_id.in_(chunk), vectors.c.caption_id.in_(spoken)))
             )
             connection.execute(delete(captions).where(lost))
+            for column in _pointing_columns():
+                connection.execute(delete(column.table).where(column.in_(chunk)))
             connection.execute(delete(assets).where(assets.c.id.in_(chunk)))
             model = live_model(connection)
             if photos and model is not None:
                 rows.refresh_kinds(connection, model, photos)
+
+
+def _pointing_columns() -> list[Column[Any]]:
+    """The columns of other tables that name a file: what is said there goes with it."""
+    others = [table for table in metadata.sorted_tables if table not in (assets, captions, vectors)]
+    keys = [key for table in others for key in table.foreign_keys if key.column is assets.c.id]
+    return [key.parent for key in keys]
 
 
 def _forget_roots(catalog: Catalog, forgotten: list[Target]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,10 +121,10 @@ class Store:
     def prune(
         self, folder: Path | None = None, *, dry_run: bool = False, offline: bool = False, excluded: bool = False
     ) -> PruneReport:
-        """Forget files that are gone for good. Raises: LibraryError, LibraryLocked."""
+        """Forget files that are gone for good; a dry run takes no lock. Raises: LibraryError, LibraryLocked."""
         from indexer.prune import prune
 
-        with writer_lock(self.path):
+        with nullcontext() if dry_run else writer_lock(self.path):
             return prune(self._catalog, self.path, folder, dry_run=dry_run, offline=offline, excluded=excluded)
 
     def backup(self, dest: Path) -> CopyReport:

@@ -296,7 +296,7 @@ def test_damage_anywhere_is_told_and_leaves_nothing(made: Path, tmp_path: Path) 
     expected = contents(made / "library")
     dice = random.Random(3)
     refused = 0
-    for number in range(40):
+    for number in range(24):
         at = dice.randrange(len(whole))
         bad = (
             whole[:at]
@@ -312,5 +312,5 @@ def test_damage_anywhere_is_told_and_leaves_nothing(made: Path, tmp_path: Path) 
         else:
             assert contents(tmp_path / "library") == expected  # the byte lay in a tar's padding, or in a date
             shutil.rmtree(tmp_path / "library")
-    assert refused > 15
+    assert refused > 9
     assert [path.name for path in tmp_path.iterdir()] == ["bad.tar"]

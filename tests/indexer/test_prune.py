@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select
 
-from indexer.errors import LibraryError
-from indexer.schema import assets, captions, metadata, roots, vectors
+from indexer import prune
+from indexer.errors import LibraryError, LibraryLocked
+from indexer.lock import writer_lock
+from indexer.roots import Target
+from indexer.schema import assets, captions, roots, vectors
 from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
 from tests.indexer.snapshots import answers, contents
@@ -157,12 +160,31 @@ def test_a_reader_that_slept_through_everything_finds_all_that_is_left(
     assert not {hit.asset_id for hit in hits} & {hit.asset_id for hit in first}
 
 
-def test_every_table_is_known_to_prune() -> None:
-    """A table that points to files has to be emptied with them; `_delete` names those there are."""
-    pointing = {
-        table.name for table in metadata.tables.values() for key in table.foreign_keys if key.column.table is assets
-    }
-    assert pointing == {"captions", "vectors"}
+def test_a_drive_pulled_out_while_its_files_are_looked_for_loses_none(
+    filled: Store, photos: Path, encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = (photos / "a" / "a1.png").read_bytes()
+    (photos / "a" / "a1.png").unlink()
+    filled.ingest(photos, encoder)
+    (photos / "a" / "a1.png").write_bytes(kept)
+    real, away = prune._fate, photos.with_name("unplugged")
+
+    def fate(target: Target, rel_path: str, bare: dict[str, bool]) -> str:
+        photos.rename(away)
+        return real(target, rel_path, bare)
+
+    monkeypatch.setattr(prune, "_fate", fate)
+    report = filled.prune()
+    assert (report.removed, report.offline) == (0, 5)
+    away.rename(photos)
+    assert filled.ingest(photos, encoder).unchanged == 6
+
+
+def test_a_dry_run_waits_for_nobody(filled: Store) -> None:
+    with writer_lock(filled.path):
+        assert filled.prune(dry_run=True).removed == 0
+        with pytest.raises(LibraryLocked):
+            filled.prune()
 
 
 def test_a_crash_in_any_transaction_of_a_prune(
