@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, exists, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, exists, func, literal, or_, select, update
 
 from indexer.catalog import Model, next_change, now
 from indexer.pipeline import Loaded, excerpt_of
@@ -187,6 +187,12 @@ def refresh_kinds(connection: Connection, model: Model, asset_ids: Collection[in
     for scope in scopes:
         stale = and_(vectors.c.model_id == model.id, scope, vectors.c.kind != kind)
         connection.execute(update(vectors).where(stale).values(kind=kind, change=change))
+
+
+def stale_kinds(connection: Connection, model: Model) -> int:
+    """How many vectors `refresh_kinds` would change: none, outside a run."""
+    stale = select(func.count()).select_from(vectors).where(vectors.c.model_id == model.id, vectors.c.kind != _kind())
+    return int(connection.execute(stale).scalar_one())
 
 
 def chunked(ids: Iterable[int]) -> Iterator[list[int]]:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, select, update
 
 from indexer import assets as rows
 from indexer.catalog import Catalog, Model
+from indexer.failpoints import reach
 from indexer.pipeline import Loaded
 from indexer.roots import Root, all_roots, offline_reason
 from indexer.schema import MISSING, assets, roots
@@ -98,6 +99,7 @@ class Batches:
         blobs: list[rows.Blobs] = []
         if fresh:
             blobs = rows.to_blobs(self._posteriors(modality, fresh))
+            reach("batch.encoded")
         self._commit(dict(zip(lane.fresh, blobs, strict=True)), [*fresh, *lane.copies])
         self._tally.encoded += len(fresh)
         self.known[modality].update(lane.fresh)
@@ -114,6 +116,8 @@ class Batches:
         if ready:
             with self._catalog.begin() as connection:
                 _Write(connection, self._root, self._model, counts, self._kept).all(ready, blobs)
+                reach("batch.writing")
+            reach("batch.committed")
             for name, count in vars(counts).items():
                 setattr(self._tally, name, getattr(self._tally, name) + count)
         self._ready = []

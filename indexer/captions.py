@@ -20,6 +20,7 @@ from sqlalchemy import Connection, and_, delete, func, or_, select, update
 from indexer.assets import Blobs, chunked, drop_fused, to_blobs
 from indexer.catalog import Catalog, Model, next_change, now
 from indexer.errors import DecodeError
+from indexer.failpoints import reach
 from indexer.pipeline import HASH_BYTES
 from indexer.plan import within
 from indexer.roots import Target
@@ -70,6 +71,8 @@ def pair(catalog: Catalog, target: Target, scan: Scan) -> None:
                 values = {"root_id": target.root.id, "rel_path": file.rel_path, "source": "captions", "reason": reason}
                 connection.execute(notices.insert().values(values | {"noticed_at": now()}))
         _reconcile(connection, wanted, _recorded(connection, target, {file.rel_path for file in sources}))
+        reach("captions.pairing")
+    reach("captions.paired")
 
 
 def encode_rows(catalog: Catalog, model: Model, encoder: Encoder, batch_size: int) -> int:
@@ -90,11 +93,15 @@ def encode_rows(catalog: Catalog, model: Model, encoder: Encoder, batch_size: in
             base = {"model_id": model.id, "role": OWN, "kind": HIDDEN, "change": change}
             rows: list[dict[str, Any]] = []
             for row in batch:
-                blobs = known[row.text_hash]
-                rows.append(
-                    base | {"asset_id": row.asset_id, "caption_id": row.id, "mu": blobs.mu, "logvar": blobs.logvar}
-                )
-            connection.execute(vectors.insert(), rows)
+                values = base | vars(known[row.text_hash])
+                if row.vector_id is None:
+                    rows.append(values | {"asset_id": row.asset_id, "caption_id": row.id})
+                else:  # forgotten by a repair
+                    connection.execute(update(vectors).where(vectors.c.id == row.vector_id).values(values))
+            if rows:
+                connection.execute(vectors.insert(), rows)
+            reach("captions.writing")
+        reach("captions.committed")
     return encoded
 
 
@@ -251,10 +258,11 @@ def _reconcile(
 
 def _without_vector(model: Model) -> Any:
     mine = and_(vectors.c.caption_id == captions.c.id, vectors.c.model_id == model.id)
-    query = select(captions.c.id, captions.c.asset_id, captions.c.text, captions.c.text_hash)
+    columns = (captions.c.id, captions.c.asset_id, captions.c.text, captions.c.text_hash)
+    query = select(*columns, vectors.c.id.label("vector_id"))
     query = query.join(vectors, mine, isouter=True).where(captions.c.live, captions.c.source.is_not(None))
     # Texts of one length share a batch without padding, which is most of a transformer's work on short texts.
-    return query.where(vectors.c.id.is_(None)).order_by(func.length(captions.c.text), captions.c.id)
+    return query.where(vectors.c.mu.is_(None)).order_by(func.length(captions.c.text), captions.c.id)
 
 
 def _known_texts(connection: Connection, model: Model, hashes: set[bytes]) -> dict[bytes, Blobs]:
@@ -262,4 +270,4 @@ def _known_texts(connection: Connection, model: Model, hashes: set[bytes]) -> di
         vectors, and_(vectors.c.caption_id == captions.c.id, vectors.c.model_id == model.id)
     )
     rows = connection.execute(query.where(captions.c.text_hash.in_(hashes)))
-    return {row.text_hash: Blobs(row.mu, row.logvar) for row in rows}
+    return {row.text_hash: Blobs(row.mu, row.logvar) for row in rows if row.mu is not None}

@@ -7,34 +7,46 @@ Next: `roots.py`, the folders whose files the catalog keeps.
 
 from __future__ import annotations
 
+import errno
 import logging
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select, update
-from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select, update
+from sqlalchemy.exc import (
+    DatabaseError,
+    IntegrityError,
+    MultipleResultsFound,
+    NoResultFound,
+    OperationalError,
+    ProgrammingError,
+)
+from sqlalchemy.pool import NullPool
 
-from indexer.errors import LibraryCorrupt, LibraryError, ModelMismatch, SchemaOutdated
+from indexer import readonly
+from indexer.errors import LibraryCorrupt, LibraryError, SchemaOutdated
+from indexer.failpoints import reach
+from indexer.reader import BUSY_TIMEOUT_S, last_change, live_model, mismatch
 from indexer.schema import SCHEMA_REVISION, library, models
-from indexer.types import Encoder
+from indexer.types import Encoder, Model
 
-BUSY_TIMEOUT_S = 30
+__all__ = [
+    "Catalog",
+    "Model",
+    "add_model",
+    "last_change",
+    "live_model",
+    "migrate",
+    "mismatch",
+    "next_change",
+    "now",
+]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Model:
-    """A row of `models`."""
-
-    id: int
-    fingerprint: str
-    name: str
-    dim: int
 
 
 class Catalog:
@@ -54,12 +66,14 @@ class Catalog:
         try:
             revision = catalog._revision()
             if revision != SCHEMA_REVISION:
+                if revision is None and not migrate_schema:  # a first run that ended before its first commit
+                    raise SchemaOutdated(f"the catalog {catalog._place()} is empty; run 'mmsearch index FOLDER' first")
                 if not migrate_schema:
                     raise SchemaOutdated(
-                        f"the catalog has schema {revision or 'none'}, this version reads {SCHEMA_REVISION}; "
+                        f"the catalog has schema {revision}, this version reads {SCHEMA_REVISION}; "
                         "run 'mmsearch index' once, with the newest mmsearch that wrote here"
                     )
-                migrate(catalog.engine)
+                migrate(catalog)
         except LibraryError:
             catalog.close()
             raise
@@ -78,15 +92,21 @@ class Catalog:
         try:
             with self.engine.begin() as connection:
                 yield connection
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise LibraryError(
+                f"the catalog {self._place()} cannot be written ({error.strerror}); nothing is lost, make room and "
+                "run 'mmsearch index' again"
+            ) from error
         except (IntegrityError, ProgrammingError):
             raise  # a fault of ours, not of the disk
-        except OperationalError as error:
-            raise LibraryError(f"the catalog {self._place()} cannot be used now ({_complaint(error)})") from error
         except DatabaseError as error:
-            raise LibraryCorrupt(
-                f"the catalog {self._place()} is damaged ({_complaint(error)}); "
-                "move it away and run 'mmsearch index' again"
-            ) from error
+            if isinstance(error, OperationalError) and not _is_damage(error):
+                raise LibraryError(f"the catalog {self._place()} cannot be used now ({_complaint(error)})") from error
+            raise self._damaged(_complaint(error)) from error
+        except (NoResultFound, MultipleResultsFound) as error:
+            raise self._damaged("a row that must be there once is not") from error
 
     def model(self) -> Model | None:
         """The live model: the one whose vectors are searched."""
@@ -108,24 +128,21 @@ class Catalog:
         # Alembic takes half a second to import; a search must not pay that to learn that the schema is current.
         try:
             with self.begin() as connection:
-                return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one())
-        except LibraryError as error:
-            if "no such table" in str(error):
-                return None
-            raise
+                found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
+                return None if found is None else str(found)
+        except LibraryCorrupt as error:
+            if "no such table" not in str(error):
+                raise
+            with self.begin() as connection:
+                if connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one():
+                    raise  # not a new file, one that has lost its list of tables
+            return None
+
+    def _damaged(self, how: str) -> LibraryCorrupt:
+        return LibraryCorrupt(f"the catalog {self._place()} is damaged ({how}); run 'mmsearch doctor --repair'")
 
     def _place(self) -> str:
         return self.engine.url.render_as_string(hide_password=True).removeprefix("sqlite:///")
-
-
-def live_model(connection: Connection) -> Model | None:
-    """The model whose vectors are searched, in the caller's transaction."""
-    row = connection.execute(
-        select(models.c.id, models.c.fingerprint, models.c.name, models.c.dim).join(
-            library, library.c.model_id == models.c.id
-        )
-    ).one_or_none()
-    return None if row is None else Model(row.id, row.fingerprint, row.name, row.dim)
 
 
 def add_model(connection: Connection, encoder: Encoder) -> Model:
@@ -139,25 +156,10 @@ def add_model(connection: Connection, encoder: Encoder) -> Model:
     return Model(int(key[0]), encoder.fingerprint, encoder.name, encoder.dim)
 
 
-def mismatch(where: Path, model: Model, fingerprint: str, name: str | None = None) -> ModelMismatch:
-    """The error for vectors of two models meeting: which two, and what to type."""
-    asked = f"'{name}' ({fingerprint[:12]})" if name else f"the model with fingerprint {fingerprint[:12]}"
-    return ModelMismatch(
-        f"library {where} was written with model '{model.name}' ({model.fingerprint[:12]}), not with {asked}; use "
-        "another library ('mmsearch index --library OTHER ...'), "
-        "or encode this one again ('mmsearch rebuild --model NAME')"
-    )
-
-
 def next_change(connection: Connection) -> int:
     """Count up: the number under which this transaction's changes to vectors are found by later readers."""
     connection.execute(update(library).values(change=library.c.change + 1))
     return int(connection.execute(select(library.c.change)).scalar_one())
-
-
-def last_change(connection: Connection) -> int:
-    """The number of the newest change."""
-    return int(connection.execute(select(func.max(library.c.change))).scalar_one() or 0)
 
 
 def now() -> datetime:
@@ -165,7 +167,7 @@ def now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-def migrate(engine: Engine) -> None:
+def migrate(catalog: Catalog) -> None:
     """Bring the schema to `SCHEMA_REVISION`, all steps in one transaction.
 
     Raises: LibraryError when the database comes from a newer version.
@@ -176,12 +178,21 @@ def migrate(engine: Engine) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    with engine.begin() as connection:
+    with catalog.begin() as connection:
         config.attributes["connection"] = connection
         try:
+            reach("migrate.beginning")
             command.upgrade(config, "head")
+            reach("migrate.upgraded")
         except CommandError as error:
             raise LibraryError(f"this library was written by a newer mmsearch ({error}); update mmsearch") from error
+    reach("migrate.committed")
+
+
+def _is_damage(error: OperationalError) -> bool:
+    """Whether SQLite finds the file itself wrong (an unknown format, a table missing) and not its surroundings."""
+    code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # none: text that is not UTF-8
+    return isinstance(error.orig, sqlite3.Error) and code == sqlite3.SQLITE_ERROR
 
 
 def _complaint(error: DatabaseError) -> str:
@@ -189,8 +200,20 @@ def _complaint(error: DatabaseError) -> str:
 
 
 def _engine(url: URL) -> Engine:
-    engine = create_engine(url)
+    file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+    writable = file is None or not readonly.is_read_only(file)
+    if file is None or writable:
+        engine = create_engine(url)
+    else:
+        engine = create_engine(url, creator=lambda: readonly.connect(file), poolclass=NullPool)
     if engine.dialect.name != "sqlite":
+        return engine
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    if not writable:
         return engine
 
     @event.listens_for(engine, "connect")
@@ -206,9 +229,5 @@ def _engine(url: URL) -> Engine:
         cursor.execute("PRAGMA synchronous = NORMAL")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
 
     return engine

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Select, and_, exists, func, or_, select, upda
 
 from indexer.assets import Blobs, from_blobs, to_blobs
 from indexer.catalog import Catalog, Model, next_change
+from indexer.failpoints import reach
 from indexer.schema import FUSED, HIDDEN, IMAGE, LIVE, OWN, assets, captions, vectors
 from indexer.types import Encoder, Posterior
 
@@ -59,6 +60,8 @@ def fuse_photos(catalog: Catalog, model: Model, encoder: Encoder) -> None:
         fused = to_blobs(encoder.fuse([images, texts]))
         with catalog.begin() as connection:
             _store(connection, model, {row.asset_id: blobs for row, blobs in zip(photos, fused, strict=True)})
+            reach("fusion.writing")
+        reach("fusion.committed")
 
 
 def _unfused(model: Model) -> Select[Any]:

@@ -19,6 +19,7 @@ from indexer import captions, fusion, generations
 from indexer.batches import Batches, Lost, Tally
 from indexer.catalog import Catalog, Model, now
 from indexer.excludes import Excludes
+from indexer.failpoints import reach
 from indexer.pipeline import load_all
 from indexer.plan import Plan, count_live, plan_for, within
 from indexer.roots import Target, checked_folder, offline_reason, remember_device, targets_for
@@ -53,8 +54,10 @@ def ingest(
     with catalog.begin() as connection:
         folder = checked_folder(connection, folder)
     model = catalog.claim(encoder, where)
+    reach("ingest.claimed")
     with catalog.begin() as connection:
         targets = targets_for(connection, folder, where)
+    reach("ingest.rooted")
     for target in targets:
         with catalog.begin() as connection:
             offline = offline_reason(connection, target.root)
@@ -73,6 +76,8 @@ def ingest(
         with catalog.begin() as connection:
             plan = plan_for(connection, target, seen, model)
             due = _settle(connection, target, seen, plan, model, tally)
+            reach("ingest.settling")
+        reach("ingest.settled")
         _load_and_encode(catalog, where, target, plan, model, encoder, tally, lost, tell, batch_size)
         if due:
             captions.pair(catalog, target, seen)
@@ -81,6 +86,7 @@ def ingest(
             _settled(catalog, target, seen, model)
         tally.skipped += _notices(catalog, target)
     generations.refresh(catalog, where / generations.VECTORS_FOLDER, model)
+    reach("ingest.saved")
     with catalog.begin() as connection:
         connection.execute(update(library).values(indexed_at=now()))
     return IndexReport(**vars(tally), seconds=time.perf_counter() - started)
@@ -150,6 +156,8 @@ def _settled(catalog: Catalog, target: Target, seen: Scan, model: Model) -> None
     with catalog.begin() as connection:
         rows.refresh_kinds(connection, model)
         connection.execute(update(roots).where(roots.c.id == target.root.id).values(values))
+        reach("ingest.closing")
+    reach("ingest.closed")
 
 
 def _notices(catalog: Catalog, target: Target) -> int:

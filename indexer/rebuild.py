@@ -11,11 +11,9 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, select
 
-from indexer.catalog import Model, last_change
-from indexer.schema import CAPTION, HIDDEN, IMAGE, TEXT, vectors
-from indexer.types import Float32Array, Modality
+from indexer.reader import last_change, pages
+from indexer.types import CAPTION, HIDDEN, IMAGE, TEXT, Float32Array, Modality, Model
 from indexer.vectors.base import Int64Array, VectorIndex
 from indexer.vectors.choose import Device, new_index
 
@@ -39,39 +37,49 @@ class LiveIndex:
         self.ids = ids
         self.kinds = kinds
         self.change = change
+        self._filters: dict[tuple[Modality | None, bytes], Int64Array | None] = {}
 
     def search(
-        self, query: Float32Array, k: int, within: Modality | None, hidden: Int64Array
-    ) -> tuple[Int64Array, Float32Array]:
-        """One query `[d]` -> ids `[k']` and cosines `[k']`, `k' <= k`, among `within` and without `hidden`."""
-        passes = np.isin(self.kinds, SEARCHED[within]) & ~np.isin(self.ids, hidden)
-        allowed = None if passes.all() else self.ids[passes]
-        ids, scores = self.index.search(query[None, :], k, allowed)
-        found = ids[0] >= 0
-        return ids[0][found], scores[0][found]
+        self, queries: Float32Array, k: int, within: Modality | None, hidden: Int64Array
+    ) -> list[tuple[Int64Array, Float32Array]]:
+        """Queries `[m, d]` -> for each ids and cosines `[k']`, `k' <= k`, among `within` and without `hidden`."""
+        ids, scores = self.index.search(queries, k, self._allowed(within, hidden))
+        return [(some[some >= 0], cosines[some >= 0]) for some, cosines in zip(ids, scores, strict=True)]
 
-    def replay(self, connection: Connection) -> int:
+    def replay(self, connection: Any) -> int:
         """Apply every change since; the number of rows read."""
         newest = last_change(connection)
         if newest == self.change:
             return 0
-        query = select(vectors.c.id, vectors.c.kind, vectors.c.mu).where(
-            vectors.c.model_id == self.model.id, vectors.c.change > self.change
-        )
+        query = "SELECT id, kind, mu FROM vectors WHERE model_id = :model AND change > :change"
         count = 0
-        for rows in connection.execute(query).partitions(ROWS_AT_ONCE):
+        for rows in pages(connection, query, ROWS_AT_ONCE, model=self.model.id, change=self.change):
             self._apply(rows)
             count += len(rows)
         self.change = newest
+        self._filters.clear()
         return count
 
+    def _allowed(self, within: Modality | None, hidden: Int64Array) -> Int64Array | None:
+        """The ids that may be found, None for all; the same array for the same question, which an index remembers."""
+        key = (within, hidden.tobytes())
+        if key not in self._filters:
+            passes = np.isin(self.kinds, SEARCHED[within])
+            if len(hidden):
+                passes &= ~np.isin(self.ids, hidden)
+            allowed = None if passes.all() else self.ids[passes]
+            if allowed is not None:
+                allowed.setflags(write=False)
+            self._filters = {key: allowed} if len(hidden) else {**self._filters, key: allowed}
+        return self._filters[key]
+
     def _apply(self, rows: Sequence[Any]) -> None:
-        ids = np.array([row.id for row in rows], np.int64)
-        kinds = np.array([row.kind for row in rows], np.uint8)
+        ids = np.array([row[0] for row in rows], np.int64)
+        kinds = np.array([row[1] for row in rows], np.uint8)
         shown = kinds != HIDDEN
         self.index.remove(ids[~shown])
         if shown.any():
-            means = _matrix((row.mu for row in rows if row.kind != HIDDEN), self.model.dim)
+            means = _matrix((mu for _, kind, mu in rows if kind != HIDDEN), self.model.dim)
             self.index.add(ids[shown], means)
         kept = ~np.isin(self.ids, ids)
         merged = np.concatenate([self.ids[kept], ids[shown]])
@@ -79,18 +87,16 @@ class LiveIndex:
         self.ids, self.kinds = merged[order], np.concatenate([self.kinds[kept], kinds[shown]])[order]
 
 
-def from_catalog(connection: Connection, model: Model, device: Device) -> LiveIndex:
+def from_catalog(connection: Any, model: Model, device: Device) -> LiveIndex:
     """The index of `model`'s vectors, out of the catalog alone."""
     index = new_index(model.dim, device)
-    query = select(vectors.c.id, vectors.c.kind, vectors.c.mu).where(
-        vectors.c.model_id == model.id, vectors.c.kind != HIDDEN
-    )
+    query = "SELECT id, kind, mu FROM vectors WHERE model_id = :model AND kind <> :hidden ORDER BY id"
     all_ids: list[Int64Array] = [np.empty(0, np.int64)]
     all_kinds: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)]
-    for rows in connection.execute(query.order_by(vectors.c.id)).partitions(ROWS_AT_ONCE):
-        all_ids.append(np.array([row.id for row in rows], np.int64))
-        all_kinds.append(np.array([row.kind for row in rows], np.uint8))
-        index.add(all_ids[-1], _matrix((row.mu for row in rows), model.dim))
+    for rows in pages(connection, query, ROWS_AT_ONCE, model=model.id, hidden=HIDDEN):
+        all_ids.append(np.array([row[0] for row in rows], np.int64))
+        all_kinds.append(np.array([row[1] for row in rows], np.uint8))
+        index.add(all_ids[-1], _matrix((row[2] for row in rows), model.dim))
     return LiveIndex(model, index, np.concatenate(all_ids), np.concatenate(all_kinds), last_change(connection))
 
 

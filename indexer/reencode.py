@@ -17,6 +17,7 @@ from indexer import captions, fusion, generations
 from indexer.assets import Blobs, add_own, refresh_kinds, to_blobs
 from indexer.catalog import Catalog, Model, add_model
 from indexer.errors import LibraryError
+from indexer.failpoints import reach
 from indexer.pipeline import Loaded, load_all
 from indexer.plan import Job
 from indexer.roots import Root, all_roots, offline_reason
@@ -43,6 +44,7 @@ def reencode(
                     f"or forget it by 'mmsearch prune --offline {root.path}'"
                 )
         everything = [(root, job) for root in all_roots(connection) for job in _jobs(connection, root, model)]
+    reach("reencode.begun")
     tell, done, encoded, left_out = progress or (lambda _: None), 0, 0, 0
     for root in dict.fromkeys(root for root, _ in everything):
         jobs = [job for owner, job in everything if owner == root]
@@ -63,7 +65,9 @@ def reencode(
         encoded += _encode(catalog, model, encoder, pending)
     texts = captions.encode_rows(catalog, model, encoder, batch_size)
     fusion.fuse_photos(catalog, model, encoder)
+    reach("reencode.fused")
     _switch(catalog, model)
+    reach("reencode.switched")
     generations.refresh(catalog, where / generations.VECTORS_FOLDER, model)
     seconds = time.perf_counter() - started
     return IndexReport(updated=encoded, skipped=left_out, encoded=encoded + texts, seconds=seconds)
@@ -90,6 +94,8 @@ def _encode(catalog: Catalog, model: Model, encoder: Encoder, pending: list[Load
         blobs.update(zip((one.job.asset_id for one in texts), to_blobs(posterior), strict=True))
     with catalog.begin() as connection:
         add_own(connection, model, {asset_id: pair for asset_id, pair in blobs.items() if asset_id is not None})
+        reach("reencode.writing")
+    reach("reencode.committed")
     return len(blobs)
 
 
@@ -99,3 +105,4 @@ def _switch(catalog: Catalog, model: Model) -> None:
         refresh_kinds(connection, model)
         connection.execute(update(library).values(model_id=model.id))
         connection.execute(delete(vectors).where(vectors.c.model_id != model.id))
+        reach("reencode.switching")

@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-
-from sqlalchemy import Connection, select, update
+from typing import TYPE_CHECKING, Any
 
 from indexer.errors import FolderNotFound
 from indexer.excludes import is_passed_over
-from indexer.schema import LIVE, assets, roots
+from indexer.reader import read
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 SAMPLE = 64  # files looked for, twice, before a root on another device is taken for another disk
 
@@ -38,10 +40,10 @@ class Target:
     leave_out: tuple[Path, ...]
 
 
-def all_roots(connection: Connection) -> list[Root]:
+def all_roots(connection: Any) -> list[Root]:
     """Every root, by path."""
-    rows = connection.execute(select(roots.c.id, roots.c.path, roots.c.device).order_by(roots.c.path))
-    return [Root(row.id, Path(row.path), row.device) for row in rows]
+    rows = read(connection, "SELECT id, path, device FROM roots ORDER BY path")
+    return [Root(number, Path(os.fsdecode(bytes(path))), device) for number, path, device in rows]
 
 
 def targets_for(connection: Connection, folder: Path, library: Path) -> list[Target]:
@@ -88,7 +90,7 @@ def checked_folder(connection: Connection, folder: Path) -> Path:
     return absolute
 
 
-def offline_reason(connection: Connection, root: Root) -> str | None:
+def offline_reason(connection: Any, root: Root) -> str | None:
     """Why the files of `root` cannot be there now, in words; None when they can."""
     try:
         device = os.stat(root.path).st_dev
@@ -111,28 +113,36 @@ def offline_reason(connection: Connection, root: Root) -> str | None:
 
 def remember_device(connection: Connection, root: Root) -> None:
     """Note the device a root was last seen on."""
+    from sqlalchemy import update
+
+    from indexer.schema import roots
+
     connection.execute(update(roots).where(roots.c.id == root.id).values(device=os.stat(root.path).st_dev))
 
 
 def _add(connection: Connection, folder: Path) -> Root:
+    from indexer.schema import roots  # SQLAlchemy is for those who write: a search asks for offline roots too
+
     key = connection.execute(roots.insert().values(path=str(folder), pairing_due=False)).inserted_primary_key
     assert key is not None
     return Root(int(key[0]), folder, None)
 
 
-def _has_files(connection: Connection, root: Root) -> bool:
-    query = select(assets.c.id).where(assets.c.root_id == root.id, assets.c.state == LIVE).limit(1)
-    return connection.execute(query).first() is not None
+def _has_files(connection: Any, root: Root) -> bool:
+    query = "SELECT 1 FROM assets WHERE root_id = :root AND state = 'live' LIMIT 1"
+    return bool(read(connection, query, root=root.id))
 
 
-def some_are_there(connection: Connection, root: Root) -> bool:
+def some_are_there(connection: Any, root: Root) -> bool:
     """Whether any of a sample of the root's files lies below `root.path`; true of a root without files."""
-    mine = (assets.c.root_id == root.id, assets.c.state == LIVE)
-    query = select(assets.c.rel_path)
-    if any(os.path.lexists(root.path / name) for name in connection.scalars(query.where(*mine).limit(SAMPLE))):
+    mine = "FROM assets WHERE root_id = :root AND state = 'live'"
+    if _any_is_there(root, read(connection, f"SELECT rel_path {mine} LIMIT :sample", root=root.id, sample=SAMPLE)):
         return True
     # The first files may lie in one folder that was thrown away: the second look goes over all of them.
-    ids = list(connection.scalars(select(assets.c.id).where(*mine).order_by(assets.c.id)))
-    spread = ids[:: max(1, len(ids) // SAMPLE)]
-    names = connection.scalars(query.where(assets.c.id.in_(spread)))
-    return not ids or any(os.path.lexists(root.path / name) for name in names)
+    ids = [number for (number,) in read(connection, f"SELECT id {mine} ORDER BY id", root=root.id)]
+    spread = ",".join(str(number) for number in ids[:: max(1, len(ids) // SAMPLE)])
+    return not ids or _any_is_there(root, read(connection, f"SELECT rel_path FROM assets WHERE id IN ({spread})"))
+
+
+def _any_is_there(root: Root, rows: list[tuple[Any, ...]]) -> bool:
+    return any(os.path.lexists(root.path / os.fsdecode(bytes(rel_path))) for (rel_path,) in rows)

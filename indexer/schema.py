@@ -37,16 +37,16 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
+from indexer.types import CAPTION as CAPTION
+from indexer.types import HIDDEN as HIDDEN
+from indexer.types import IMAGE as IMAGE
+from indexer.types import TEXT as TEXT
+
 SCHEMA_REVISION: Final = "0001"
 
 LIVE: Final = "live"  # on disk when last looked
 MISSING: Final = "missing"  # was there once; its vectors wait for it
 SKIPPED: Final = "skipped"  # there, but could not be read; `error` says why
-
-HIDDEN: Final = 0  # not in the index
-IMAGE: Final = 1  # a photo, by its fused vector where it has captions
-TEXT: Final = 2  # a text file that stands alone
-CAPTION: Final = 3  # a text that speaks of a photo: found among texts, represented by its photo elsewhere
 
 OWN: Final = "own"  # q(z|x) of the file or caption itself
 FUSED: Final = "fused"  # product of the photo's expert and its captions'

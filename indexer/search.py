@@ -7,24 +7,26 @@ the catalog: before each search it reads what a running `mmsearch index` has com
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, select
 
-from indexer.catalog import Catalog, Model, last_change
-from indexer.errors import LibraryError
-from indexer.generations import VECTORS_FOLDER, open_index, refresh
-from indexer.lock import writer_lock
+from indexer.errors import LibraryCorrupt
+from indexer.generations import VECTORS_FOLDER, Transactions, open_index
+from indexer.reader import CatalogReader, live_model, mismatch, read
 from indexer.rebuild import LiveIndex
 from indexer.roots import all_roots, offline_reason
-from indexer.schema import HIDDEN, assets, captions, roots, vectors
-from indexer.types import Float32Array, Modality
+from indexer.types import HIDDEN, Float32Array, Modality, Model
 from indexer.vectors.base import Int64Array
 from indexer.vectors.choose import Device
+
+CATALOG_FILE = "catalog.sqlite"
+IDS_AT_ONCE = 5000
 
 log = logging.getLogger(__name__)
 
@@ -41,96 +43,170 @@ class StoredHit:
 
 
 class Searcher:
-    """The index of one library, loaded by the first search."""
+    """The index of one library, loaded by the first search. Threads may share it; they are answered one by one.
 
-    def __init__(self, catalog: Catalog, library: Path, device: Device) -> None:
+    `mend` is called when the index file turned out to be damaged: it has a new one written, if it can.
+    """
+
+    def __init__(self, catalog: Transactions, library: Path, device: Device, mend: Callable[[Model], None]) -> None:
         self._catalog = catalog
         self._library = library
         self._device = device
+        self._mend = mend
         self._live: LiveIndex | None = None
+        self._lock = threading.Lock()
 
     def search(
-        self, query: Float32Array, k: int, within: Modality | None, exclude: Sequence[int], model: Model
-    ) -> list[StoredHit]:
-        """The `k` nearest files to `query` `[d]` among what can be found now."""
-        hits, complete = self._try(query, k, within, exclude, model)
-        if not complete:
-            self._live = None
-            hits, _ = self._try(query, k, within, exclude, model)
-        return hits
+        self, queries: Float32Array, k: int, within: Modality | None, exclude: Sequence[int], model: Model
+    ) -> list[list[StoredHit]]:
+        """The `k` nearest files to each of `queries` `[m, d]` among what can be found now."""
+        with self._lock:
+            try:
+                return self._answers(queries, k, within, exclude, model)
+            except LibraryCorrupt as error:
+                log.warning("%s; searching the catalog instead", error)
+            self._mend(model)
+            self._live, _ = open_index(self._catalog, self._library / VECTORS_FOLDER, model, self._device, suspect=True)
+            return self._answers(queries, k, within, exclude, model)
 
-    def _try(
-        self, query: Float32Array, k: int, within: Modality | None, exclude: Sequence[int], model: Model
-    ) -> tuple[list[StoredHit], bool]:
-        """Hits, and whether each has its row: rows pruned since the index was read leave gaps."""
+    def _answers(
+        self,
+        queries: Float32Array,
+        k: int,
+        within: Modality | None,
+        exclude: Sequence[int],
+        model: Model,
+        *,
+        again: bool = False,
+    ) -> list[list[StoredHit]]:
         live = self._current(model)
         with self._catalog.begin() as connection:
+            now = live_model(connection)
+            if now != model:  # a writer has switched since the caller looked
+                if now is None:
+                    return [[] for _ in queries]
+                raise mismatch(self._library, now, model.fingerprint, model.name)
+            live.replay(connection)  # in the snapshot that the rows of the hits come from: no answer mixes two states
             hidden = np.concatenate([_of_offline_roots(connection, model), _of_assets(connection, model, exclude)])
-            ids, scores = live.search(query, k, within, hidden)
-            hits = _hits(connection, ids, scores)
-            return hits, len(hits) == len(ids)
+            found = live.search(queries, k, within, hidden)
+            rows = _rows(connection, np.concatenate([ids for ids, _ in found]) if found else np.empty(0, np.int64))
+            gaps = any(int(one) not in rows for ids, _ in found for one in ids)
+        if gaps and not again:  # rows pruned since the index was read: without them, the hits would be too few
+            self._live = None
+            return self._answers(queries, k, within, exclude, model, again=True)
+        return [_hits(rows, ids, scores) for ids, scores in found]
 
     def _current(self, model: Model) -> LiveIndex:
         live = self._live
         if live is None or live.model != model:
             live = self._open(model)
-        else:
-            with self._catalog.begin() as connection:
-                if last_change(connection) != live.change:
-                    live.replay(connection)
         self._live = live
         return live
 
     def _open(self, model: Model) -> LiveIndex:
-        folder = self._library / VECTORS_FOLDER
-        live, sound = open_index(self._catalog, folder, model, self._device)
+        live, sound = open_index(self._catalog, self._library / VECTORS_FOLDER, model, self._device)
         if not sound:
-            try:
-                with writer_lock(self._library):
-                    refresh(self._catalog, folder, model, suspect=True)
-            except LibraryError as error:
-                log.info("the index file stays as it is: %s", error)  # the answer does not depend on it
+            self._mend(model)
         return live
 
 
-def _of_offline_roots(connection: Connection, model: Model) -> Int64Array:
+class Finder:
+    """A library as far as a search needs it: the catalog read without SQLAlchemy, the vectors where they lie."""
+
+    def __init__(self, library: Path, reader: CatalogReader, mend: Callable[[Model], None]) -> None:
+        self.path = library
+        self._reader = reader
+        self._mend = mend
+        self._searchers: dict[Device, Searcher] = {}
+
+    @classmethod
+    def open(cls, library: Path, mend: Callable[[Model], None]) -> Finder | None:
+        """The library in a folder, or None where `Store.open` must say what is there instead."""
+        path = Path(os.path.abspath(library))
+        if not (path / CATALOG_FILE).is_file():
+            return None
+        reader = CatalogReader.open(path / CATALOG_FILE)
+        return None if reader is None else cls(path, reader, mend)
+
+    def model(self) -> Model | None:
+        """The model the vectors come from; None before the first `ingest`."""
+        with self._reader.begin() as connection:
+            return live_model(connection)
+
+    def search(
+        self,
+        queries: Float32Array,
+        k: int,
+        *,
+        fingerprint: str,
+        within: Modality | None = None,
+        device: Device = "auto",
+    ) -> list[list[StoredHit]]:
+        """The `k` nearest to each of `queries` (float32 `[m, d]`), best first. Raises: ModelMismatch."""
+        model = self.model()
+        if model is None:
+            return [[] for _ in queries]
+        if model.fingerprint != fingerprint:
+            raise mismatch(self.path, model, fingerprint)
+        searcher = self._searchers.setdefault(device, Searcher(self._reader, self.path, device, self._mend))
+        return searcher.search(queries, k, within, (), model)
+
+    def close(self) -> None:
+        """Release the database."""
+        self._searchers.clear()
+        self._reader.close()
+
+
+def _of_offline_roots(connection: Any, model: Model) -> Int64Array:
     offline = [root.id for root in all_roots(connection) if offline_reason(connection, root) is not None]
     if not offline:
         return np.empty(0, np.int64)
-    query = select(vectors.c.id).join(assets, assets.c.id == vectors.c.asset_id)
-    shown = query.where(vectors.c.model_id == model.id, vectors.c.kind != HIDDEN, assets.c.root_id.in_(offline))
-    return np.array(connection.scalars(shown).all(), np.int64)
+    query = (
+        "SELECT v.id FROM vectors v JOIN assets a ON a.id = v.asset_id "
+        f"WHERE v.model_id = :model AND v.kind <> :hidden AND a.root_id IN ({_listed(offline)})"
+    )
+    return np.array([one for (one,) in read(connection, query, model=model.id, hidden=HIDDEN)], np.int64)
 
 
-def _of_assets(connection: Connection, model: Model, asset_ids: Sequence[int]) -> Int64Array:
+def _of_assets(connection: Any, model: Model, asset_ids: Sequence[int]) -> Int64Array:
     """The vectors of files themselves; captions about an excluded photo may still be found."""
     if not asset_ids:
         return np.empty(0, np.int64)
-    mine = select(vectors.c.id).where(vectors.c.asset_id.in_(asset_ids), vectors.c.model_id == model.id)
-    return np.array(connection.scalars(mine.where(vectors.c.caption_id.is_(None))).all(), np.int64)
-
-
-def _hits(connection: Connection, ids: Int64Array, scores: Float32Array) -> list[StoredHit]:
-    columns = (vectors.c.id, vectors.c.caption_id, assets.c.id.label("asset_id"), assets.c.rel_path, assets.c.modality)
     query = (
-        select(*columns, assets.c.excerpt, captions.c.text, roots.c.path)
-        .join(assets, assets.c.id == vectors.c.asset_id)
-        .join(roots, roots.c.id == assets.c.root_id)
-        .join(captions, captions.c.id == vectors.c.caption_id, isouter=True)
+        f"SELECT id FROM vectors WHERE asset_id IN ({_listed(asset_ids)}) AND model_id = :model AND caption_id IS NULL"
     )
-    rows: dict[int, Any] = {}
-    wanted = [int(one) for one in ids]
-    for start in range(0, len(wanted), 500):
-        page = connection.execute(query.where(vectors.c.id.in_(wanted[start : start + 500])))
-        rows.update((found.id, found) for found in page)
+    return np.array([one for (one,) in read(connection, query, model=model.id)], np.int64)
+
+
+def _rows(connection: Any, ids: Int64Array) -> dict[int, tuple[Any, ...]]:
+    """What is shown of each vector's file, by the id of the vector."""
+    query = (
+        "SELECT v.id, v.caption_id, a.id, a.rel_path, a.modality, a.excerpt, c.text, r.path FROM vectors v "
+        "JOIN assets a ON a.id = v.asset_id JOIN roots r ON r.id = a.root_id "
+        "LEFT JOIN captions c ON c.id = v.caption_id"
+    )
+    wanted = np.unique(ids).tolist()
+    found: dict[int, tuple[Any, ...]] = {}
+    for start in range(0, len(wanted), IDS_AT_ONCE):
+        part = _listed(wanted[start : start + IDS_AT_ONCE])
+        found.update((row[0], row[1:]) for row in read(connection, f"{query} WHERE v.id IN ({part})"))
+    return found
+
+
+def _hits(rows: dict[int, tuple[Any, ...]], ids: Int64Array, scores: Float32Array) -> list[StoredHit]:
     hits: list[StoredHit] = []
-    for one, score in zip(wanted, scores, strict=True):
-        row = rows.get(one)
-        if row is None:  # another model took over since the index was read
+    for one, score in zip(ids.tolist(), scores.tolist(), strict=True):
+        if one not in rows:  # another model took over since the index was read
             continue
-        path = Path(row.path) / row.rel_path
-        if row.caption_id is not None:
-            hits.append(StoredHit(path, float(score), "text", row.text, row.asset_id))
+        caption_id, asset_id, rel_path, modality, excerpt, text, root = rows[one]
+        path = Path(os.fsdecode(bytes(root))) / os.fsdecode(bytes(rel_path))
+        if caption_id is not None:
+            hits.append(StoredHit(path, score, "text", text, asset_id))
         else:
-            hits.append(StoredHit(path, float(score), row.modality, row.excerpt, row.asset_id))
+            hits.append(StoredHit(path, score, modality, excerpt, asset_id))
     return hits
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """Whole numbers for an IN (...), whose length no placeholder takes."""
+    return ", ".join(str(int(number)) for number in numbers)

@@ -16,6 +16,8 @@ from sqlalchemy import Connection, func, select, true
 
 from indexer.assets import Blobs, from_blobs
 from indexer.catalog import Model, live_model
+from indexer.generations import VECTORS_FOLDER
+from indexer.generations import facts as index_facts
 from indexer.roots import Root, all_roots, offline_reason
 from indexer.schema import FUSED, LIVE, MISSING, SKIPPED, assets, captions, library, notices, roots, vectors
 from indexer.types import Posterior
@@ -34,7 +36,11 @@ class RootStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """What can be found (`images`, `texts`, `captions` of photos) and what cannot (`missing`, `offline`, `skipped`)."""
+    """What can be found (`images`, `texts`, `captions` of photos) and what cannot (`missing`, `offline`, `skipped`).
+
+    `search` says whether a search looks at every vector, and if not, how many of the 10 nearest it finds:
+    `recall_at_10`, measured with texts when the index file was written; None where it is exact.
+    """
 
     images: int
     texts: int
@@ -47,6 +53,8 @@ class Status:
     model_name: str | None
     model_fingerprint: str | None
     backend: str
+    search: str
+    recall_at_10: float | None
     last_indexed_at: datetime | None
 
 
@@ -76,6 +84,7 @@ def status(connection: Connection, where: Path) -> Status:
         )
 
     model = live_model(connection)
+    measured = index_facts(connection, where / VECTORS_FOLDER, model) if model else {}
     indexed_at = connection.execute(select(library.c.indexed_at)).scalar_one()
     return Status(
         images=count(LIVE, modality="image", online=True),
@@ -97,8 +106,19 @@ def status(connection: Connection, where: Path) -> Status:
         model_name=model.name if model else None,
         model_fingerprint=model.fingerprint if model else None,
         backend=backend(),
+        search=_search(measured),
+        recall_at_10=measured.get("recall_at_10"),
         last_indexed_at=indexed_at.replace(tzinfo=UTC) if indexed_at else None,
     )
+
+
+def _search(measured: dict[str, Any]) -> str:
+    """How a search goes, in words."""
+    if not measured:
+        return "exact"
+    recall = f"{measured['recall_at_10']:.3f} (at least {measured['recall_at_10_low']:.3f})"
+    lists = f"{measured['probes']} of {measured['lists']} lists"
+    return f"{lists}, recall@10 {recall} by {measured['questions']} texts"
 
 
 def errors(connection: Connection) -> list[SkippedFile]:

@@ -6,6 +6,7 @@ Next: `ingest.py`, the way in; `search.py`, the way out; `status.py`, what is th
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import URL
 
-from indexer import examples, status
+from indexer import examples, generations, status
 from indexer.catalog import Catalog, Model, mismatch
 from indexer.errors import LibraryError, LibraryNotFound, SchemaOutdated
 from indexer.examples import CaptionedPhoto
@@ -22,18 +23,20 @@ from indexer.excludes import Excludes
 from indexer.lock import writer_lock
 from indexer.roots import is_offline
 from indexer.scan import NOTHING_MORE
-from indexer.search import Searcher, StoredHit
+from indexer.search import CATALOG_FILE, Searcher, StoredHit
 from indexer.status import RootStatus, SkippedFile, Status
 from indexer.types import Encoder, Float32Array, IndexReport, Modality, Posterior, ProgressCallback
 from indexer.vectors.choose import Device
 
 if TYPE_CHECKING:  # what only its own command loads
     from indexer.backup import CopyReport
+    from indexer.compare import Faults
+    from indexer.doctor import Check
     from indexer.prune import PruneReport
 
 __all__ = ["CaptionedPhoto", "RootStatus", "SkippedFile", "Status", "Store", "StoredHit"]
 
-CATALOG_FILE = "catalog.sqlite"
+log = logging.getLogger(__name__)
 
 
 class Store:
@@ -153,8 +156,36 @@ class Store:
         model = self._matching(fingerprint)
         if model is None:
             return []
-        searcher = self._searchers.setdefault(device, Searcher(self._catalog, self.path, device))
-        return searcher.search(query, k, within, exclude or (), model)
+        searcher = self._searchers.setdefault(device, Searcher(self._catalog, self.path, device, self.mend_index))
+        return searcher.search(query[None, :], k, within, exclude or (), model)[0]
+
+    def wants_questions(self) -> bool:
+        """Whether `keep_questions` would let a search look at less than everything."""
+        model = self._catalog.model()
+        with self._catalog.begin() as connection:
+            folder = self.path / generations.VECTORS_FOLDER
+            return model is not None and generations.wants_questions(connection, folder, model)
+
+    def keep_questions(self, questions: Float32Array, fingerprint: str) -> None:
+        """Keep vectors of texts, float32 `[q, d]`, to measure recall with, and write the index file by them.
+
+        Raises: ModelMismatch; LibraryLocked.
+        """
+        model = self._matching(fingerprint)
+        if model is None:
+            return
+        folder = self.path / generations.VECTORS_FOLDER
+        with writer_lock(self.path):
+            generations.keep_questions(folder, model, questions)
+            generations.rewrite(self._catalog, folder, model)
+
+    def mend_index(self, model: Model) -> None:
+        """Set a damaged index file aside and write it anew; a search answers without it where that cannot be."""
+        try:
+            with writer_lock(self.path):
+                generations.refresh(self._catalog, self.path / generations.VECTORS_FOLDER, model, suspect=True)
+        except LibraryError as error:
+            log.info("the index file stays as it is: %s", error)
 
     def posterior_of(self, path: Path, fingerprint: str) -> Posterior | None:
         """The posterior `[1, d]` an indexed, unchanged file is found by (fused for a captioned photo), else None.
@@ -197,6 +228,20 @@ class Store:
         """Every recorded skip, by path."""
         with self._catalog.begin() as connection:
             return status.errors(connection)
+
+    def examine(self, encoder: Encoder | None, sample: int, faults: Faults) -> list[Check]:
+        """Every check of the library, see `doctor.py`; `faults` takes what `mend` needs. Nothing is written."""
+        from indexer.doctor import examine
+
+        return examine(self._catalog, self.path, encoder, sample, faults)
+
+    def mend(self, faults: Faults) -> list[Path]:
+        """Mend what `examine` found; the folders to `ingest` afterwards. Raises: LibraryLocked."""
+        from indexer.repair import mend
+
+        with writer_lock(self.path):
+            self._searchers.clear()
+            return mend(self._catalog, self.path, faults)
 
     def captioned_photos(self) -> list[CaptionedPhoto]:
         """Every live photo that has captions, with their words."""

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+
+if TYPE_CHECKING:  # a search for words decodes nothing
+    from PIL import Image
 
 Modality = Literal["image", "text"]
 Float32Array = NDArray[np.float32]
 UInt8Array = NDArray[np.uint8]
+
+# what a vector stands for, in the column `vectors.kind`
+HIDDEN: Final = 0  # not in the index
+IMAGE: Final = 1  # a photo, by its fused vector where it has captions
+TEXT: Final = 2  # a text file that stands alone
+CAPTION: Final = 3  # a text that speaks of a photo: found among texts, represented by its photo elsewhere
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +76,16 @@ class Encoder(Protocol):
 
     def fuse(self, posteriors: Sequence[Posterior]) -> Posterior:
         """Product of experts with the prior over several posteriors, each `[n, d]`."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A row of `models`: who made the vectors."""
+
+    id: int
+    fingerprint: str
+    name: str
+    dim: int
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,13 @@ from mmsearch.cli_options import (
     ModelOption,
     PathsOption,
     Print0Option,
+    QueriesOption,
     WithinOption,
     modality_of,
     nothing_found,
     open_library,
+    queries_of,
+    served,
     style_of,
 )
 from mmsearch.errors import LibraryNotFound, MMSearchError
@@ -120,14 +123,27 @@ def search(
     as_json: JsonOption = False,
     paths: PathsOption = False,
     print0: Print0Option = False,
+    queries: QueriesOption = None,
 ) -> int:
-    """Find files by words, by a picture, or by both together."""
-    from mmsearch.render import show_hits
+    """Find files by words, by a picture, or by both together; with '--queries', by many texts at once."""
+    from mmsearch.render import show_answers, show_hits
 
     style = style_of(as_json, paths, print0)
     text = " ".join(words) if words else None
-    with open_library(library, model, device) as opened:
-        hits = opened.search(text, image, k=opened.config.k if k is None else k, within=modality_of(within))
+    if queries is not None:
+        texts = queries_of(queries, text, image)
+        answers = served(texts, None, k, within, library, model, device)
+        if answers is None:
+            with open_library(library, model, device) as opened:
+                answers = opened.search_many(texts, k=opened.config.k if k is None else k, within=modality_of(within))
+        show_answers(texts, answers, style)
+        return FOUND if any(answers) else nothing_found()
+    answers = served([text] if text else [], image, k, within, library, model, device)
+    if answers:
+        hits = answers[0]
+    else:
+        with open_library(library, model, device) as opened:
+            hits = opened.search(text, image, k=opened.config.k if k is None else k, within=modality_of(within))
     show_hits(hits, {"query": text} if image is None else {"query": text, "image": str(image)}, style)
     return FOUND if hits else nothing_found()
 
@@ -165,6 +181,28 @@ def status(library: LibraryOption = None, as_json: JsonOption = False) -> int:
 
 
 @app.command()
+def serve(
+    by_socket: Annotated[bool, typer.Option("--socket", help="Answer 'mmsearch search' on this machine.")] = False,
+    background: Annotated[bool, typer.Option("--background", help="Return once it answers.")] = False,
+    idle_minutes: Annotated[float, typer.Option(min=0, help="End when nobody asked for so long; 0: never.")] = 10,
+    library: LibraryOption = None,
+    device: DeviceOption = Device.AUTO,
+) -> int:
+    """Keep the model and the library warm, so that searches answer at once."""
+    from mmsearch.serve import start
+
+    if not by_socket:
+        raise typer.BadParameter("give --socket.")
+    with open_library(library, None, device) as opened:
+        if background:
+            arguments = ["--library", str(opened.path.absolute()), "--idle-minutes", str(idle_minutes)]
+            start(opened.path, [*arguments, "--device", device.value])
+            return FOUND
+        opened.serve(60 * idle_minutes, lambda path: note(f"answering on {path}"))
+    return FOUND
+
+
+@app.command()
 def errors(
     library: LibraryOption = None,
     as_json: JsonOption = False,
@@ -178,6 +216,26 @@ def errors(
     with open_library(library) as opened:
         show_errors(opened.errors(), style)
     return FOUND
+
+
+@app.command()
+def doctor(
+    library: LibraryOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = Device.AUTO,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended without loss.")] = False,
+    sample: Annotated[
+        int, typer.Option("--sample", metavar="N", min=0, help="Files and captions to encode again and compare.")
+    ] = 32,
+    as_json: JsonOption = False,
+) -> int:
+    """Check everything the library keeps; with '--repair', mend it."""
+    from mmsearch.render import show_checks
+
+    with open_library(library, model, device) as opened:
+        report = opened.doctor(repair=repair, sample=sample)
+    show_checks(report, as_json)
+    return FOUND if report.sound else SKIPPED
 
 
 @app.command()

@@ -5,6 +5,7 @@ In: parsed options. Out: an open `Library`, a style of output, an exit code. Nex
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,6 +17,7 @@ from mmsearch.render import Format, note
 if TYPE_CHECKING:
     from indexer.types import Modality
     from mmsearch.library import Library
+    from mmsearch.query.hits import Hit
 
 FOUND, NOTHING, ERROR, SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -48,6 +50,9 @@ WithinOption = Annotated[Within | None, typer.Option("--in", help="Find only ima
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 PathsOption = Annotated[bool, typer.Option("--paths", help="Print paths only, one a line.")]
 Print0Option = Annotated[bool, typer.Option("-0", "--print0", help="Print paths ended by NUL, for 'xargs -0'.")]
+QueriesOption = Annotated[
+    str | None, typer.Option("--queries", metavar="FILE", help="Texts to look for, one a line; '-' is stdin.")
+]
 
 
 def open_library(library: Path | None, model: str | None = None, device: Device = Device.AUTO) -> Library:
@@ -62,6 +67,26 @@ _DEVICES: dict[Device, Literal["auto", "cpu", "cuda"]] = {
     Device.CPU: "cpu",
     Device.CUDA: "cuda",
 }
+
+
+def served(
+    texts: list[str],
+    image: Path | None,
+    k: int | None,
+    within: Within | None,
+    library: Path | None,
+    model: str | None,
+    device: Device,
+) -> list[list[Hit]] | None:
+    """The answers of a running server, None without one; whoever names a model or a device is answered here."""
+    if model is not None or device is not Device.AUTO or not (texts or image):
+        return None
+    from mmsearch.client import ask
+    from mmsearch.config import default_library, load_config
+
+    config = load_config()
+    folder = library.expanduser() if library is not None else config.library or default_library()
+    return ask(folder, texts, image=image, k=config.k if k is None else k, within=modality_of(within))
 
 
 def modality_of(within: Within | None) -> Modality | None:
@@ -79,6 +104,15 @@ def style_of(as_json: bool, paths: bool, print0: bool) -> Format:
     if len(chosen) > 1:
         raise typer.BadParameter("give one of --json, --paths, --print0, not two.")
     return chosen[0] if chosen else Format.TABLE
+
+
+def queries_of(source: str, text: str | None, image: Path | None) -> list[str]:
+    """The texts of `--queries`, without empty lines."""
+    if text is not None or image is not None:
+        raise typer.BadParameter("give words, --image or --queries, not two of them.")
+    data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    lines = data.decode("utf-8", "surrogateescape").splitlines()
+    return [line.strip() for line in lines if line.strip()]
 
 
 def nothing_found() -> int:

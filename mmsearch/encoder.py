@@ -7,24 +7,30 @@ Next: `preprocess.py` and, for the weights, `models/checkpoint.py`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
 from indexer.types import Encoder, Posterior, UInt8Array
 from mmsearch.errors import CheckpointError, ModelError
+from mmsearch.models.digest import WEIGHTS, check_file, check_fingerprint
 from mmsearch.posterior import embed_images, embed_texts, product_of_experts
 from mmsearch.preprocess import square
 from mmsearch.query.encode import Picture
 
+if TYPE_CHECKING:  # a search for words decodes nothing
+    from PIL import Image
+
+    from mmsearch.models.minilm_numpy import NumpyTextEncoder
+
 PRETRAINED = Path(__file__).parent / "pretrained"
+TEXTS_IN_NUMPY = 2  # at once: a query needs no session, whose opening takes far longer
 _VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 
 
@@ -85,6 +91,7 @@ class OnnxModel:
         self.side_px = int(described["architecture"]["side_px"])
         self._sessions: dict[str, Any] = {}
         self._tokenizer: Any = None
+        self._numpy: NumpyTextEncoder | None = None
 
     def prepare_image(self, image: Image.Image) -> UInt8Array:
         """One upright picture -> uint8 `[side_px, side_px, 3]`."""
@@ -98,8 +105,11 @@ class OnnxModel:
     def encode_texts(self, texts: Sequence[str]) -> Posterior:
         """Strings -> posteriors `[n, d]`; longer texts are cut at the model's `max_tokens`."""
         if self._tokenizer is None:
+            check_file(self.folder / "tokenizer.json", self._described)
             self._tokenizer = _tokenizer(self.folder, int(self._described["architecture"]["max_tokens"]))
         ids = np.array([e.ids for e in self._tokenizer.encode_batch(list(texts))], np.int64)  # [n, t]
+        if len(texts) <= TEXTS_IN_NUMPY and self._described["architecture"].get("kind") == "pretrained":
+            return self._in_numpy(ids)
         mu, logvar = self._session("text").run(None, {"ids": ids})
         return Posterior(mu, logvar)
 
@@ -115,26 +125,22 @@ class OnnxModel:
         """Strings -> posteriors `[n, d]`."""
         return embed_texts(self, texts)
 
+    def _in_numpy(self, ids: NDArray[np.int64]) -> Posterior:
+        from mmsearch.models.minilm_numpy import NumpyTextEncoder
+
+        if self._numpy is None:
+            check_file(self.folder / WEIGHTS, self._described)
+            self._numpy = NumpyTextEncoder(self.folder / "model.safetensors")
+        return self._numpy.encode(ids)
+
     def _session(self, modality: str) -> Any:
         if modality not in self._sessions:
-            self._check_weights()
-            self._sessions[modality] = _open_session(_graph(self.folder, modality))
+            graph = _graph(self.folder, modality)
+            check_file(graph, self._described)
+            if not self._sessions and self._numpy is None:  # once: ONNX Runtime would read any bytes as weights
+                check_file(self.folder / WEIGHTS, self._described)
+            self._sessions[modality] = _open_session(graph)
         return self._sessions[modality]
-
-    def _check_weights(self) -> None:
-        """Refuse a damaged file once: ONNX Runtime would read any bytes as weights."""
-        if self._sessions:
-            return
-        path = self.folder / "model.safetensors"
-        try:
-            found = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise CheckpointError(f"{path} cannot be read ({error.strerror}); install mmsearch again") from error
-        expected = str(self._described.get("weights_sha256"))
-        if found != expected:
-            raise CheckpointError(
-                f"{path} is damaged: sha256 {found[:12]}, expected {expected[:12]}; copy the model again"
-            )
 
 
 def _graph(folder: Path, modality: str) -> Path:
@@ -190,6 +196,7 @@ def _description(folder: Path) -> dict[str, Any]:
         described["architecture"]["latent_dim"], described["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read as a model ({error}); copy or train the model again") from error
+    check_fingerprint(folder, described)
     return dict(described)
 
 

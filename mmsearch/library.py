@@ -7,22 +7,26 @@ Next: `../indexer/store.py` for what is kept, `encoder.py` for what is computed,
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
+from indexer.errors import SchemaOutdated
 from indexer.excludes import Excludes, compiled
 from indexer.types import Encoder, IndexReport, Modality, ProgressCallback
 from mmsearch.config import Config, default_library, load_config
-from mmsearch.errors import ConfigError, FolderNotFound, LibraryNotFound, ModelMismatch, QueryError
+from mmsearch.errors import ConfigError, FolderNotFound, LibraryCorrupt, LibraryNotFound, ModelMismatch, QueryError
 from mmsearch.query.hits import Hit, to_hits
 
 if TYPE_CHECKING:  # the catalog and the decoder are paid for when they are used, not when the name is imported
     from indexer.backup import CopyReport
+    from indexer.doctor import DoctorReport
     from indexer.prune import PruneReport
+    from indexer.search import Finder
     from indexer.store import SkippedFile, Status, Store
+    from indexer.types import Model as StoredModel
     from mmsearch.query.encode import Picture
     from mmsearch.training.tune import TuneReport
 
@@ -73,6 +77,7 @@ class Library:
         self._device = device
         self.config = config
         self._store: Store | None = None
+        self._finder: Finder | None = None
         self._encoder: Encoder | None = None
 
     @classmethod
@@ -132,6 +137,8 @@ class Library:
         except LibraryNotFound:
             self._load()  # first, so that a model that cannot be loaded leaves no empty library behind
             store = self._open_store(create=True)
+        except SchemaOutdated:
+            store = self._open_store(create=True)  # of an older version, or made by a run that ended at once
         changed = self._change_model(store, progress)
         report = store.ingest(
             folder,
@@ -140,6 +147,12 @@ class Library:
             batch_size=self.config.batch_size,
             excludes=Excludes(tuple(exclude), self.config.exclude),
         )
+        if store.wants_questions():
+            from mmsearch.query.encode import encode_queries
+            from mmsearch.query.everyday import everyday_texts
+
+            encoder = self._load()
+            store.keep_questions(encode_queries(encoder, everyday_texts()).mu, encoder.fingerprint)
         if changed is None:
             return report
         return replace(report, encoded=report.encoded + changed.encoded, seconds=report.seconds + changed.seconds)
@@ -177,13 +190,41 @@ class Library:
         from mmsearch.query.encode import check_query, encode_query
 
         check_query(text, image, k)
-        store = self._open_store()
-        if store.model_fingerprint() is None:
+        finder = self._open_finder()
+        model = finder.model()
+        if model is None:
             return []  # an empty library has no vectors, whatever the model
-        encoder = self._load_for(store)
-        posterior = encode_query(encoder, text, image)
-        fingerprint = encoder.fingerprint
-        return to_hits(store.search(posterior.mu[0], k, fingerprint=fingerprint, within=within, device=self._device))
+        encoder = self._load_as(model)
+        query = encode_query(encoder, text, image).mu  # [1, d]
+        (found,) = finder.search(query, k, fingerprint=model.fingerprint, within=within, device=self._device)
+        return to_hits(found)
+
+    def search_many(self, texts: Sequence[str], k: int = 10, within: Modality | None = None) -> list[list[Hit]]:
+        """`search` for many texts at once, which takes a fraction of the time of one by one.
+
+        Args:
+            texts: what to look for, one after the other.
+            k: how many hits for each, at least 1.
+            within: `image` or `text` to find only those.
+
+        Returns:
+            For each text its hits, in the order of `texts`.
+
+        Raises:
+            QueryError: a text is empty, or `k` below 1; `texts` itself may be empty.
+            LibraryNotFound, ModelMismatch: as `search`.
+        """
+        from mmsearch.query.encode import check_query, encode_queries
+
+        for text in texts:
+            check_query(text, None, k)
+        finder = self._open_finder()
+        model = finder.model()
+        if model is None or not texts:
+            return [[] for _ in texts]
+        queries = encode_queries(self._load_as(model), texts).mu  # [m, d]
+        found = finder.search(queries, k, fingerprint=model.fingerprint, within=within, device=self._device)
+        return [to_hits(hits) for hits in found]
 
     def similar(self, path: str | Path, k: int = 10, within: Modality | None = None) -> list[Hit]:
         """The `k` files nearest to a file, itself not among them. An indexed file needs no model.
@@ -290,6 +331,23 @@ class Library:
 
         return restore(Path(source).expanduser(), self.path)
 
+    def doctor(self, *, repair: bool = False, sample: int = 32) -> DoctorReport:
+        """Check everything the library keeps: database, references, vectors, index file, a sample against the model.
+
+        Args:
+            repair: mend what can be mended without loss. Vectors that are wrong are encoded again; a damaged database
+                or index file is kept beside the new one.
+            sample: how many files and captions are encoded again and compared; 0 never loads the model.
+
+        Raises:
+            LibraryNotFound: nothing was indexed yet.
+            LibraryLocked: something has to be mended while another process writes.
+        """
+        from indexer.checkup import visit
+
+        self.close()  # it may be another database afterwards
+        return visit(self.path, self._load_for, repair=repair, sample=sample, batch_size=self.config.batch_size)
+
     def rebuild(self, progress: ProgressCallback | None = None) -> IndexReport:
         """Encode every file again, with the model given to `open`; the way to change a library's model."""
         store = self._open_store()
@@ -345,8 +403,31 @@ class Library:
         rebuilt = self.rebuild(progress)
         return replace(report, encoded=rebuilt.encoded, seconds=report.seconds + rebuilt.seconds)
 
+    def serve(self, idle_s: float = 600.0, ready: Callable[[Path], None] | None = None) -> None:
+        """Answer every `mmsearch search` of this user on this library, warm, until nobody asks for `idle_s` seconds.
+
+        Args:
+            idle_s: seconds without a question before it ends; 0 for ever.
+            ready: called with the socket's path once questions are heard.
+
+        Raises:
+            LibraryLocked: it is served already.
+            LibraryNotFound: nothing was indexed yet.
+        """
+        from mmsearch.serve import serve
+
+        serve(self, idle_s, ready)
+
+    def reopen(self) -> None:
+        """Forget what was read, also a model that was not given as an object: for a library replaced on disk."""
+        self.close()
+        self._encoder = None
+
     def close(self) -> None:
         """Give files and locks back. The library may be used again and opens itself again."""
+        if self._finder is not None:
+            self._finder.close()
+            self._finder = None
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -369,8 +450,25 @@ class Library:
     def _is_offline(self, folder: Path) -> bool:
         try:
             return self._open_store().is_offline(folder)
-        except LibraryNotFound:
+        except (LibraryNotFound, SchemaOutdated):
             return False
+
+    def _open_finder(self) -> Finder:
+        """What a search needs of the library; the whole of it is opened only where something is out of the ordinary."""
+        if self._finder is None:
+            from indexer.search import Finder
+
+            def mend(model: StoredModel) -> None:
+                self._open_store().mend_index(model)
+
+            finder = Finder.open(self.path, mend)
+            if finder is None:
+                self._open_store()  # says what is wrong, or brings the schema up to date
+                finder = Finder.open(self.path, mend)
+            if finder is None:
+                raise LibraryCorrupt(f"the catalog of {self.path} cannot be read; run 'mmsearch index' once")
+            self._finder = finder
+        return self._finder
 
     def _torch_device(self) -> str:
         from mmsearch.encoder import torch_device
@@ -382,22 +480,34 @@ class Library:
         if self._encoder is None:
             model = self._model
             if model is None:
-                model = (self._store.model_name() if self._store else None) or self.config.model
+                model = self._stored_name() or self.config.model
             if isinstance(model, (str, Path)):
                 model = _load_encoder(_full_name(model), self._device)
             self._encoder = model
         return self._encoder
 
+    def _stored_name(self) -> str | None:
+        """The name of the model the library was written with, as far as the library is open."""
+        if self._finder is not None:
+            model = self._finder.model()
+            return None if model is None else model.name
+        return self._store.model_name() if self._store else None
+
     def _load_for(self, store: Store) -> Encoder:
         """The model, refused where the library's vectors come from another."""
+        return self._checked(store.model_fingerprint() or "", store.model_name())
+
+    def _load_as(self, model: StoredModel) -> Encoder:
+        return self._checked(model.fingerprint, model.name)
+
+    def _checked(self, fingerprint: str, name: str | None) -> Encoder:
         encoder = self._load()
-        stored = store.model_fingerprint() or ""
-        if encoder.fingerprint != stored and self._model is None:  # another process changed the library's model
+        if encoder.fingerprint != fingerprint and self._model is None:  # another process changed the library's model
             self._encoder = None
             encoder = self._load()
-        if encoder.fingerprint != stored:
+        if encoder.fingerprint != fingerprint:
             raise ModelMismatch(
-                f"{self.path} was written with model '{store.model_name()}' ({stored[:12]}), not with '{encoder.name}' "
+                f"{self.path} was written with model '{name}' ({fingerprint[:12]}), not with '{encoder.name}' "
                 f"({encoder.fingerprint[:12]}); search with the first, or 'mmsearch rebuild --model' the second"
             )
         return encoder

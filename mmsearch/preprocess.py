@@ -6,15 +6,21 @@ border is lost, and training pictures come squashed too. Next: `encoder.py`.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+
+if TYPE_CHECKING:  # a search for words squares nothing
+    from PIL import Image
 
 Box = tuple[float, float, float, float]
 
 
 def square(image: Image.Image, side_px: int, box: Box | None = None) -> NDArray[np.uint8]:
     """The picture, or the part of it inside `box` (left, top, right, bottom in pixels), as uint8 `[side, side, 3]`."""
+    from PIL import Image
+
     rgb = image if image.mode == "RGB" else image.convert("RGB")
     if rgb.size == (side_px, side_px) and box is None:
         return np.array(rgb, dtype=np.uint8)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # `--help` and an error message need none of these, nor numpy, which they bring
+    from indexer.doctor import DoctorReport
     from indexer.prune import PruneReport
     from indexer.store import SkippedFile, Status
     from indexer.types import IndexReport
@@ -50,6 +51,19 @@ def show_hits(hits: Sequence[Hit], query: Mapping[str, str | None], style: Forma
         _put_table([(str(hit.rank), f"{hit.score:.3f}", hit.modality, _short(hit.path), _snippet(hit)) for hit in hits])
     else:
         _put_paths((hit.path for hit in hits), style)
+
+
+def show_answers(texts: Sequence[str], answers: Sequence[Sequence[Hit]], style: Format) -> None:
+    """Print the hits of many queries: JSON one query a line, tables under their query, paths one after the other."""
+    for text, hits in zip(texts, answers, strict=True):
+        if style is Format.JSON:
+            _put(json.dumps({"query": text, "hits": [_hit_dict(hit) for hit in hits]}) + "\n")
+        else:
+            if style is Format.TABLE:
+                _put(_visible(text) + "\n")
+            show_hits(hits, {"query": text}, style)
+            if style is Format.TABLE:
+                _put("\n")
 
 
 def show_report(report: IndexReport, as_json: bool) -> None:
@@ -106,6 +120,24 @@ def show_pruned(report: PruneReport, as_json: bool) -> None:
         note(f"{count(report.present, 'hidden file')} on disk: index again, or add --excluded to forget them")
     if report.offline:
         note(f"{count(report.offline, 'file')} of offline folders stay; '--offline FOLDER' forgets a folder")
+
+
+def show_checks(report: DoctorReport, as_json: bool) -> None:
+    """Print what a doctor found, a line a check; on stderr what to type about faults that are left."""
+    if as_json:
+        _put_json(report.to_dict())
+    else:
+        states = {
+            check.name: "mended" if check.mended else "FAULT" if check.faults else "ok" for check in report.checks
+        }
+        _put_table([(states[check.name], check.name, check.found) for check in report.checks])
+    left = [check for check in report.checks if check.faults and not check.mended]
+    remedies = dict.fromkeys(
+        check.remedy for check in report.checks if check.remedy and (check in left or check.mended)
+    )
+    if left or remedies:
+        run = f"; run {' and '.join(repr(remedy) for remedy in remedies)}" if remedies else ""
+        note(f"{count(sum(check.faults for check in left), 'fault')} left{run}")
 
 
 def show_path(path: Path) -> None:

@@ -6,6 +6,8 @@ In: float32 vectors under int64 ids. Out: the `k` nearest by cosine. What holds 
 * Adding an id that is there replaces its vector; removing one that is not there does nothing.
 * Results are sorted by falling score, equal scores by rising id, and are the same from every exact backend. Rows with
   fewer than `k` results end in id -1 and score -inf.
+* An approximate backend may miss some of the `k` nearest; the scores of what it returns are exact all the same, it
+  returns as many as there are, and never one outside `allowed`.
 
 Next: `exact.py`, the truth in numpy.
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +58,14 @@ class VectorIndex(Protocol):
         """Write to `path`, complete when this returns."""
 
 
+@runtime_checkable
+class KeepsVectors(Protocol):
+    """An index that can show the vectors it holds, not an approximation of them."""
+
+    def vectors(self) -> Float32Array:
+        """The unit vectors, float32 `[n, d]`, in the order of `ids`; valid until the next change."""
+
+
 def normalised(vectors: Float32Array, dim: int) -> Float32Array:
     """Rows of length one (zeros stay zeros), float32 `[n, d]`. Raises: DimensionMismatch."""
     vectors = np.ascontiguousarray(vectors, np.float32)
@@ -77,10 +87,11 @@ def checked_ids(ids: Int64Array, count: int) -> Int64Array:
 
 
 Fetch = Callable[[Float32Array, int], tuple[Int64Array, Float32Array]]
+Gather = Callable[[Int64Array], Float32Array]
 
 
 def rank(
-    queries: Float32Array, k: int, available: int, ids: Int64Array, vectors: Float32Array, fetch: Fetch
+    queries: Float32Array, k: int, available: int, ids: Int64Array, gather: Gather, fetch: Fetch
 ) -> tuple[Int64Array, Float32Array]:
     """The exact `k` best from a backend's candidates, scored and ordered in the same way for every backend.
 
@@ -89,7 +100,7 @@ def rank(
         k: results wanted.
         available: how many vectors may be returned at all.
         ids: the id at each position, int64 `[n]`.
-        vectors: the unit vector at each position, float32 `[n, d]`.
+        gather: positions of any shape `[...]` -> their unit vectors, float32 `[..., d]`.
         fetch: (queries, count) -> positions `[m, count]`, scores `[m, count]`, the scores falling.
     """
     found_ids = np.full((len(queries), k), -1, np.int64)
@@ -100,7 +111,7 @@ def rank(
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         part = slice(start, start + QUERIES_AT_ONCE)
         positions = _candidates(queries[part], width, available, fetch)  # [m, count]
-        pairs = np.einsum("md,mcd->mc", queries[part], vectors[positions], dtype=np.float64)
+        pairs = np.einsum("md,mcd->mc", queries[part], gather(positions), dtype=np.float64)
         scores = pairs.astype(np.float32)  # summed in float64 and rounded once: equal vectors get equal scores
         order = np.lexsort((ids[positions], -scores), axis=1)[:, :width]
         found_ids[part, :width] = np.take_along_axis(ids[positions], order, axis=1)

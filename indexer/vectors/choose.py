@@ -1,7 +1,7 @@
-"""Which backend serves: FAISS where one of its packages is installed, else numpy. Both answer the same.
+"""Which backend serves: a GPU through FAISS where there is one, else numpy over a file. Both read the same files.
 
-In: what is installed. Out: an index, new or from a file. FAISS is imported by the first index, not by this file.
-Next: `indexer/generations.py`, which keeps index files.
+In: what is installed. Out: an index, new or from a file. FAISS takes a tenth of a second to import and is imported
+only where an NVIDIA driver is there, or lists are trained. Next: `indexer/generations.py`, which keeps index files.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import logging
 from pathlib import Path
 from typing import Final, Literal
 
-from indexer.errors import LibraryCorrupt
 from indexer.vectors.base import VectorIndex
 from indexer.vectors.exact import ExactIndex
+from indexer.vectors.file_index import FileIndex
 
 Device = Literal["auto", "cpu", "cuda"]
-Backend = Literal["exact", "faiss-cpu", "faiss-gpu"]
+Backend = Literal["exact", "faiss-gpu"]
 
 log = logging.getLogger(__name__)
 
+DRIVER: Final = Path("/proc/driver/nvidia/version")
 HINT: Final = (
     "FAISS is not installed, searching with numpy: for large libraries pip install 'mmsearch[cpu]', "
     "or 'mmsearch[gpu]' for an NVIDIA GPU"
@@ -33,12 +34,12 @@ def has_faiss() -> bool:
 
 
 def backend(device: Device = "auto") -> Backend:
-    """What a search on this machine uses; where it is "exact", the first index says so once, with `HINT`."""
-    if not has_faiss():
+    """What a search on this machine uses."""
+    if device == "cpu" or not has_faiss() or (device == "auto" and not DRIVER.exists()):
         return "exact"
     from indexer.vectors.faiss_index import gpu_count
 
-    return "faiss-gpu" if device != "cpu" and gpu_count() else "faiss-cpu"
+    return "faiss-gpu" if gpu_count() else "exact"
 
 
 @functools.cache
@@ -50,23 +51,24 @@ def new_index(dim: int, device: Device = "auto") -> VectorIndex:
     """An empty index for vectors of length `dim`."""
     if not has_faiss():
         _hint_once()
-        return ExactIndex(dim)
-    from indexer.vectors.faiss_index import FaissIndex
+    if backend(device) == "faiss-gpu":
+        from indexer.vectors.faiss_index import FaissIndex
 
-    return FaissIndex(dim, device)
+        return FaissIndex(dim, device)
+    return FileIndex(dim)
 
 
 def load_index(path: Path, device: Device = "auto") -> VectorIndex:
-    """The index in a file, by its suffix. Raises: LibraryCorrupt, also when the file needs FAISS and there is none."""
-    if path.suffix == ExactIndex.suffix:
-        if not has_faiss():
-            _hint_once()
-        return ExactIndex.load(path)
+    """The index in a file. Raises: LibraryCorrupt."""
     if not has_faiss():
-        raise LibraryCorrupt(f"{path} needs FAISS to be read; pip install 'mmsearch[cpu]' or 'mmsearch[gpu]'")
-    from indexer.vectors.faiss_index import FaissIndex
+        _hint_once()
+    if path.suffix == ExactIndex.suffix:
+        return ExactIndex.load(path)
+    if backend(device) == "faiss-gpu":
+        from indexer.vectors.faiss_index import FaissIndex
 
-    return FaissIndex.load(path, device)
+        return FaissIndex.load(path, device)
+    return FileIndex.load(path)
 
 
 def suffix_of(index: VectorIndex) -> str:

@@ -32,6 +32,10 @@ class ExactIndex:
         """The ids, int64 `[n]`, in stored order."""
         return self._ids
 
+    def vectors(self) -> Float32Array:
+        """The unit vectors, float32 `[n, d]`, in stored order."""
+        return self._vectors
+
     def add(self, ids: Int64Array, vectors: Float32Array) -> None:
         """Add or replace, see `VectorIndex`."""
         vectors = normalised(vectors, self.dim)
@@ -67,7 +71,7 @@ class ExactIndex:
             order = np.argsort(-best_scores, axis=1)
             return np.take_along_axis(best, order, axis=1), np.take_along_axis(best_scores, order, axis=1)
 
-        return rank(queries, k, len(ids), ids, vectors, fetch)
+        return rank(queries, k, len(ids), ids, vectors.__getitem__, fetch)
 
     def save(self, path: Path) -> None:
         """Two arrays in one file: ids `[n]`, vectors `[n, d]`."""

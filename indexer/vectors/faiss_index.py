@@ -1,7 +1,7 @@
-"""Exact search with FAISS on the CPU, mirrored to a GPU where there is one.
+"""Exact search with FAISS, for a GPU: the state is on the CPU, the GPU only ever holds a copy of it.
 
 In: vectors under ids. Out: the same neighbours as `exact.py`. The state is an `IndexIDMap2` over an `IndexFlatIP` in
-memory, which is what `save` writes; the GPU only ever holds a copy. Next: `choose.py`, which picks a backend.
+memory, which is what `save` writes. Next: `choose.py`, which picks a backend.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from indexer.errors import LibraryCorrupt
 from indexer.types import Float32Array
 from indexer.vectors.base import BoolArray, Int64Array, checked_ids, normalised, rank
+from indexer.vectors.layout import IndexFile
 
 faiss: Any = importlib.import_module("faiss")  # its stubs and its Python face disagree, and differ between builds
 
@@ -79,7 +79,7 @@ class FaissIndex:
                 return positions, scores
             return self._fetch_on_cpu(part, count, None)
 
-        return rank(queries, k, available, ids, self._vectors(), fetch)
+        return rank(queries, k, available, ids, self.vectors().__getitem__, fetch)
 
     def save(self, path: Path) -> None:
         """FAISS's own format."""
@@ -88,23 +88,19 @@ class FaissIndex:
     @classmethod
     def load(cls, path: Path, device: Device = "auto") -> FaissIndex:
         """Read what `save` wrote. Raises: LibraryCorrupt."""
-        try:
-            index = faiss.read_index(str(path))
-        except RuntimeError as error:
-            raise LibraryCorrupt(f"{path} is not an index file ({str(error).splitlines()[0]})") from error
-        if not isinstance(index, faiss.IndexIDMap2) or not isinstance(
-            faiss.downcast_index(index.index), faiss.IndexFlatIP
-        ):
-            raise LibraryCorrupt(f"{path} holds a FAISS index of another kind ({type(index).__name__})")
-        loaded = cls(index.d, device)
-        loaded._index = index
+        file = IndexFile.open(path)  # not read_index: a file of any number of lists is searched whole here
+        loaded = cls(file.dim, device)
+        ids = file.ids()
+        for number, first in enumerate(file.first.tolist()):
+            rows = file.rows(number)
+            loaded._index.add_with_ids(rows, ids[first : first + len(rows)])
         return loaded
 
     def _flat(self) -> Any:
         return faiss.downcast_index(self._index.index)
 
-    def _vectors(self) -> Float32Array:
-        """The stored vectors, `[n, d]`, without a copy; valid until the next change."""
+    def vectors(self) -> Float32Array:
+        """The stored unit vectors, `[n, d]`, without a copy; valid until the next change."""
         if not len(self):
             return np.empty((0, self.dim), np.float32)
         flat: Float32Array = faiss.rev_swig_ptr(self._flat().get_xb(), len(self) * self.dim)

@@ -258,7 +258,8 @@ def save_linear_heads(folder: Path, backbone: Backbone, heads: LinearHeads) -> P
     import torch
     from safetensors.torch import save_file
 
-    from mmsearch.models.checkpoint import FORMAT, Architecture, fingerprint
+    from mmsearch.models.checkpoint import FORMAT, Architecture
+    from mmsearch.models.digest import fingerprint
 
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / "model.safetensors"

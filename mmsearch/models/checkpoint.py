@@ -20,6 +20,7 @@ from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
 
 from mmsearch.errors import CheckpointError
+from mmsearch.models.digest import fingerprint
 from mmsearch.models.efficientnet_lite import FEATURES, VARIANTS, EfficientNetLite
 from mmsearch.models.heads import FeatureDecoder
 from mmsearch.models.minilm import BertSize
@@ -126,12 +127,6 @@ def save_model(
     described["fingerprint"] = fingerprint(described)
     (folder / "model.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     return folder
-
-
-def fingerprint(described: Mapping[str, Any]) -> str:
-    """sha256 over the weights' sha256 and the architecture, hex."""
-    canonical = json.dumps(described["architecture"], sort_keys=True)
-    return hashlib.sha256(f"{described['weights_sha256']}\n{canonical}".encode()).hexdigest()
 
 
 def load_vae(folder: Path) -> tuple[MultimodalVAE, Architecture]:

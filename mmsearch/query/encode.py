@@ -6,18 +6,20 @@ the library is searched with. Next: `hits.py`, the way back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
-from indexer.decode import decode_image, decode_text
-from indexer.scan import TEXT_SUFFIXES
 from indexer.types import Encoder, Posterior
 from mmsearch.errors import DecodeError, QueryError
 
-Picture = str | Path | Image.Image | NDArray[np.uint8]
+if TYPE_CHECKING:  # a search for words decodes nothing
+    from PIL import Image
+
+Picture: TypeAlias = "str | Path | Image.Image | NDArray[np.uint8]"
 
 
 def check_query(text: str | None, image: Picture | None, k: int) -> None:
@@ -52,8 +54,17 @@ def encode_query(encoder: Encoder, text: str | None = None, image: Picture | Non
     return posteriors[0] if len(posteriors) == 1 else encoder.fuse(posteriors)
 
 
+def encode_queries(encoder: Encoder, texts: Sequence[str]) -> Posterior:
+    """Many texts -> posteriors `[m, d]`, encoded in batches of texts of like length."""
+    from mmsearch.posterior import embed_texts
+
+    return embed_texts(encoder, [_clean(text) for text in texts])
+
+
 def encode_file(encoder: Encoder, path: Path) -> Posterior:
     """A picture or a text file that is not in the library -> posterior `[1, d]`."""
+    from indexer.scan import TEXT_SUFFIXES
+
     if path.suffix.lower() in TEXT_SUFFIXES:
         return encode_query(encoder, text=_read_text(path))
     return encode_query(encoder, image=path)
@@ -61,6 +72,8 @@ def encode_file(encoder: Encoder, path: Path) -> Posterior:
 
 def to_image(picture: Picture, side_px: int) -> Image.Image:
     """Any picture -> upright RGB. Arrays are uint8 `[h, w]`, `[h, w, 3]` or `[h, w, 4]`."""
+    from PIL import Image, ImageOps
+
     if isinstance(picture, (str, Path)):
         return _read_image(Path(picture), side_px)
     if isinstance(picture, Image.Image):
@@ -76,11 +89,15 @@ def _on_white(image: Image.Image) -> Image.Image:
     """Transparency becomes white, as for files; what lies under it was never meant to be seen."""
     if image.mode not in ("RGBA", "LA"):
         return image.convert("RGB")
+    from PIL import Image
+
     page = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(page, image.convert("RGBA")).convert("RGB")
 
 
 def _read_image(path: Path, side_px: int) -> Image.Image:
+    from indexer.decode import decode_image
+
     try:
         with path.open("rb") as file:
             return decode_image(file, side_px=side_px).image
@@ -91,6 +108,8 @@ def _read_image(path: Path, side_px: int) -> Image.Image:
 
 
 def _read_text(path: Path) -> str:
+    from indexer.decode import decode_text
+
     try:
         return decode_text(path.read_bytes())
     except DecodeError as error:

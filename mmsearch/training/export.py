@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from mmsearch.models.checkpoint import SCALE, Precision, load_vae, read_description, save_model
+from mmsearch.models.digest import seal
 from mmsearch.models.vae import ImageEncoder, MultimodalVAE, TextEncoder
 from mmsearch.training.corpus import Corpus
 
@@ -75,6 +76,7 @@ def export(
         from mmsearch.training.int8 import export_int8, some_squares
 
         export_int8(target, some_squares(photos, side))
+    seal(target)
     return target
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from mmsearch.errors import CheckpointError, ModelError
 from mmsearch.models.checkpoint import Architecture, pack, read_description, save_model, unpack
+from mmsearch.models.digest import seal
 from mmsearch.models.vae import MultimodalVAE
 from mmsearch.training.tune_fit import Heads
 
@@ -94,6 +95,7 @@ def write(
     )
     if all((source / graph).exists() for graph in _GRAPHS):
         _add_graphs(new, source)
+    seal(new)
     os.replace(new, folder)
 
 

@@ -1,9 +1,9 @@
 """The last stage of a pretrained model's training: a misspelt caption is led to where the spelt one lies.
 
-In: a model that is otherwise trained, and its captions. Out: the same model, its text encoder moved a little. Photos
-take no part: the encoder learns from itself as it was (self-distillation), by the divergence from its posterior of the
-caption as written to its posterior of the caption misspelt. A part of the captions stays as written, so that those keep
-their place. Next: `run.py` writes the model.
+In: a model that is otherwise trained, and its captions. Out: the same model, its text encoder moved a little, word
+embeddings included. Photos take no part: the encoder learns from itself as it was (self-distillation), by the
+divergence from its posterior of the caption as written to its posterior of the caption misspelt. A part of the captions
+stays as written, so that those keep their place. Next: `run.py` writes the model.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class TypoStage:
         s = self.recipe.schedule
         teacher = copy.deepcopy(text.eval()).requires_grad_(False)  # neither with dropout: they are compared
         heads = [*text.pool.parameters(), *text.head.parameters()]
-        groups = [(text.transformer.layer_parameters(), s.rate_text), (heads, s.rate_heads / 3)]
+        words = [text.transformer.words.weight]  # only here: a slip leaves pieces of words that were seldom seen before
+        groups = [(text.transformer.layer_parameters() + words, 2 * s.rate_text), (heads, s.rate_heads / 3)]
         for p in text.parameters():
             p.requires_grad_(False)
         for parameters, _ in groups:

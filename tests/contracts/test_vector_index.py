@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from indexer.errors import DimensionMismatch, LibraryCorrupt
 from indexer.vectors.base import VectorIndex
 from indexer.vectors.choose import load_index
 from indexer.vectors.exact import ExactIndex
+from indexer.vectors.file_index import FileIndex
+from indexer.vectors.layout import IndexFile
+from indexer.vectors.lists import Lists
 
 Make = Callable[[int], VectorIndex]
 HAS_FAISS = importlib.util.find_spec("faiss") is not None
@@ -32,9 +36,51 @@ def _faiss(device: str) -> Make:
     return make
 
 
+def _halfway(dim: int) -> FileIndex:
+    """What was added first lies in a file, what came later in memory."""
+    return _Halfway(dim, None)
+
+
+def _lists(dim: int) -> FileIndex:
+    """The same, and the file is cut into seven lists, all of which are looked at: the way of an approximate search."""
+    centroids = np.random.default_rng(5).standard_normal((7, dim)).astype(np.float32)
+    return _Halfway(dim, Lists(centroids, 7, {}))
+
+
+class _Halfway(FileIndex):
+    def __init__(self, dim: int, lists: Lists | None) -> None:
+        super().__init__(dim)
+        self._written_in = lists
+
+    def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
+        super().add(ids, vectors)
+        if self._file is not None or not len(ids):
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "index.faiss"
+            self.save(path, self._written_in)
+            read = FileIndex.load(path)  # held open when its name goes, as under a writer
+        self.__dict__.update(read.__dict__)
+
+    def _is_exact(self, k: int, available: int, filtered: bool) -> bool:
+        return self._file is None or self._file.centroids is None
+
+
+def _readers(path: Path) -> list[Callable[[Path], VectorIndex]]:
+    """Whatever wrote a file of FAISS's format, FAISS's index and ours both read it."""
+    if not HAS_FAISS or path.suffix != ".faiss":
+        return [load_index]
+    from indexer.vectors.faiss_index import FaissIndex
+
+    return [load_index, FaissIndex.load]
+
+
 @pytest.fixture(
     params=[
         pytest.param(ExactIndex, id="exact"),
+        pytest.param(FileIndex, id="file-index"),
+        pytest.param(_halfway, id="file"),
+        pytest.param(_lists, id="lists"),
         pytest.param(_faiss("cpu"), id="faiss-cpu", marks=needs_faiss),
         pytest.param(_faiss("auto"), id="faiss-mirror", marks=needs_faiss),
         pytest.param(_faiss("cuda"), id="faiss-cuda", marks=needs_faiss),
@@ -203,13 +249,13 @@ class TestVectorIndex:
         index.remove(np.array([110]))
         path = tmp_path / f"index{index.suffix}"
         index.save(path)
-        loaded = load_index(path)
-        assert type(loaded) is type(index)
-        assert (loaded.dim, len(loaded)) == (5, 39)
-        for left, right in zip(index.search(vectors, 6), loaded.search(vectors, 6), strict=True):
-            np.testing.assert_array_equal(left, right)
-        loaded.add(np.array([110]), vectors[10:11])
-        assert loaded.search(vectors[10:11], 1)[0].tolist() == [[110]]
+        for load in _readers(path):
+            loaded = load(path)
+            assert (loaded.dim, len(loaded)) == (5, 39)
+            for left, right in zip(index.search(vectors, 6), loaded.search(vectors, 6), strict=True):
+                np.testing.assert_array_equal(left, right)
+            loaded.add(np.array([110]), vectors[10:11])
+            assert loaded.search(vectors[10:11], 1)[0].tolist() == [[110]]
 
     def test_save_and_load_empty(self, make: Make, tmp_path: Path) -> None:
         index = make(5)
@@ -236,7 +282,7 @@ def test_backends_agree_after_any_history(data: st.DataObject, seed: int) -> Non
     from indexer.vectors.faiss_index import FaissIndex
 
     rng = np.random.default_rng(seed)
-    backends: list[VectorIndex] = [ExactIndex(4), FaissIndex(4, "cpu")]
+    backends: list[VectorIndex] = [ExactIndex(4), FaissIndex(4, "cpu"), FileIndex(4), _halfway(4), _lists(4)]
     for step in data.draw(st.lists(st.sampled_from(["add", "remove"]), max_size=6)):
         ids = rng.choice(30, size=int(rng.integers(0, 12)), replace=False).astype(np.int64)
         vectors = rng.integers(-2, 3, (len(ids), 4)).astype(np.float32)  # small integers: plenty of ties
@@ -248,9 +294,10 @@ def test_backends_agree_after_any_history(data: st.DataObject, seed: int) -> Non
     query = rng.integers(-2, 3, (2, 4)).astype(np.float32)
     allowed = rng.choice(30, size=15, replace=False).astype(np.int64) if data.draw(st.booleans()) else None
     k = data.draw(st.integers(1, 40))
-    left, right = (index.search(query, k, allowed) for index in backends)
-    np.testing.assert_array_equal(left[0], right[0])
-    np.testing.assert_array_equal(left[1], right[1])
+    truth, *others = (index.search(query, k, allowed) for index in backends)
+    for found in others:
+        np.testing.assert_array_equal(truth[0], found[0])
+        np.testing.assert_array_equal(truth[1], found[1])
 
 
 @needs_faiss
@@ -260,3 +307,41 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     faiss.write_index(faiss.IndexFlatL2(4), str(tmp_path / "other.faiss"))
     with pytest.raises(LibraryCorrupt, match="another kind"):
         load_index(tmp_path / "other.faiss")
+
+
+@needs_faiss
+@pytest.mark.parametrize("lists", [False, True])
+def test_files_are_plain_faiss(tmp_path: Path, lists: bool) -> None:
+    """Any program that knows FAISS opens them and finds the same."""
+    import faiss
+
+    index, vectors = (_lists if lists else _halfway)(8), random_vectors(60, 8)
+    index.add(np.arange(1000, 1060), vectors)
+    index.remove(np.array([1003]))
+    index.add(np.array([7]), vectors[3:4])
+    index.save(tmp_path / "own.faiss", Lists(index.file.centroids, 7, {}) if lists else None)
+    read = faiss.read_index(str(tmp_path / "own.faiss"))
+    assert (read.ntotal, read.d) == (60, 8)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    scores, ids = read.search(unit, 5)
+    expected_ids, expected = index.search(vectors, 5)
+    np.testing.assert_array_equal(ids, expected_ids)
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("lists", [False, True])
+def test_any_flipped_bit_is_noticed_when_it_is_looked_at(tmp_path: Path, lists: bool) -> None:
+    index, vectors = (_lists if lists else _halfway)(8), random_vectors(300, 8)
+    index.add(np.arange(300), vectors)
+    path = tmp_path / "own.faiss"
+    index.save(path, Lists(index.file.centroids, 7, {}) if lists else None)
+    data = path.read_bytes()
+    for place in np.random.default_rng(0).integers(0, len(data), 60).tolist():
+        path.write_bytes(data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])
+        with pytest.raises(LibraryCorrupt):
+            IndexFile.open(path).verify()
+    path.write_bytes(data[: len(data) // 2] + data[len(data) // 2 + 8 :])
+    with pytest.raises(LibraryCorrupt):
+        IndexFile.open(path)
+    path.write_bytes(data)
+    IndexFile.open(path).verify()

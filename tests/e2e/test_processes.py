@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -95,7 +96,7 @@ def test_while_one_process_indexes_a_second_is_told_who_and_a_search_answers(
         second = finish(home, "index", many)
         assert second.returncode == 2
         assert second.stdout == ""
-        assert str(process.pid) in second.stderr
+        assert f"process {process.pid} on {socket.gethostname()}" in second.stderr
         assert second.stderr.count("\n") == 1
         assert finish(home, "search", "red").returncode == 0
     finally:

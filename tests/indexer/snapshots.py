@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from indexer.generations import open_index
 from indexer.store import Store
@@ -26,8 +26,13 @@ def contents(library: Path) -> list[list[tuple[object, ...]]]:
     """Rows of every table, sorted, and what the index would answer."""
     with Store.open(library) as store:
         with store._catalog.begin() as connection:
-            tables = [sorted((tuple(row) for row in connection.execute(text(query))), key=repr) for query in QUERIES]
-        return [*tables, answers(store)]
+            held = tables(connection)
+        return [*held, answers(store)]
+
+
+def tables(connection: Connection) -> list[list[tuple[object, ...]]]:
+    """Rows of every table, sorted."""
+    return [sorted((tuple(row) for row in connection.execute(text(query))), key=repr) for query in QUERIES]
 
 
 def answers(store: Store) -> list[tuple[object, ...]]:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,47 +13,14 @@ import pytest
 from sqlalchemy import Connection
 
 from indexer.catalog import Catalog
-from indexer.store import Store
-from tests.fakes import COLOURS, FakeEncoder, paint
+from tests.fakes import FakeEncoder
+from tests.indexer.crashing import BATCH, KILLED, exit_code, ingest, kill_after, recorded_states, start, state
+from tests.indexer.folders import change, fill
 from tests.indexer.snapshots import contents
-
-BATCH = 4
 
 
 class Crash(BaseException):
     """Stands for a process that ends at once."""
-
-
-def fill(photos: Path) -> None:
-    colours = list(COLOURS)
-    for number in range(14):
-        paint(photos / f"p{number:02}.png", colours[number % 8], seed=number)
-    for number in range(0, 14, 3):
-        (photos / f"p{number:02}.txt").write_text(f"{colours[number % 8]} thing number {number}")
-    for number in range(3):
-        (photos / f"note{number}.md").write_text(f"words {number} alone")
-    shutil.copy(photos / "p01.png", photos / "copy.png")
-    (photos / "bad.jpg").write_text("no picture")
-    rows = [f"p{number:02}.png,caption {number % 5}" for number in range(8)]
-    (photos / "captions.csv").write_text("\n".join(["image,caption", *rows, "none.png,x"]))
-
-
-def change(photos: Path, *, captions: bool) -> None:
-    """A second state of the same folder: new, changed, moved, swapped, gone, broken, mended."""
-    (photos / "p02.png").unlink()
-    (photos / "p03.png").rename(photos / "q03.png")
-    (photos / "p03.txt").rename(photos / "q03.txt")
-    paint(photos / "p04.png", "purple", size=(50, 50), seed=4)
-    paint(photos / "new.png", "grey", seed=77)
-    (photos / "p06.txt").write_text("other words")
-    (photos / "p09.txt").unlink()
-    paint(photos / "bad.jpg", "white", seed=5)
-    (photos / "p10.png").write_bytes(b"")
-    (photos / "p11.png").rename(photos / "t.png")
-    (photos / "p12.png").rename(photos / "p11.png")
-    (photos / "t.png").rename(photos / "p12.png")
-    if captions:
-        (photos / "captions.csv").write_text("image,caption\np00.png,caption 0\np05.png,something new\n")
 
 
 @contextmanager
@@ -81,82 +44,54 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool) -> It
         yield seen
 
 
-def run(library: Path, photos: Path, encoder: FakeEncoder) -> None:
-    with Store.open(library, create=True) as store:
-        store.ingest(photos, encoder, batch_size=BATCH)
-
-
 @pytest.mark.parametrize("after", [False, True], ids=["before-commit", "after-commit"])
 def test_a_crash_in_every_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool) -> None:
     photos, first, second = tmp_path / "photos", tmp_path / "first", tmp_path / "second"
     fill(photos)
-    run(first, photos, FakeEncoder())
+    ingest(first, photos, FakeEncoder())
     untouched = contents(first)
     reference = FakeEncoder()
     shutil.copytree(first, second)
     change(photos, captions=after)  # a captions.csv as it was must not let the next run think that nothing is due
-    run(second, photos, reference)
+    ingest(second, photos, reference)
     expected = contents(second)
     assert expected != untouched
     with crash_at(monkeypatch, 10**9, after=after) as seen:
         shutil.rmtree(second)
         shutil.copytree(first, second)
-        run(second, photos, FakeEncoder())
+        ingest(second, photos, FakeEncoder())
     assert seen[0] > 15
     for number in range(1, seen[0] + 1):
         encoder = FakeEncoder()
         shutil.rmtree(second)
         shutil.copytree(first, second)
         with crash_at(monkeypatch, number, after=after), pytest.raises(Crash):
-            run(second, photos, encoder)
-        run(second, photos, encoder)
+            ingest(second, photos, encoder)
+        ingest(second, photos, encoder)
         assert contents(second) == expected, f"transaction {number}"
         assert encoder.encoded <= reference.encoded + BATCH, f"transaction {number}"
-
-
-WORKER = """
-import sys
-from pathlib import Path
-from indexer.store import Store
-from tests.fakes import FakeEncoder
-library, photos, log = map(Path, sys.argv[1:])
-store = Store.open(library, create=True)
-print("ready", flush=True)
-store.ingest(photos, FakeEncoder(delay_s=0.02, log=log), batch_size=4)
-print("done", flush=True)
-"""
-
-
-def start(*arguments: Path) -> subprocess.Popen[str]:
-    root = Path(__file__).parents[2]
-    environment = dict(os.environ, PYTHONPATH=str(root))
-    command = [sys.executable, "-c", WORKER, *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root, env=environment)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
 
 
 def encoded(log: Path) -> int:
     return sum(int(line.split()[1]) for line in log.read_text().splitlines()) if log.exists() else 0
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9 on this system")
-def test_kill_at_random_moments(tmp_path: Path) -> None:
+def test_kill_at_random_moments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos, reference = tmp_path / "photos", tmp_path / "reference"
     fill(photos)
     undisturbed = FakeEncoder()
-    run(reference, photos, undisturbed)
+    with recorded_states(monkeypatch) as states:
+        ingest(reference, photos, undisturbed)
     expected = contents(reference)
     dice = random.Random(11)
-    for number in range(6):
+    for number in range(12):
         library, log = tmp_path / f"library{number}", tmp_path / f"log{number}"
-        process = start(library, photos, log)
-        time.sleep(dice.uniform(0.0, 0.45))  # an undisturbed run takes about half a second
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process = start(ingest, library, photos, FakeEncoder(delay_s=0.01, log=log))
+        code = kill_after(process, dice.uniform(0.0, 0.5))  # an undisturbed run takes about half a second
+        assert code in (KILLED, 0)
+        assert state(library) in states
         before = encoded(log)
-        run(library, photos, encoder := FakeEncoder())
+        ingest(library, photos, encoder := FakeEncoder())
         assert contents(library) == expected
         assert before + encoder.encoded <= undisturbed.encoded + BATCH
 
@@ -165,18 +100,17 @@ def test_killed_again_and_again_it_still_arrives(tmp_path: Path) -> None:
     photos, library, log = tmp_path / "photos", tmp_path / "library", tmp_path / "log"
     fill(photos)
     reference = FakeEncoder()
-    run(tmp_path / "reference", photos, reference)
+    ingest(tmp_path / "reference", photos, reference)
     kills = 0
     for _ in range(30):
-        process = start(library, photos, log)
+        process = start(ingest, library, photos, FakeEncoder(delay_s=0.02, log=log))
         before = encoded(log)
-        while process.poll() is None and encoded(log) < before + 2 * BATCH:
+        while process.is_alive() and encoded(log) < before + 2 * BATCH:
             time.sleep(0.005)
-        if process.poll() is None:
-            process.kill()
-            kills += 1
-        process.wait()
-        if process.returncode == 0:
+        process.kill()
+        code = exit_code(process)
+        kills += code != 0
+        if code == 0:
             break
     else:
         pytest.fail("no progress between kills")

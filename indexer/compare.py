@@ -1,0 +1,175 @@
+"""The stored vectors held against the index file, which has a checksum, and against the model.
+
+In: rows of `vectors`, the index file as it lies there, an encoder. Out: the ids that are not right. An own vector is
+encoded again from its file, a caption's from its words; a fused one follows from both. Next: `repair.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from sqlalchemy import Connection, func, or_, select
+
+from indexer import generations
+from indexer.assets import Blobs, from_blobs
+from indexer.catalog import Catalog, Model
+from indexer.pipeline import Loaded, load
+from indexer.plan import Job
+from indexer.rebuild import ROWS_AT_ONCE, LiveIndex
+from indexer.roots import all_roots, offline_reason
+from indexer.schema import HIDDEN, LIVE, OWN, assets, captions, vectors
+from indexer.types import Encoder, Float32Array
+from indexer.vectors.base import Int64Array, KeepsVectors, normalised
+
+LOGVAR_LIMIT: Final = 0.1  # a posterior is never wider than the prior; the rest is rounding
+ALIKE: Final = 0.9999  # cosine of a vector in the index with the float16 row it was made from
+SAME_MODEL: Final = 0.98  # cosine of a vector encoded in float32 here and in int8 on another machine, at the least
+AT_ONCE: Final = 32  # pictures encoded together
+
+
+@dataclass
+class Faults:
+    """What `repair.py` mends: ids of vectors, and whether the index file has to be made again."""
+
+    unusable: set[int] = field(default_factory=set)  # no search can use them
+    doubtful: set[int] = field(default_factory=set)  # usable, and not what the index or the file says
+    index: bool = False
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How many vectors there are, how many were held against the index file, and that file in words."""
+
+    vectors: int
+    compared: int
+    index: str
+
+
+def with_index(connection: Connection, folder: Path, model: Model, faults: Faults) -> Compared:
+    """Read every vector of `model` once: can it be used, and is it the one in the index file?"""
+    live, index, sound = generations.examine(connection, folder, model)
+    faults.index = not sound
+    held = _Held(live) if live is not None else None
+    columns = (vectors.c.id, vectors.c.kind, vectors.c.change, vectors.c.mu, vectors.c.logvar)
+    query = select(*columns).where(vectors.c.model_id == model.id).order_by(vectors.c.id)
+    count = 0
+    for page in connection.execute(query).partitions(ROWS_AT_ONCE):
+        kept = [row for row in page if row.mu is not None or row.logvar is not None]
+        usable = _usable(kept, model.dim)
+        faults.unusable.update({row.id for row in kept} - {row.id for row in usable})
+        count += len(kept)
+        if held is not None:
+            faults.doubtful.update(held.differing(page, usable))
+    if held is not None and held.strangers:
+        faults.index, index = True, f"{held.strangers} vectors of the index file are not the catalog's"
+    return Compared(count, held.compared if held else 0, index)
+
+
+def sample(catalog: Catalog, model: Model, encoder: Encoder, count: int) -> tuple[int, set[int]]:
+    """Encode `count` files and captions again, chosen by chance: how many could be, and the ids of those that differ.
+
+    A file that is away, or has changed since it was indexed, says nothing about its vector and is left out.
+    """
+    columns = (vectors.c.id, vectors.c.mu, vectors.c.logvar, captions.c.text, assets.c.root_id)
+    with catalog.begin() as connection:
+        online = {root.id: root.path for root in all_roots(connection) if offline_reason(connection, root) is None}
+        query = (
+            select(*columns, assets.c.rel_path, assets.c.modality, assets.c.content_hash)
+            .join(assets, assets.c.id == vectors.c.asset_id)
+            .join(captions, captions.c.id == vectors.c.caption_id, isouter=True)
+            .where(vectors.c.model_id == model.id, vectors.c.role == OWN, vectors.c.mu.is_not(None))
+            .where(assets.c.state == LIVE, or_(assets.c.root_id.in_(online), captions.c.text.is_not(None)))
+        )
+        chosen = _usable(connection.execute(query.order_by(func.random()).limit(count)).all(), model.dim)
+    texts = [(row, row.text) for row in chosen if row.text is not None]
+    images: list[tuple[Any, Any]] = []
+    for row in chosen:
+        if row.text is None:
+            loaded = _load(online[row.root_id], row, encoder)
+            if loaded.content_hash == row.content_hash and loaded.is_fresh:
+                target = images if loaded.pixels is not None else texts
+                target.append((row, loaded.pixels if loaded.pixels is not None else loaded.text))
+    strange: set[int] = set()
+    for start in range(0, len(images), AT_ONCE):
+        part = images[start : start + AT_ONCE]
+        strange |= _unlike([row for row, _ in part], encoder.encode_images(np.stack([one for _, one in part])).mu)
+    for start in range(0, len(texts), AT_ONCE):
+        part = texts[start : start + AT_ONCE]
+        strange |= _unlike([row for row, _ in part], encoder.encode_texts([one for _, one in part]).mu)
+    return len(images) + len(texts), strange
+
+
+class _Held:
+    """The index file's vectors by id."""
+
+    def __init__(self, live: LiveIndex) -> None:
+        ids = live.index.ids()
+        self._change = live.change
+        self._order = np.argsort(ids)
+        self._sorted: Int64Array = ids[self._order]
+        self._met = np.zeros(len(ids), np.bool_)
+        self._vectors = live.index.vectors() if isinstance(live.index, KeepsVectors) else None
+        self.compared = 0
+
+    @property
+    def strangers(self) -> int:
+        """Vectors of the file that no row read so far accounts for."""
+        return int((~self._met).sum())
+
+    def differing(self, page: Sequence[Any], usable: Sequence[Any]) -> set[int]:
+        """The ids of a page of rows whose vector in the file is another one, or missing."""
+        if not len(self._sorted):
+            return set()
+        self._find(np.array([row.id for row in page], np.int64), mark=True)
+        due = [row for row in usable if row.kind != HIDDEN and row.change <= self._change]  # others are replayed
+        if not due:
+            return set()
+        ids = np.array([row.id for row in due], np.int64)
+        places, there = self._find(ids)
+        differ = set(ids[~there].tolist())
+        if self._vectors is not None and there.any():
+            rows = [row for row, found in zip(due, there, strict=True) if found]
+            self.compared += len(rows)
+            stored = _unit([row.mu for row in rows], self._vectors.shape[1])
+            cosines = np.einsum("nd,nd->n", stored, self._vectors[self._order[places[there]]])  # [n]
+            is_zero = ~stored.any(axis=1)
+            differ |= set(ids[there][(cosines < ALIKE) & ~is_zero].tolist())
+        return differ
+
+    def _find(self, ids: Int64Array, *, mark: bool = False) -> tuple[Int64Array, np.ndarray[Any, np.dtype[np.bool_]]]:
+        places = np.minimum(np.searchsorted(self._sorted, ids), len(self._sorted) - 1)
+        there = self._sorted[places] == ids
+        if mark:
+            self._met[places[there]] = True
+        return places, there
+
+
+def _usable(rows: Sequence[Any], dim: int) -> list[Any]:
+    """The rows whose blobs have the model's length and hold a posterior."""
+    whole = [row for row in rows if len(row.mu or b"") == 2 * dim and len(row.logvar or b"") == 2 * dim]
+    if not whole:
+        return []
+    posterior = from_blobs([Blobs(row.mu, row.logvar) for row in whole], dim)
+    fine = np.isfinite(posterior.mu).all(axis=1) & (posterior.logvar <= LOGVAR_LIMIT).all(axis=1)  # NaN is not <=
+    fine &= np.isfinite(posterior.logvar).all(axis=1)  # [n]
+    return [whole[place] for place in np.flatnonzero(fine)]
+
+
+def _unit(blobs: Sequence[bytes], dim: int) -> Float32Array:
+    return normalised(np.frombuffer(b"".join(blobs), np.float16).reshape(-1, dim).astype(np.float32), dim)  # [n, d]
+
+
+def _load(root: Path, row: Any, encoder: Encoder) -> Loaded:
+    return load(root, Job(row.rel_path, row.modality, None, None), encoder, {"image": (), "text": ()})
+
+
+def _unlike(rows: Sequence[Any], fresh: Float32Array) -> set[int]:
+    dim = fresh.shape[1]
+    cosines = np.einsum("nd,nd->n", _unit([row.mu for row in rows], dim), normalised(fresh, dim))  # [n]
+    return {
+        int(row.id) for row, cosine, mu in zip(rows, cosines, fresh, strict=True) if cosine < SAME_MODEL and mu.any()
+    }

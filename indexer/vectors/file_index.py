@@ -1,0 +1,314 @@
+"""What searches on a CPU: a file of vectors, what was added since in memory, what was removed crossed out.
+
+In: vectors under ids. Out: the nearest. A file of one list is searched whole, and exactly. A file of many is searched
+in the `probes` lists whose centroids are nearest to the query: an inverted file (Jégou, Douze & Schmid 2011, section
+4), whose scores are exact because the vectors are; whether all of the nearest were met is measured when the file is
+written (`lists.py`). Exact in any case: what was added since, and searches that allow at most `EXACT_ROWS` vectors.
+Next: `lists.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from indexer.types import Float32Array
+from indexer.vectors.base import BoolArray, Int64Array, checked_ids, normalised, rank
+from indexer.vectors.layout import FLAT_ROWS, IndexFile, Rows, write_flat, write_lists
+from indexer.vectors.lists import Lists, assign
+
+EXACT_ROWS: Final = 100_000  # a search among so few is exact: it takes some 20 ms
+TAIL_ROWS: Final = 65_536  # a block of the tail
+SLAB: Final = 1 << 22  # scores held at once
+PROBES_PER_QUERY_TO_SCAN: Final = 4  # more than 1 / 4 of all lists: then all of them
+
+
+class FileIndex:
+    """Positions count through the file's lists, then through the blocks of the tail."""
+
+    suffix = ".faiss"
+
+    def __init__(self, dim: int, file: IndexFile | None = None) -> None:
+        self.dim = dim
+        self._file = file
+        self._dead: BoolArray = np.zeros(file.count if file else 0, np.bool_)  # [positions in the file]
+        self._tail: list[Rows] = []
+        self._ids: Int64Array | None = None
+        self._order: Int64Array | None = None  # positions that hold a vector, by rising id
+        self._lists: tuple[Int64Array, Int64Array] | None = None
+        self._greatest = -1  # no id in the tail is above
+        self._mask_of: tuple[Int64Array, BoolArray] | None = None
+
+    def __len__(self) -> int:
+        return len(self._dead) - int(np.count_nonzero(self._dead)) + sum(len(ids) for ids, _ in self._tail)
+
+    @property
+    def file(self) -> IndexFile | None:
+        """What lies below the changes."""
+        return self._file
+
+    def ids(self) -> Int64Array:
+        """The ids, int64 `[n]`, in stored order."""
+        ids = self._all_ids()
+        return ids[self._alive()] if self._dead.any() else ids
+
+    def add(self, ids: Int64Array, vectors: Float32Array) -> None:
+        """Add or replace, see `VectorIndex`."""
+        vectors = normalised(vectors, self.dim)
+        ids = checked_ids(ids, len(vectors))
+        if not len(ids):
+            return
+        if self._file is not None or ids.min() <= self._greatest:
+            self.remove(ids)
+        self._greatest = max(self._greatest, int(ids.max()))
+        if self._tail and len(self._tail[-1][0]) + len(ids) <= TAIL_ROWS:
+            last_ids, last = self._tail.pop()
+            ids, vectors = np.concatenate([last_ids, ids]), np.concatenate([last, vectors])
+        self._tail.append((ids, vectors))
+        self._changed()
+
+    def remove(self, ids: Int64Array) -> int:
+        """Take ids out, see `VectorIndex`."""
+        before = len(self)
+        if not before or not len(ids):
+            return 0
+        positions = self._positions(ids)
+        in_file = positions[positions < len(self._dead)]
+        self._dead[in_file] = True
+        if len(in_file) < len(positions):
+            blocks = ((kept, block, ~np.isin(kept, ids)) for kept, block in self._tail)
+            self._tail = [(kept[keep], block[keep]) for kept, block, keep in blocks if keep.any()]
+        if len(positions):
+            self._changed()
+        return before - len(self)
+
+    def search(
+        self, queries: Float32Array, k: int, allowed: Int64Array | None = None
+    ) -> tuple[Int64Array, Float32Array]:
+        """The `k` nearest, see `VectorIndex`."""
+        queries = normalised(queries, self.dim)
+        mask = self._mask(allowed)
+        available = len(self) if mask is None else int(np.count_nonzero(mask))
+        fetch = self._scan if self._is_exact(k, available, allowed is not None) else self._probe
+        return rank(queries, k, available, self._all_ids(), self.gather, partial(fetch, mask))
+
+    def search_exactly(self, queries: Float32Array, k: int, allowed: Int64Array | None) -> Int64Array:
+        """The positions of the true `k` nearest, `[m, k]`, for measuring; `k` or more must be allowed."""
+        return self._scan(self._mask(allowed), normalised(queries, self.dim), k)[0]
+
+    def gather(self, positions: Int64Array) -> Float32Array:
+        """The vectors at positions of any shape `[...]`, float32 `[..., d]`."""
+        wanted, back = np.unique(positions, return_inverse=True)
+        first, _ = self._layout()
+        numbers = np.searchsorted(first, wanted, side="right") - 1
+        parts = [np.empty((0, self.dim), np.float32)]
+        cuts = np.flatnonzero(np.diff(numbers)) + 1
+        for group in np.split(np.arange(len(wanted)), cuts) if len(wanted) else []:
+            number = int(numbers[group[0]])
+            parts.append(self._some_rows(number, wanted[group] - first[number]))
+        return np.concatenate(parts)[back.reshape(positions.shape)]
+
+    def vectors(self) -> Float32Array:
+        """All unit vectors, float32 `[n, d]`, in stored order: a copy."""
+        return self.gather(self.alive())
+
+    def vectors_of(self, ids: Int64Array) -> Float32Array:
+        """The unit vectors of those ids that are in, in stored order, float32 `[n, d]`."""
+        return self.gather(np.sort(self._positions(ids)))
+
+    def list_of(self) -> Int64Array:
+        """The list each position of the file is in, int64 `[n]`."""
+        return np.repeat(np.arange(len(self._file.sizes)), self._file.sizes) if self._file else np.empty(0, np.int64)
+
+    def alive(self) -> Int64Array:
+        """Positions that hold a vector, rising."""
+        return np.flatnonzero(self._alive())
+
+    def save(self, path: Path, lists: Lists | None = None) -> None:
+        """Write everything as one file, in `lists` where they are given, see `VectorIndex`."""
+        ids, alive = self._all_ids(), self.alive()
+        if lists is None:
+            parts = (self.gather(alive[start : start + FLAT_ROWS]) for start in range(0, len(alive), FLAT_ROWS))
+            write_flat(path, self.dim, ids[alive], parts)
+            return
+        numbers = assign(self, lists.centroids)  # [n]
+        order = np.argsort(numbers, kind="stable")
+        sizes = np.bincount(numbers, minlength=len(lists.centroids)).astype(np.int64)
+        ends = np.cumsum(sizes)
+        chosen = (alive[order[end - size : end]] for end, size in zip(ends, sizes, strict=True))
+        filled = ((ids[part], self.gather(part)) for part in chosen)
+        write_lists(path, lists.centroids, sizes, lists.probes, filled, lists.facts)
+
+    @classmethod
+    def load(cls, path: Path) -> FileIndex:
+        """Open what `save` wrote. Raises: LibraryCorrupt."""
+        file = IndexFile.open(path)
+        return cls(file.dim, file)
+
+    def _is_exact(self, k: int, available: int, filtered: bool) -> bool:
+        file = self._file
+        if file is None or file.centroids is None or (filtered and available <= EXACT_ROWS):
+            return True
+        return file.probes * PROBES_PER_QUERY_TO_SCAN >= len(file.sizes) or k * 20 > available
+
+    def _scan(self, mask: BoolArray | None, part: Float32Array, count: int) -> tuple[Int64Array, Float32Array]:
+        """The `count` best of everything: positions and scores `[m, count]`, falling."""
+        best = (np.empty(0, np.int64), np.empty((len(part), 0), np.float32))
+        positions, scores = np.broadcast_to(best[0], (len(part), 0)), best[1]
+        pending: list[tuple[Int64Array, Float32Array]] = []
+        held = 0
+        for number in range(len(self._layout()[1])):
+            places, rows = self._passing(number, mask)
+            if not len(rows):
+                continue
+            pending.append((places, part @ rows.T))  # [m, s]
+            held += len(part) * len(rows)
+            if held > SLAB:
+                positions, scores, held = *_best(positions, scores, pending, count), 0
+                pending = []
+        return _falling(*_best(positions, scores, pending, count))
+
+    def _probe(self, mask: BoolArray | None, part: Float32Array, count: int) -> tuple[Int64Array, Float32Array]:
+        """The `count` best of the nearest lists and the tail; of everything, where those hold fewer."""
+        assert self._file is not None
+        centroids = self._file.centroids
+        assert centroids is not None
+        nearest = _largest(part @ centroids.T, self._probes(mask))  # [m, p]
+        found: list[list[tuple[Int64Array, Float32Array]]] = [[] for _ in part]
+        for number, askers in _by_list(nearest, range(len(centroids), len(centroids) + len(self._tail))):
+            places, rows = self._passing(number, mask)
+            if len(rows):
+                scores = part[askers] @ rows.T  # [askers, s]
+                for asker, row in zip(askers, scores, strict=True):
+                    found[asker].append((places, row))
+        if any(sum(len(places) for places, _ in lists) < count for lists in found):
+            return self._scan(mask, part, count)
+        positions, best = np.empty((len(part), count), np.int64), np.empty((len(part), count), np.float32)
+        for row, lists in enumerate(found):
+            places = np.concatenate([places for places, _ in lists])
+            scores = np.concatenate([some for _, some in lists])
+            chosen = np.argpartition(-scores, count - 1)[:count]
+            positions[row], best[row] = places[chosen], scores[chosen]
+        return _falling(positions, best)
+
+    def _probes(self, mask: BoolArray | None) -> int:
+        """More lists where fewer of their vectors are allowed, so that as many are looked at."""
+        assert self._file is not None
+        lists = len(self._file.sizes)
+        share = 1.0 if mask is None else max(np.count_nonzero(mask) / len(mask), 1e-6)
+        return max(1, min(lists, round(self._file.probes / share)))
+
+    def _passing(self, number: int, mask: BoolArray | None) -> tuple[Int64Array, Float32Array]:
+        """Positions and vectors of one list, without what the mask holds back."""
+        firsts, sizes = self._layout()
+        first, size = int(firsts[number]), int(sizes[number])
+        if mask is None:
+            return np.arange(first, first + size), self._rows(number)
+        places = np.flatnonzero(mask[first : first + size])
+        if len(places) == size:
+            return places + first, self._rows(number)
+        few = 4 * len(places) < size
+        return places + first, self._some_rows(number, places) if few else self._rows(number)[places]
+
+    def _layout(self) -> tuple[Int64Array, Int64Array]:
+        """First position and size of every list: those of the file, then the blocks of the tail."""
+        if self._lists is None:
+            sizes = np.array([len(ids) for ids, _ in self._tail], np.int64)
+            if self._file is not None:
+                sizes = np.concatenate([self._file.sizes, sizes])
+            self._lists = (np.cumsum(sizes) - sizes, sizes)
+        return self._lists
+
+    def _rows(self, number: int) -> Float32Array:
+        in_file = 0 if self._file is None else len(self._file.sizes)
+        return self._tail[number - in_file][1] if self._file is None or number >= in_file else self._file.rows(number)
+
+    def _some_rows(self, number: int, places: Int64Array) -> Float32Array:
+        if self._file is None or number >= len(self._file.sizes):
+            return self._rows(number)[places]
+        return self._file.some_rows(number, places)
+
+    def _all_ids(self) -> Int64Array:
+        """The id at each position, also of what was removed."""
+        if self._ids is None:
+            in_file = self._file.ids() if self._file else np.empty(0, np.int64)
+            self._ids = np.concatenate([in_file, *(ids for ids, _ in self._tail)])
+        return self._ids
+
+    def _alive(self) -> BoolArray:
+        alive = np.ones(len(self._all_ids()), np.bool_)
+        alive[: len(self._dead)] = ~self._dead
+        return alive
+
+    def _positions(self, ids: Int64Array) -> Int64Array:
+        """The positions of those ids that are in."""
+        if self._order is None:
+            alive = self.alive()
+            held = self._all_ids()[alive]
+            self._order = alive if bool((held[1:] > held[:-1]).all()) else alive[np.argsort(held)]
+        if not len(self._order):
+            return np.empty(0, np.int64)
+        held = self._all_ids()[self._order]
+        places = np.minimum(np.searchsorted(held, ids), len(held) - 1)
+        found: Int64Array = self._order[places[held[places] == ids]]
+        return found
+
+    def _mask(self, allowed: Int64Array | None) -> BoolArray | None:
+        """Which positions may be found; None for all. The last one is kept: most searches have the same filter."""
+        if allowed is None:
+            return self._alive() if self._dead.any() else None
+        if self._mask_of is None or self._mask_of[0] is not allowed:
+            mask = np.zeros(len(self._all_ids()), np.bool_)
+            mask[self._positions(np.unique(allowed))] = True
+            if allowed.flags.writeable:  # its owner may change it before the next search
+                return mask
+            self._mask_of = (allowed, mask)
+        return self._mask_of[1]
+
+    def _changed(self) -> None:
+        self._ids = self._order = self._mask_of = self._lists = None
+
+
+def _best(
+    positions: Int64Array, scores: Float32Array, pending: list[tuple[Int64Array, Float32Array]], count: int
+) -> tuple[Int64Array, Float32Array]:
+    """The `count` best of what was best so far and what came since; fewer while there are not as many."""
+    rows = len(scores)
+    every = np.concatenate([scores, *(some for _, some in pending)], axis=1)  # [m, c]
+    places = np.concatenate([np.empty(0, np.int64), *(some for some, _ in pending)])
+    if every.shape[1] <= count:
+        chosen = np.broadcast_to(np.arange(every.shape[1]), every.shape)
+    else:
+        chosen = _largest(every, count)
+    old = positions.shape[1]
+    wide = np.concatenate([positions, np.broadcast_to(places, (rows, len(places)))], axis=1) if old else None
+    kept = np.take_along_axis(wide, chosen, axis=1) if wide is not None else places[chosen]
+    return kept, np.take_along_axis(every, chosen, axis=1)
+
+
+def _largest(scores: Float32Array, count: int) -> Int64Array:
+    """The columns of the `count` largest of each row, in no order."""
+    if count >= scores.shape[1]:
+        return np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+    return np.argpartition(-scores, count - 1, axis=1)[:, :count]
+
+
+def _falling(positions: Int64Array, scores: Float32Array) -> tuple[Int64Array, Float32Array]:
+    order = np.argsort(-scores, axis=1)
+    return np.take_along_axis(positions, order, axis=1), np.take_along_axis(scores, order, axis=1)
+
+
+def _by_list(nearest: Int64Array, tail: range) -> Iterator[tuple[int, Int64Array]]:
+    """Each list that is wanted, with the queries that want it."""
+    askers, wanted = np.divmod(np.argsort(nearest, axis=None, kind="stable"), nearest.shape[1])
+    numbers = nearest[askers, wanted]
+    cuts = np.flatnonzero(np.diff(numbers)) + 1
+    for group in np.split(np.arange(len(numbers)), cuts):
+        yield int(numbers[group[0]]), askers[group]
+    everybody = np.arange(len(nearest))
+    for number in tail:
+        yield number, everybody

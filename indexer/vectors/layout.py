@@ -1,0 +1,310 @@
+"""Index files: FAISS's own format, written and read piece by piece without FAISS, with a trailer of our own behind it.
+
+In: vectors in lists, and where there is more than one list its centroids. Out: a file that `faiss.read_index` reads
+(an `IndexFlatIP` under an `IndexIDMap2`, or an `IndexIVFFlat`), and `IndexFile`, the same file held open: a search
+reads the lists it needs and no others, into aligned memory that is used again. Not a memory map: its faults cost more
+than reading, and a file cut short would end the process. The trailer holds a 64-bit sum of the vectors of each list,
+compared when the list is first read: hashing a whole file at every start would cost more than the search. A sum finds
+every flipped bit and every hole; what was forged on purpose it does not. Next: `file_index.py`, which searches these.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import threading
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.errors import LibraryCorrupt
+from indexer.types import Float32Array
+from indexer.vectors.base import Int64Array
+
+HEADER: Final = struct.Struct("<4siqqqBi")  # kind, d, n, two unused, trained, metric
+METRIC_INNER_PRODUCT: Final = 0
+FOOTER: Final = struct.Struct("<IIQ8s")  # bytes of facts, crc32 of sums and facts, bytes of the FAISS index, MAGIC
+MAGIC: Final = b"mmsearch"
+FLAT_ROWS: Final = 2048  # a file of one list is cut into pieces of so many vectors
+FEW_ROWS: Final = 64  # so many are read one by one, more with their whole list
+
+Rows = tuple[Int64Array, Float32Array]
+
+
+def write_flat(path: Path, dim: int, ids: Int64Array, parts: Iterable[Float32Array]) -> None:
+    """Vectors under `ids` `[n]`, in one list; each of `parts` but the last holds `FLAT_ROWS` of them."""
+    with _Writer(path) as out:
+        out.put(HEADER.pack(b"IxM2", dim, len(ids), 1 << 20, 1 << 20, 1, METRIC_INNER_PRODUCT))
+        out.put(HEADER.pack(b"IxFI", dim, len(ids), 1 << 20, 1 << 20, 1, METRIC_INNER_PRODUCT))
+        out.put(struct.pack("<Q", len(ids) * dim))
+        out.end_head()
+        for vectors in parts:
+            out.put_vectors(vectors)
+        out.put(struct.pack("<Q", len(ids)))
+        out.finish(ids, {})
+
+
+def write_lists(
+    path: Path, centroids: Float32Array, sizes: Int64Array, probes: int, lists: Iterable[Rows], facts: dict[str, Any]
+) -> None:
+    """One list a centroid `[c, d]`, of `sizes` `[c]` vectors; `probes` of them are looked at by default."""
+    count, dim = len(centroids), centroids.shape[1]
+    with _Writer(path) as out:
+        out.put(HEADER.pack(b"IwFl", dim, int(sizes.sum()), 1 << 20, 1 << 20, 1, METRIC_INNER_PRODUCT))
+        out.put(struct.pack("<QQ", count, probes))
+        out.put(HEADER.pack(b"IxFI", dim, count, 1 << 20, 1 << 20, 1, METRIC_INNER_PRODUCT))
+        out.put(struct.pack("<Q", count * dim))
+        out.put(np.ascontiguousarray(centroids, "<f4").data.cast("B"))
+        out.put(struct.pack("<BQ", 0, 0))  # no direct map
+        out.put(struct.pack("<4sQQ4sQ", b"ilar", count, 4 * dim, b"full", count))
+        out.put(np.ascontiguousarray(sizes, "<u8").data.cast("B"))
+        out.end_head()
+        written = [np.empty(0, np.int64)]
+        for ids, vectors in lists:
+            out.put_vectors(vectors)
+            out.put(np.ascontiguousarray(ids, "<i8").tobytes())
+            written.append(ids)
+        out.finish(np.concatenate(written), facts)  # all ids again, in one piece: filters need them, but no vectors
+
+
+class IndexFile:
+    """One file, held open. Threads may share it, but for `rows`.
+
+    Attributes:
+        dim, count: d and n.
+        centroids: float32 `[c, d]`, or None for a flat file, whose pieces of `FLAT_ROWS` are its lists here.
+        probes: lists to look at by default.
+        sizes: int64 `[c]`, vectors in each list. `first`: int64 `[c]`, position of each list's first vector.
+        facts: what was measured when the file was written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.dim = self.count = self.probes = 0
+        self.centroids: Float32Array | None = None
+        self.facts: dict[str, Any] = {}
+        self._stream: Any = None
+        self._lock = threading.Lock()
+        self._sums: NDArray[np.uint64] | None = None
+        self._crc: dict[str, int] = {}
+        self._end = 0
+        self._scratch: NDArray[np.uint8] = np.empty(0, np.uint8)
+
+    @classmethod
+    def open(cls, path: Path) -> IndexFile:
+        """Open a file. Raises: LibraryCorrupt when it is none of ours; FileNotFoundError."""
+        file = cls(path)
+        try:
+            file._stream = path.open("rb", buffering=0)
+            file._read_trailer()
+            file._read_index()
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, struct.error, IndexError, KeyError) as error:
+            raise LibraryCorrupt(f"{path} is not an index file ({error})") from error
+        return file
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether the file has sums, so that what is read of it is known to be what was written."""
+        return self._sums is not None
+
+    def rows(self, number: int) -> Float32Array:
+        """The vectors of one list, float32 `[n, d]`, valid until the next call. Raises: LibraryCorrupt."""
+        size = int(self.sizes[number])
+        wanted = 4 * size * self.dim
+        if len(self._scratch) < wanted:
+            self._scratch = np.empty(wanted, np.uint8)  # fresh memory for each list would cost more than reading it
+        buffer = self._scratch[:wanted]
+        self._read_into(int(self._vectors_at[number]), buffer)
+        self._check(number, buffer)
+        rows: Float32Array = buffer.view("<f4").reshape(size, self.dim)
+        return rows
+
+    def some_rows(self, number: int, chosen: Int64Array) -> Float32Array:
+        """Some vectors of one list, by their places in it `[n]` -> float32 `[n, d]`. Raises: LibraryCorrupt."""
+        if len(chosen) > FEW_ROWS or not self._seen[number]:
+            return self.rows(number)[chosen]
+        found = np.empty((len(chosen), self.dim), np.float32)
+        starts = int(self._vectors_at[number]) + chosen * 4 * self.dim
+        for row, start in zip(found, starts.tolist(), strict=True):
+            self._read_into(start, row.view(np.uint8))
+        return found
+
+    def ids(self) -> Int64Array:
+        """All ids, int64 `[n]`, list after list. Raises: LibraryCorrupt."""
+        data = self._bytes(self._ids_at, 8 * self.count)
+        if self._sums is not None and zlib.crc32(data) != self._crc["ids"]:
+            raise LibraryCorrupt(f"{self.path} has changed since it was written (its ids)")
+        return np.frombuffer(data, "<i8").astype(np.int64)
+
+    def verify(self) -> None:
+        """Compare every sum now. Raises: LibraryCorrupt."""
+        ids = self.ids()
+        for number, (first, size) in enumerate(zip(self.first.tolist(), self.sizes.tolist(), strict=True)):
+            self.rows(number)
+            if self.centroids is not None:
+                beside = self._bytes(int(self._vectors_at[number]) + 4 * size * self.dim, 8 * size)
+                if beside != ids[first : first + size].astype("<i8").tobytes():
+                    raise LibraryCorrupt(f"{self.path} has changed since it was written (the ids of list {number})")
+
+    def _check(self, number: int, data: NDArray[np.uint8]) -> None:
+        if not self._seen[number]:
+            if self._sums is not None and _sum(data) != int(self._sums[number]):
+                raise LibraryCorrupt(f"{self.path} has changed since it was written (list {number})")
+            self._seen[number] = True
+
+    def _read_into(self, start: int, buffer: NDArray[np.uint8]) -> None:
+        view, done = buffer.data, 0
+        with self._lock:
+            self._stream.seek(start)
+            while done < len(view):
+                got = self._stream.readinto(view[done:])
+                if not got:
+                    raise LibraryCorrupt(f"{self.path} ends after {start + done} bytes; it has become shorter")
+                done += got
+
+    def _bytes(self, start: int, count: int) -> bytes:
+        if start < 0 or start + count > self._size:
+            raise ValueError(f"it ends after {self._size} bytes, expected {start + count}")
+        buffer = np.empty(count, np.uint8)
+        self._read_into(start, buffer)
+        return buffer.tobytes()
+
+    def _read_trailer(self) -> None:
+        self._size = self._end = self._stream.seek(0, 2)
+        length, check, end, magic = FOOTER.unpack(self._bytes(self._size - FOOTER.size, FOOTER.size))
+        if magic != MAGIC:  # written by FAISS itself, or before there was a trailer
+            return
+        self._end = end
+        trailer = self._bytes(end, self._size - FOOTER.size - end)
+        if zlib.crc32(trailer) != check or (len(trailer) - length) % 8:
+            raise ValueError("its trailer is damaged")
+        self._sums = np.frombuffer(trailer, "<u8", (len(trailer) - length) // 8)
+        text = json.loads(trailer[len(trailer) - length :])
+        self.facts, self._crc = text["facts"], text["crc32"]
+
+    def _read_index(self) -> None:
+        kind, at = self._bytes(0, 4), HEADER.size
+        if kind == b"IwFl":
+            self._read_lists(at)
+        elif kind == b"IxM2":
+            self._read_flat(at)
+        else:
+            raise ValueError(f"it begins with {kind!r}, a FAISS index of another kind")
+        if int(self.sizes.sum()) != self.count or (self.sizes < 0).any():
+            raise ValueError(f"its lists hold {int(self.sizes.sum())} vectors, its header says {self.count}")
+        self.first = np.cumsum(self.sizes) - self.sizes
+        self._seen = np.zeros(len(self.sizes), np.bool_)
+        if self._sums is not None and len(self._sums) != np.count_nonzero(self.sizes):
+            raise ValueError(f"it has {len(self._sums)} sums for {np.count_nonzero(self.sizes)} lists")
+        if self._sums is not None:
+            sums = np.zeros(len(self.sizes), np.uint64)
+            sums[self.sizes > 0] = self._sums
+            self._sums = sums
+
+    def _read_flat(self, at: int) -> None:
+        self.dim, self.count, at = self._read_header(at, b"IxFI")
+        size = self.count * self.dim
+        self._expect(at, size)
+        self._check_head(at + 8)
+        ids = at + 8 + 4 * size
+        self._expect(ids, self.count)
+        self._ids_at = ids + 8
+        self._ends_at(self._ids_at + 8 * self.count)
+        starts = np.arange(0, self.count, FLAT_ROWS, dtype=np.int64)
+        self.sizes = np.minimum(self.count - starts, FLAT_ROWS)
+        self._vectors_at = at + 8 + starts * 4 * self.dim
+
+    def _read_lists(self, at: int) -> None:
+        _, self.dim, self.count, *_ = HEADER.unpack(self._bytes(0, HEADER.size))
+        lists, self.probes = struct.unpack("<QQ", self._bytes(at, 16))
+        dim, count, at = self._read_header(at + 16, b"IxFI")
+        if (dim, count) != (self.dim, lists):
+            raise ValueError(f"its centroids are {count} of {dim}, expected {lists} of {self.dim}")
+        self._expect(at, lists * dim)
+        self.centroids = np.frombuffer(self._bytes(at + 8, 4 * lists * dim), "<f4").reshape(lists, dim)
+        at += 8 + 4 * lists * dim + 9
+        expected = struct.pack("<4sQQ4sQ", b"ilar", lists, 4 * dim, b"full", lists)
+        if self._bytes(at, len(expected)) != expected:
+            raise ValueError("its lists are of another kind")
+        at += len(expected)
+        self.sizes = np.frombuffer(self._bytes(at, 8 * lists), "<i8").astype(np.int64)
+        at += 8 * lists
+        self._check_head(at)
+        width = 4 * self.dim + 8
+        self._vectors_at = at + (np.cumsum(self.sizes) - self.sizes) * width
+        self._ids_at = at + self.count * width
+        if self._sums is None:
+            raise ValueError("it was not written here")
+        self._ends_at(self._ids_at + 8 * self.count)
+
+    def _check_head(self, stop: int) -> None:
+        if self._sums is not None and zlib.crc32(self._bytes(0, stop)) != self._crc["head"]:
+            raise ValueError("its head has changed since it was written")
+
+    def _read_header(self, at: int, wanted: bytes) -> tuple[int, int, int]:
+        found, dim, count, _, _, _, metric = HEADER.unpack(self._bytes(at, HEADER.size))
+        if found != wanted or metric != METRIC_INNER_PRODUCT or dim < 1 or count < 0:
+            raise ValueError("it holds a FAISS index of another kind")
+        return dim, count, at + HEADER.size
+
+    def _expect(self, at: int, count: int) -> None:
+        (found,) = struct.unpack("<Q", self._bytes(at, 8))
+        if found != count:
+            raise ValueError(f"it lists {found} numbers where {count} belong")
+
+    def _ends_at(self, stop: int) -> None:
+        if stop != self._end:
+            raise ValueError(f"it ends after {self._end} bytes, expected {stop}")
+
+
+class _Writer:
+    """A file that sums itself up as it is written."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: BinaryIO = path.open("wb")
+        self._sums: list[int] = []
+        self._head: int | None = None  # crc32 of what stands before the vectors
+        self._running = 0
+        self._size = 0
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def put(self, data: bytes | memoryview) -> None:
+        self._file.write(data)
+        self._size += len(data)
+        if self._head is None:
+            self._running = zlib.crc32(data, self._running)
+
+    def end_head(self) -> None:
+        self._head = self._running
+
+    def put_vectors(self, vectors: Float32Array) -> None:
+        if len(vectors):
+            data = np.ascontiguousarray(vectors, "<f4").view(np.uint8).reshape(-1)
+            self._sums.append(_sum(data))
+            self.put(data.data)
+
+    def finish(self, ids: Int64Array, facts: dict[str, Any]) -> None:
+        data = np.ascontiguousarray(ids, "<i8").tobytes()
+        crc = {"head": self._head, "ids": zlib.crc32(data)}
+        self.put(data)
+        text = json.dumps({"crc32": crc, "facts": facts}).encode()
+        trailer = np.array(self._sums, "<u8").tobytes() + text
+        self._file.write(trailer + FOOTER.pack(len(text), zlib.crc32(trailer), self._size, MAGIC))
+
+
+def _sum(data: NDArray[np.uint8]) -> int:
+    """64-bit words added up modulo 2^64, the last one filled with zeros."""
+    whole = len(data) // 8 * 8
+    rest = int.from_bytes(data[whole:].tobytes(), "little")
+    return (int(data[:whole].view("<u8").sum(dtype=np.uint64)) + rest) % (1 << 64)

@@ -1,0 +1,106 @@
+"""The stage that leads misspelt captions to where the spelt ones lie, on a small text encoder that reads letters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from string import ascii_lowercase
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor, nn
+
+from mmsearch.errors import TrainingError
+from mmsearch.models.gaussian import kl_between
+from mmsearch.models.minilm import BertSize
+from mmsearch.models.vae import MultimodalVAE, TextEncoder
+from mmsearch.training.corpus import Corpus
+from mmsearch.training.recipe import Model, Recipe, Schedule
+from mmsearch.training.texts import misspell, tokenise
+from mmsearch.training.typos import TypoStage
+
+WORDS = ("black", "brown", "small", "happy", "sleepy"), ("dog", "horse", "child", "tram"), ("beach", "street", "garden")
+CAPTIONS = tuple(f"a {a} {b} on the {c}" for a in WORDS[0] for b in WORDS[1] for c in WORDS[2])
+RECIPE = Recipe(
+    name="typos",
+    data=(),
+    validation="",
+    model=Model(max_tokens=40),
+    schedule=Schedule(typo_epochs=12, batch=16, rate_text=3e-3, rate_heads=3e-3),
+)
+
+
+def letters() -> Tokenizer:
+    vocabulary = {c: i for i, c in enumerate(("[PAD]", "[UNK]", " ", *ascii_lowercase))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    return tokenizer
+
+
+def corpus(labels: int = 0) -> Corpus:
+    """One photo a caption; the last `labels` of those to train on carry labels; ten are validated with."""
+    train = len(CAPTIONS) - 10
+    photos = tuple(Path(f"{i}.jpg") for i in range(len(CAPTIONS)))
+    return Corpus(photos, tuple((c,) for c in CAPTIONS), np.ones(train), train - labels, train)
+
+
+def small_vae() -> MultimodalVAE:
+    torch.manual_seed(0)
+    size = BertSize(vocabulary=29, width=32, layers=2, heads=2, hidden=64, positions=48)
+    encoder = TextEncoder(size, hidden=32, latent=8, dropout=0.3)
+    for p in encoder.parameters():  # heads start near zero: without this nothing would lie apart
+        p.data += 0.1 * torch.randn_like(p)
+    return MultimodalVAE({"text": encoder, "image": nn.Linear(2, 2)}, {})
+
+
+def posterior(vae: MultimodalVAE, texts: list[str]) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        found = vae.encoders["text"].eval()(tokenise(letters(), texts, 40))
+    return found.mu, found.logvar
+
+
+def test_misspelt_captions_never_read_come_nearer_and_spelt_ones_stay(tmp_path: Path) -> None:
+    vae, rng = small_vae(), np.random.default_rng(9)
+    unseen = [*CAPTIONS[-10:]] * 10
+    typed = [misspell(c, rng, 0.3, 3) for c in unseen]
+    aim, before = posterior(vae, unseen), posterior(vae, typed)
+    words = vae.encoders["text"].transformer.words.weight.clone()  # type: ignore[union-attr, operator]
+    TypoStage(RECIPE, corpus(), letters()).run(vae, tmp_path, resume=False)
+    after, kept = posterior(vae, typed), posterior(vae, unseen)
+    far, near, drift = (float(kl_between(*aim, *found).sum(1).mean()) for found in (before, after, kept))
+    assert near < 0.6 * far
+    assert drift < 0.3 * far
+    assert torch.equal(words, vae.encoders["text"].transformer.words.weight)  # type: ignore[union-attr, arg-type]
+
+
+def test_batches_pair_each_caption_with_itself_misspelt_and_come_again() -> None:
+    stage = TypoStage(RECIPE, corpus(labels=5), letters())
+    first, again = list(stage.batches(0)), list(stage.batches(0))
+    assert all(torch.equal(a, b) for x, y in zip(first, again, strict=True) for a, b in zip(x, y, strict=True))
+    written, typed = ([letters().decode(row[row > 0].tolist()) for batch in first for row in batch[k]] for k in (0, 1))
+    assert len(written) == len(typed) == len(CAPTIONS) - 10
+    said = {text.replace(" ", "") for text in written}
+    assert len(said & {c.replace(" ", "") for c in CAPTIONS[:45]}) == 45  # the sentences as they are, each once
+    same = np.mean([a == b for a, b in zip(written, typed, strict=True)])
+    assert 0.2 < same < 0.6  # a quarter as written, and those in which no word slipped
+
+
+def test_a_stage_that_ended_is_read_again_and_not_trained(tmp_path: Path) -> None:
+    trained, fresh = small_vae(), small_vae()
+    TypoStage(RECIPE, corpus(), letters()).run(trained, tmp_path, resume=False)
+
+    class Untouched(TypoStage):
+        def _train(self, text: TextEncoder) -> None:
+            raise AssertionError("trained again")
+
+    Untouched(RECIPE, corpus(), letters()).run(fresh, tmp_path, resume=True)
+    assert torch.equal(posterior(trained, ["a black dog"])[0], posterior(fresh, ["a black dog"])[0])
+
+
+def test_a_loss_that_is_no_number_stops_it_and_writes_nothing(tmp_path: Path) -> None:
+    vae = small_vae()
+    vae.encoders["text"].head.mu.weight.data[0, 0] = float("nan")  # type: ignore[union-attr, operator, index]
+    with pytest.raises(TrainingError, match=r"the loss is nan in stage typos, step 0; lower rate_text"):
+        TypoStage(RECIPE, corpus(), letters()).run(vae, tmp_path, resume=False)
+    assert not list(tmp_path.iterdir())
