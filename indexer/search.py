@@ -70,7 +70,14 @@ class Searcher:
             return self._answers(queries, k, within, exclude, model)
 
     def _answers(
-        self, queries: Float32Array, k: int, within: Modality | None, exclude: Sequence[int], model: Model
+        self,
+        queries: Float32Array,
+        k: int,
+        within: Modality | None,
+        exclude: Sequence[int],
+        model: Model,
+        *,
+        again: bool = False,
     ) -> list[list[StoredHit]]:
         live = self._current(model)
         with self._catalog.begin() as connection:
@@ -83,6 +90,10 @@ class Searcher:
             hidden = np.concatenate([_of_offline_roots(connection, model), _of_assets(connection, model, exclude)])
             found = live.search(queries, k, within, hidden)
             rows = _rows(connection, np.concatenate([ids for ids, _ in found]) if found else np.empty(0, np.int64))
+            gaps = any(int(one) not in rows for ids, _ in found for one in ids)
+        if gaps and not again:  # rows pruned since the index was read: without them, the hits would be too few
+            self._live = None
+            return self._answers(queries, k, within, exclude, model, again=True)
         return [_hits(rows, ids, scores) for ids, scores in found]
 
     def _current(self, model: Model) -> LiveIndex:
