@@ -24,8 +24,10 @@ from indexer.errors import LibraryCorrupt, LibraryError
 from indexer.restore import restore
 from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.crashing import ingest
+from tests.indexer.folders import fill
 from tests.indexer.snapshots import contents
-from tests.indexer.test_crash import Crash, crash_at, fill, run
+from tests.indexer.test_crash import Crash, crash_at
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +37,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fill(folder / "photos")
     paint(folder / "photos" / "gone.png", "red", seed=50)
     shutil.copy(folder / "photos" / "p00.png", folder / "photos" / os.fsdecode(b"caf\xe9.png"))
-    run(folder / "library", folder / "photos", FakeEncoder())
+    ingest(folder / "library", folder / "photos", FakeEncoder())
     (folder / "photos" / "gone.png").unlink()
-    run(folder / "library", folder / "photos", FakeEncoder())
+    ingest(folder / "library", folder / "photos", FakeEncoder())
     with pytest.MonkeyPatch.context() as patch, Store.open(folder / "library") as store:
         with crash_at(patch, 6, after=True), pytest.raises(Crash):
             store.rebuild(FakeEncoder(name="other", seed=4, dim=24), batch_size=4)
@@ -70,7 +72,7 @@ def test_there_and_back(made: Path, tmp_path: Path, name: str) -> None:
     assert sorted(path.name for path in (tmp_path / "library").iterdir()) == ["catalog.sqlite", "vectors"]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     encoder = FakeEncoder()
-    run(tmp_path / "library", made / "photos", encoder)
+    ingest(tmp_path / "library", made / "photos", encoder)
     assert encoder.encoded == 0
 
 

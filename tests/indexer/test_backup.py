@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,15 @@ from indexer import backup as module
 from indexer.errors import LibraryCorrupt, LibraryError
 from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.crashing import BATCH, exit_code, ingest, start
+from tests.indexer.folders import fill
 from tests.indexer.snapshots import contents
-from tests.indexer.test_crash import BATCH, encoded, fill, run, start
+from tests.indexer.test_crash import encoded
 
 
 def test_a_backup_is_the_library(tmp_path: Path, photos: Path, encoder: FakeEncoder) -> None:
     fill(photos)
-    run(tmp_path / "library", photos, encoder)
+    ingest(tmp_path / "library", photos, encoder)
     (tmp_path / "library" / "models" / "tuned").mkdir(parents=True)
     (tmp_path / "library" / "models" / "tuned" / "model.json").write_text("{}")
     os.mkfifo(tmp_path / "library" / "pipe")
@@ -33,14 +36,14 @@ def test_a_backup_is_the_library(tmp_path: Path, photos: Path, encoder: FakeEnco
     assert contents(copy) == contents(tmp_path / "library")
     assert len(list((copy / "vectors").iterdir())) == 1
     again = FakeEncoder()
-    run(copy, photos, again)
+    ingest(copy, photos, again)
     assert again.encoded == 0
 
 
 def test_a_model_inside_the_library_goes_along(tmp_path: Path, photos: Path) -> None:
     library = tmp_path / "library"
     paint(photos / "a.png", "red")
-    run(library, photos, FakeEncoder(name=str(library / "models" / "tuned")))
+    ingest(library, photos, FakeEncoder(name=str(library / "models" / "tuned")))
     with Store.open(library) as store:
         store.backup(tmp_path / "copy")
         assert store.model_name() == str(library / "models" / "tuned")
@@ -52,20 +55,22 @@ def test_backups_beside_a_running_writer_are_each_of_one_moment(tmp_path: Path, 
     """Taken while another process indexes: each goes on like a run that was cut off there, to the same end."""
     fill(photos)
     reference = FakeEncoder()
-    run(tmp_path / "reference", photos, reference)
+    ingest(tmp_path / "reference", photos, reference)
     library, log, copies = tmp_path / "library", tmp_path / "log", []
-    process = start(library, photos, log)
+    process = start(ingest, library, photos, FakeEncoder(delay_s=0.02, log=log))
+    while process.is_alive() and not encoded(log):
+        time.sleep(0.005)
     with Store.open(library) as store:
-        while process.poll() is None:
+        while process.is_alive():
             count = encoded(log)
             copies.append((count, store.backup(tmp_path / f"copy{len(copies)}").path))
-            while process.poll() is None and encoded(log) < count + 2 * BATCH:
-                pass
-    assert process.returncode == 0
+            while process.is_alive() and encoded(log) < count + 2 * BATCH:
+                time.sleep(0.005)
+    assert exit_code(process) == 0
     assert len({count for count, _ in copies}) >= 3
     for count, copy in copies:
         rest = FakeEncoder()
-        run(copy, photos, rest)
+        ingest(copy, photos, rest)
         assert contents(copy) == contents(tmp_path / "reference")
         assert rest.encoded <= reference.encoded - count + BATCH
 
@@ -74,7 +79,7 @@ def test_an_index_file_that_is_replaced_meanwhile_is_left_out(
     tmp_path: Path, photos: Path, encoder: FakeEncoder
 ) -> None:
     paint(photos / "a.png", "red")
-    run(tmp_path / "library", photos, encoder)
+    ingest(tmp_path / "library", photos, encoder)
     (file,) = (tmp_path / "library" / "vectors").iterdir()
     file.write_bytes(b"another")
     with Store.open(tmp_path / "library") as store:
@@ -90,7 +95,7 @@ def test_nothing_is_written_over_and_nothing_is_left_behind(
 ) -> None:
     paint(photos / "a.png", "red")
     library = tmp_path / "library"
-    run(library, photos, encoder)
+    ingest(library, photos, encoder)
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
     with Store.open(library) as store:
@@ -117,7 +122,7 @@ def test_nothing_is_written_over_and_nothing_is_left_behind(
 
 def test_a_damaged_catalog_is_not_taken_for_a_backup(tmp_path: Path, photos: Path, encoder: FakeEncoder) -> None:
     fill(photos)
-    run(tmp_path / "library", photos, encoder)
+    ingest(tmp_path / "library", photos, encoder)
     catalog = tmp_path / "library" / "catalog.sqlite"
     with sqlite3.connect(catalog) as connection:
         page = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'vectors'").fetchone()[0]

@@ -17,8 +17,10 @@ from indexer.errors import LibraryError
 from indexer.schema import models, vectors
 from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.crashing import BATCH
+from tests.indexer.folders import fill
 from tests.indexer.snapshots import answers, contents
-from tests.indexer.test_crash import BATCH, Crash, crash_at, encoded, fill
+from tests.indexer.test_crash import Crash, crash_at, encoded
 
 NEW_SEED, NEW_DIM = 5, 24
 STEP = 8  # files a transaction
