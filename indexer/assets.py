@@ -150,6 +150,7 @@ def set_own(connection: Connection, model: Model, blobs: dict[int, Blobs | None]
     for chunk in chunked(blobs):
         of_these = and_(vectors.c.asset_id.in_(chunk), vectors.c.caption_id.is_(None), vectors.c.role == OWN)
         connection.execute(delete(vectors).where(of_these, vectors.c.model_id != model.id))
+        moments.drop_others(connection, model.id, chunk)
         present.update(connection.scalars(select(vectors.c.asset_id).where(of_these, vectors.c.model_id == model.id)))
     moments.write(connection, model.id, {asset_id: _frames(blobs[asset_id]) for asset_id in present})
     for asset_id in present:

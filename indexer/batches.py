@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from sqlalchemy import Connection, select, update
 
@@ -19,11 +20,13 @@ from indexer.failpoints import reach
 from indexer.frames import encode_pictures
 from indexer.pipeline import Loaded
 from indexer.roots import Root, all_roots, offline_reason
-from indexer.schema import assets, roots
+from indexer.schema import MISSING, assets, roots
 from indexer.types import Encoder, Modality
 
 COMMIT_S = 2.0
 READY_LIMIT = 1000
+
+Lost = dict[tuple[Modality, bytes], rows.Kept]  # content that lost its row in this run, and may turn up again
 
 
 @dataclass
@@ -35,6 +38,7 @@ class Tally:
     moved: int = 0
     unchanged: int = 0
     skipped: int = 0
+    offline: int = 0
     encoded: int = 0
 
 
@@ -50,7 +54,7 @@ class Batches:
     """Takes loaded files one by one; `finish` commits the rest. Used from one thread."""
 
     def __init__(
-        self, catalog: Catalog, root: Root, model: Model, encoder: Encoder, batch_size: int, tally: Tally
+        self, catalog: Catalog, root: Root, model: Model, encoder: Encoder, batch_size: int, tally: Tally, kept: Lost
     ) -> None:
         self._catalog = catalog
         self._root = root
@@ -60,10 +64,12 @@ class Batches:
         self._tally = tally
         self._lanes: dict[Modality, _Lane] = {"image": _Lane(), "text": _Lane()}
         self._ready: list[Loaded] = []
-        self._kept: dict[tuple[Modality, bytes], rows.Kept] = {}  # what lost its row in this run and may turn up again
+        self._kept = kept
         self._committed_at = time.monotonic()
         with catalog.begin() as connection:
             self.known = rows.known_hashes(connection, model)
+        for lost_modality, content_hash in kept:
+            self.known[lost_modality].add(content_hash)
 
     def take(self, loaded: Loaded) -> None:
         """Sort one file into its lane; encode and commit when the lane is full."""
@@ -129,7 +135,7 @@ class _Write:
         root: Root,
         model: Model,
         tally: Tally,
-        kept: dict[tuple[Modality, bytes], rows.Kept],
+        kept: Lost,
     ) -> None:
         self._connection = connection
         self._root = root
@@ -185,7 +191,7 @@ class _Write:
             self._put(loaded, blobs[loaded.content_hash], self._first_row(loaded))
             return
         candidates = rows.donors(self._connection, loaded, self._model)
-        gone = next((donor for donor in candidates if self._is_gone(donor)), None)
+        gone = next((donor for donor in candidates if self._is_gone(donor, loaded)), None)
         if gone is not None and loaded.job.asset_id is None:
             rows.move(self._connection, gone, self._root.id, loaded)
             self._touched.add(gone.id)
@@ -217,9 +223,20 @@ class _Write:
             if kept is not None:
                 self._kept[loaded.job.modality, old] = kept
 
-    def _is_gone(self, donor: rows.Donor) -> bool:
+    def _is_gone(self, donor: rows.Donor, loaded: Loaded) -> bool:
         """Whether a file has left its path, in a root that is there without it."""
         root = next(one for one in all_roots(self._connection) if one.id == donor.root_id)
         if offline_reason(self._connection, root) is not None:
             return False
-        return not os.path.lexists(root.path / donor.rel_path)
+        old = root.path / donor.rel_path
+        if not os.path.lexists(old):
+            return True
+        # Where the case of letters makes no difference, the old spelling still leads to the file; the scan missed it.
+        return donor.state == MISSING and _is_same(old, self._root.path / loaded.job.rel_path)
+
+
+def _is_same(old: Path, new: Path) -> bool:
+    try:
+        return old.samefile(new)
+    except OSError:
+        return False

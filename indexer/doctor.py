@@ -169,7 +169,8 @@ def _doubles(connection: Connection, model: Model) -> Check:
     return Check("doubles", count, f"{count} vectors twice" if count else "no vector is there twice", MEND)
 
 
-def _without_vector(connection: Connection, model: Model) -> Check:
+def unencoded(model: Model) -> Any:
+    """The condition of a file that is there and has no vector of its own."""
     own = exists().where(
         vectors.c.asset_id == assets.c.id,
         vectors.c.model_id == model.id,
@@ -177,7 +178,11 @@ def _without_vector(connection: Connection, model: Model) -> Check:
         vectors.c.caption_id.is_(None),
         vectors.c.mu.is_not(None),
     )
-    count = _count(connection, assets, and_(assets.c.state == LIVE, ~own))
+    return and_(assets.c.state == LIVE, ~own)
+
+
+def _without_vector(connection: Connection, model: Model) -> Check:
+    count = _count(connection, assets, unencoded(model))
     found = f"{count} files wait to be encoded" if count else "every file has its vector"
     return Check("files", count, found, "mmsearch index FOLDER")
 

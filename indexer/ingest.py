@@ -17,13 +17,14 @@ from sqlalchemy import Connection, and_, delete, func, select, update
 
 from indexer import assets as rows
 from indexer import captions, descriptions, fusion, generations, sidecars
-from indexer.batches import Batches, Tally
+from indexer.batches import Batches, Lost, Tally
 from indexer.catalog import Catalog, Model, now
+from indexer.excludes import Excludes
 from indexer.failpoints import reach
 from indexer.pipeline import load_all
-from indexer.plan import Plan, plan_for, within
+from indexer.plan import Plan, count_live, plan_for, within
 from indexer.roots import Target, checked_folder, offline_reason, remember_device, targets_for
-from indexer.scan import Scan, scan
+from indexer.scan import NOTHING_MORE, Scan, scan
 from indexer.schema import library, notices, roots
 from indexer.types import Encoder, IndexReport, Progress, ProgressCallback
 
@@ -42,6 +43,7 @@ def ingest(
     *,
     progress: ProgressCallback | None = None,
     batch_size: int = 32,
+    excludes: Excludes = NOTHING_MORE,
 ) -> IndexReport:
     """Bring `folder` into the catalog of the library in `where`. The caller holds the writer's lock.
 
@@ -49,7 +51,9 @@ def ingest(
     """
     started = time.perf_counter()
     tally, tell = Tally(), progress or (lambda _: None)
-    folder = checked_folder(folder)
+    lost: Lost = {}
+    with catalog.begin() as connection:
+        folder = checked_folder(connection, folder)
     model = catalog.claim(encoder, where)
     reach("ingest.claimed")
     with catalog.begin() as connection:
@@ -58,6 +62,8 @@ def ingest(
     for target in targets:
         with catalog.begin() as connection:
             offline = offline_reason(connection, target.root)
+            if offline:
+                tally.offline += count_live(connection, target)
         if offline:
             log.warning("%s %s: its files stay in the library, hidden until they are back", target.root.path, offline)
             continue
@@ -65,6 +71,7 @@ def ingest(
             target.root.path,
             target.prefix,
             leave_out=target.leave_out,
+            excludes=excludes,
             heartbeat=lambda count, path: tell(Progress(0, None, 0, path)),
         )
         with catalog.begin() as connection:
@@ -72,7 +79,7 @@ def ingest(
             due = _settle(connection, target, seen, plan, model, tally)
             reach("ingest.settling")
         reach("ingest.settled")
-        _load_and_encode(catalog, where, target, plan, model, encoder, tally, tell, batch_size)
+        _load_and_encode(catalog, where, target, plan, model, encoder, tally, lost, tell, batch_size)
         due |= descriptions.catch_up(catalog, target, encoder.side_px) > 0
         if due:
             sidecars.read_sidecars(catalog, target, seen)
@@ -119,6 +126,7 @@ def _load_and_encode(
     model: Model,
     encoder: Encoder,
     tally: Tally,
+    lost: Lost,
     tell: ProgressCallback,
     batch_size: int,
 ) -> None:
@@ -129,7 +137,7 @@ def _load_and_encode(
     tell(Progress(done, total, skipped))
     if not plan.jobs:
         return
-    batches = Batches(catalog, target.root, model, encoder, batch_size, tally)
+    batches = Batches(catalog, target.root, model, encoder, batch_size, tally, lost)
     checkpoint = max(FIRST_CHECKPOINT, 2 * tally.encoded)
     with closing(load_all(target.root.path, plan.jobs, encoder, batches.known, 2 * batch_size, where)) as loading:
         for loaded in loading:

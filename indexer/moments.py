@@ -7,7 +7,7 @@ its keyframes, one vector like any other; which of them the query meant is asked
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, delete, select
 
@@ -30,6 +30,11 @@ def write(connection: Connection, model_id: int, moments: Mapping[int, Moments])
     ]
     if fresh:
         connection.execute(frames.insert(), fresh)
+
+
+def drop_others(connection: Connection, model_id: int, asset_ids: Sequence[int]) -> None:
+    """Forget the keyframes that models but this one have of these assets, whose content is new."""
+    connection.execute(delete(frames).where(frames.c.asset_id.in_(asset_ids), frames.c.model_id != model_id))
 
 
 def of_asset(connection: Connection, model_id: int, asset_id: int) -> Moments:

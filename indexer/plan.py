@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, or_, select, true
 
 from indexer.catalog import Model
 from indexer.kinds import is_remedied
@@ -78,6 +78,12 @@ def plan_for(connection: Connection, target: Target, scan: Scan, model: Model) -
 def below(target: Target) -> ColumnElement[bool]:
     """The condition that an asset lies within `target`."""
     return and_(assets.c.root_id == target.root.id, within(assets.c.rel_path, target.prefix))
+
+
+def count_live(connection: Connection, target: Target) -> int:
+    """The files of `target` that can be found when it is online."""
+    query = select(func.count()).select_from(assets).where(below(target), assets.c.state == LIVE)
+    return int(connection.execute(query).scalar_one())
 
 
 def within(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, exists, select, update
 
 from indexer import captions, fusion, generations
 from indexer.assets import Blobs, add_own, refresh_kinds, to_blobs
-from indexer.catalog import Catalog, Model, add_model, live_model
+from indexer.catalog import Catalog, Model, add_model
 from indexer.errors import LibraryError
 from indexer.failpoints import reach
 from indexer.frames import encode_pictures
@@ -35,11 +35,14 @@ def reencode(
     """
     started = time.perf_counter()
     with catalog.begin() as connection:
-        old, model = live_model(connection), add_model(connection, encoder)
+        model = add_model(connection, encoder)
         for root in all_roots(connection):
             reason = offline_reason(connection, root)
             if reason:
-                raise LibraryError(f"{root.path} {reason}; connect it, then run 'mmsearch rebuild' again")
+                raise LibraryError(
+                    f"{root.path} {reason}; connect it, then run 'mmsearch rebuild' again, "
+                    f"or forget it by 'mmsearch prune --offline {root.path}'"
+                )
         everything = [(root, job) for root in all_roots(connection) for job in _jobs(connection, root, model)]
     reach("reencode.begun")
     tell, done, encoded, left_out = progress or (lambda _: None), 0, 0, 0
@@ -63,7 +66,7 @@ def reencode(
     texts = captions.encode_rows(catalog, model, encoder, batch_size)
     fusion.fuse_photos(catalog, model, encoder)
     reach("reencode.fused")
-    _switch(catalog, old, model)
+    _switch(catalog, model)
     reach("reencode.switched")
     generations.refresh(catalog, where / generations.VECTORS_FOLDER, model)
     seconds = time.perf_counter() - started
@@ -95,11 +98,11 @@ def _encode(catalog: Catalog, model: Model, encoder: Encoder, pending: list[Load
     return len(blobs)
 
 
-def _switch(catalog: Catalog, old: Model | None, model: Model) -> None:
+def _switch(catalog: Catalog, model: Model) -> None:
+    """All at once: the new vectors can be found, the old ones go, and so do those of a change that was given up."""
     with catalog.begin() as connection:
         refresh_kinds(connection, model)
         connection.execute(update(library).values(model_id=model.id))
-        if old is not None and old != model:
-            connection.execute(delete(vectors).where(vectors.c.model_id == old.id))
-            connection.execute(delete(frames).where(frames.c.model_id == old.id))
+        connection.execute(delete(vectors).where(vectors.c.model_id != model.id))
+        connection.execute(delete(frames).where(frames.c.model_id != model.id))
         reach("reencode.switching")

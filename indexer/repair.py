@@ -17,7 +17,7 @@ from indexer import generations
 from indexer.assets import chunked
 from indexer.catalog import Catalog, Model, live_model, next_change
 from indexer.compare import Faults
-from indexer.doctor import doubles, newest, orphans
+from indexer.doctor import doubles, newest, orphans, unencoded
 from indexer.failpoints import reach
 from indexer.roots import all_roots, offline_reason
 from indexer.schema import FUSED, HIDDEN, assets, captions, library, roots, vectors
@@ -130,6 +130,7 @@ def _forget(connection: Connection, model: Model, ids: set[int]) -> list[Path]:
     waiting = or_(vectors.c.mu.is_(None), vectors.c.logvar.is_(None))
     waits = select(assets.c.root_id).join(vectors, vectors.c.asset_id == assets.c.id)
     root_ids = set(connection.scalars(waits.where(vectors.c.model_id == model.id, waiting).distinct()))
+    root_ids.update(connection.scalars(select(assets.c.root_id).where(unencoded(model)).distinct()))
     for chunk in chunked(root_ids):
         connection.execute(update(roots).where(roots.c.id.in_(chunk)).values(pairing_due=True))
     everything = all_roots(connection)

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from indexer.errors import FolderNotFound
+from indexer.excludes import is_passed_over
 from indexer.reader import read
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-SAMPLE = 64  # files looked for before a root on another device is taken for another disk
+SAMPLE = 64  # files looked for, twice, before a root on another device is taken for another disk
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,28 @@ def targets_for(connection: Connection, folder: Path, library: Path) -> list[Tar
     return targets
 
 
-def checked_folder(folder: Path) -> Path:
-    """The absolute path of a folder that is there. Raises: FolderNotFound."""
+def known_targets(connection: Connection, folder: Path) -> list[Target]:
+    """What of `folder`, absolute, is in the library: a root, part of one, the roots below it; may be nothing."""
+    known = all_roots(connection)
+    inside = [root for root in known if root.path == folder or root.path in folder.parents]
+    below = [Target(root, "", ()) for root in known if folder in root.path.parents]
+    if not inside:
+        return below
+    top = max(inside, key=lambda root: len(root.path.parts))
+    prefix = folder.relative_to(top.path).as_posix() if folder != top.path else ""
+    return [Target(top, prefix, ()), *below]
+
+
+def is_offline(connection: Connection, folder: Path) -> bool:
+    """Whether `folder`, absolute, lies in a root that is offline."""
+    holders = [root for root in all_roots(connection) if root.path == folder or root.path in folder.parents]
+    return any(offline_reason(connection, root) is not None for root in holders)
+
+
+def checked_folder(connection: Connection, folder: Path) -> Path:
+    """The absolute path of a folder that is there, or that is known and offline. Raises: FolderNotFound."""
     absolute = Path(os.path.abspath(folder))  # not resolved: a link such as /media/drive is the name that stays
-    if not absolute.is_dir():
+    if not absolute.is_dir() and not is_offline(connection, absolute):
         what = "is not a folder" if absolute.exists() else "does not exist"
         raise FolderNotFound(f"{folder} {what}; name a folder of pictures or texts, as in 'mmsearch index ./photos'")
     return absolute
@@ -76,7 +95,7 @@ def offline_reason(connection: Any, root: Root) -> str | None:
     try:
         device = os.stat(root.path).st_dev
         with os.scandir(root.path) as listing:
-            empty = next(listing, None) is None
+            empty = all(is_passed_over(entry.name) for entry in listing)
     except (FileNotFoundError, NotADirectoryError):
         return "is not there"
     except PermissionError:
@@ -85,12 +104,11 @@ def offline_reason(connection: Any, root: Root) -> str | None:
         return f"cannot be read ({error.strerror})"
     if root.device is None or (device == root.device and not empty):
         return None
-    if not _has_files(connection, root):
-        return None
     if empty:
-        return "is empty"
+        # What is passed over by default may have been taken in again by a .mmsearchignore.
+        return None if not _has_files(connection, root) or some_are_there(connection, root) else "is empty"
     # Device numbers change between mounts of one disk, so a new number alone proves nothing: the files decide.
-    return None if _some_are_there(connection, root) else "is on another device, without the files indexed there"
+    return None if some_are_there(connection, root) else "is on another device, without the files indexed there"
 
 
 def remember_device(connection: Connection, root: Root) -> None:
@@ -115,7 +133,16 @@ def _has_files(connection: Any, root: Root) -> bool:
     return bool(read(connection, query, root=root.id))
 
 
-def _some_are_there(connection: Any, root: Root) -> bool:
-    query = "SELECT rel_path FROM assets WHERE root_id = :root AND state = 'live' LIMIT :sample"
-    rows = read(connection, query, root=root.id, sample=SAMPLE)
+def some_are_there(connection: Any, root: Root) -> bool:
+    """Whether any of a sample of the root's files lies below `root.path`; true of a root without files."""
+    mine = "FROM assets WHERE root_id = :root AND state = 'live'"
+    if _any_is_there(root, read(connection, f"SELECT rel_path {mine} LIMIT :sample", root=root.id, sample=SAMPLE)):
+        return True
+    # The first files may lie in one folder that was thrown away: the second look goes over all of them.
+    ids = [number for (number,) in read(connection, f"SELECT id {mine} ORDER BY id", root=root.id)]
+    spread = ",".join(str(number) for number in ids[:: max(1, len(ids) // SAMPLE)])
+    return not ids or _any_is_there(root, read(connection, f"SELECT rel_path FROM assets WHERE id IN ({spread})"))
+
+
+def _any_is_there(root: Root, rows: list[tuple[Any, ...]]) -> bool:
     return any(os.path.lexists(root.path / os.fsdecode(bytes(rel_path))) for (rel_path,) in rows)

@@ -7,7 +7,9 @@ the catalog.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
 import os
 import stat
 from collections.abc import Callable, Collection
@@ -16,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
+from indexer.excludes import IGNORE_NAME, Excludes, Rules, read_ignore
 from indexer.kinds import has_extra
 from indexer.types import Modality
 
@@ -32,6 +35,9 @@ VIDEO_SUFFIXES: Final = frozenset(
 TEXT_SUFFIXES: Final = frozenset({".txt", ".md"})
 SIDECAR_SUFFIXES: Final = frozenset({".json", ".xmp"})
 CAPTIONS_NAME: Final = "captions.csv"
+NOTHING_MORE: Final = Excludes()
+
+log = logging.getLogger(__name__)
 
 Role = Modality | Literal["captions", "sidecar"]
 
@@ -70,6 +76,10 @@ class _Link:
     path: str
     rel_path: str
     ancestors: frozenset[tuple[int, int]]
+    rules: Rules
+
+
+_Pending = list[tuple[str, str, frozenset[tuple[int, int]], Rules]]
 
 
 def role_of(name: str) -> Role | None:
@@ -96,9 +106,10 @@ def scan(
     prefix: str = "",
     *,
     leave_out: Collection[Path] = (),
+    excludes: Excludes = NOTHING_MORE,
     heartbeat: Callable[[int, str], None] | None = None,
 ) -> Scan:
-    """Walk `root / prefix` (all of `root` by default). Hidden names and the folders in `leave_out` are passed over.
+    """Walk `root / prefix` (all of `root` by default), without what is excluded and the folders in `leave_out`.
 
     Real files and folders come first; then symbolic links, each target once by (device, inode), so that a link never
     takes the place of what it points to. A link to a folder that holds it is a loop and is recorded.
@@ -107,11 +118,23 @@ def scan(
     for folder in leave_out:
         walk.leave_out(folder)
     top = os.path.join(root, prefix) if prefix else str(root)
-    walk.folder(top, prefix, frozenset())
+    rules = walk.rules_at(root, prefix, Rules.of(excludes, prefix))
+    if rules is not None:
+        walk.folder(top, prefix, _above(top), rules)
     walk.links()
     walk.result.found.sort(key=lambda file: file.rel_path)
     walk.result.unseen.sort(key=lambda unseen: unseen.rel_path)
     return walk.result
+
+
+def _above(top: str) -> frozenset[tuple[int, int]]:
+    """The folders that really hold `top`: a link to one of them leads around in a circle, and over the whole disk."""
+    above: set[tuple[int, int]] = set()
+    for folder in Path(os.path.realpath(top)).parents:
+        with contextlib.suppress(OSError):
+            status = os.stat(folder)
+            above.add((status.st_dev, status.st_ino))
+    return frozenset(above)
 
 
 class _Walk:
@@ -129,11 +152,31 @@ class _Walk:
             return
         self._folders.add((status.st_dev, status.st_ino))
 
-    def folder(self, path: str, rel_path: str, ancestors: frozenset[tuple[int, int]]) -> None:
+    def rules_at(self, root: Path, prefix: str, rules: Rules) -> Rules | None:
+        """The rules in the folder that holds `root / prefix`; None where `prefix` itself is excluded by them."""
+        parts = prefix.split("/") if prefix else []
+        for depth, name in enumerate(parts):
+            folder = "/".join(parts[:depth])
+            if os.path.isfile(os.path.join(root, folder, IGNORE_NAME)):
+                inner = self._with_ignore(os.path.join(root, folder), folder, rules)
+                if inner is None:
+                    return None
+                rules = inner
+            rel_path = f"{folder}/{name}" if folder else name
+            if rules.exclude(rel_path, is_folder=True):
+                log.warning(
+                    "%s is passed over, by a pattern or by its name; the line '!%s/' in %s takes it in",
+                    *(root / rel_path, name, root / folder / IGNORE_NAME),
+                )
+                return None
+        return rules
+
+    def folder(self, path: str, rel_path: str, ancestors: frozenset[tuple[int, int]], rules: Rules) -> None:
         """Walk one folder and what is really below it; its symbolic links wait in `_later`."""
-        pending = [(path, rel_path, ancestors)]  # a stack, since a tree may be deeper than Python's recursion
+        # a stack, since a tree may be deeper than Python's recursion
+        pending: _Pending = [(path, rel_path, ancestors, rules)]
         while pending:
-            path, rel_path, ancestors = pending.pop()
+            path, rel_path, ancestors, rules = pending.pop()
             try:
                 status = os.stat(path)
                 key = (status.st_dev, status.st_ino)
@@ -146,9 +189,13 @@ class _Walk:
                 self._unseen(rel_path, f"folder cannot be read ({error.strerror})", is_folder=True)
                 continue
             inside = ancestors | {key}
+            if any(entry.name == IGNORE_NAME and entry.is_file() for entry in entries):
+                inner = self._with_ignore(path, rel_path, rules)
+                if inner is None:
+                    continue
+                rules = inner
             for entry in entries:
-                if not entry.name.startswith("."):
-                    self._entry(entry, f"{rel_path}/{entry.name}" if rel_path else entry.name, inside, pending)
+                self._entry(entry, f"{rel_path}/{entry.name}" if rel_path else entry.name, inside, rules, pending)
             if self._heartbeat is not None:
                 self._heartbeat(len(self.result.found), rel_path)
 
@@ -164,14 +211,17 @@ class _Walk:
         entry: os.DirEntry[str],
         rel_path: str,
         inside: frozenset[tuple[int, int]],
-        pending: list[tuple[str, str, frozenset[tuple[int, int]]]],
+        rules: Rules,
+        pending: _Pending,
     ) -> None:
         try:
             if entry.is_symlink():
-                self._later.append(_Link(entry.path, rel_path, inside))
+                if not rules.exclude(rel_path, is_folder=False):
+                    self._later.append(_Link(entry.path, rel_path, inside, rules))
             elif entry.is_dir(follow_symlinks=False):
-                pending.append((entry.path, rel_path, inside))
-            elif (role := role_of(entry.name)) is not None:
+                if not rules.exclude(rel_path, is_folder=True):
+                    pending.append((entry.path, rel_path, inside, rules))
+            elif (role := role_of(entry.name)) is not None and not rules.exclude(rel_path, is_folder=False):
                 self._file(rel_path, role, entry.stat(follow_symlinks=False), always=True)
         except OSError as error:
             self._unseen(rel_path, f"cannot be looked at ({error.strerror})", is_folder=False)
@@ -189,10 +239,23 @@ class _Walk:
         if not stat.S_ISDIR(status.st_mode):
             if role is not None:
                 self._file(link.rel_path, role, status, always=False)
+        elif link.rules.exclude(link.rel_path, is_folder=True):
+            return
         elif (status.st_dev, status.st_ino) in link.ancestors:
             self._unseen(link.rel_path, "symbolic link to a folder that holds it (a loop)", is_folder=False)
         else:
-            self.folder(link.path, link.rel_path, link.ancestors)
+            self.folder(link.path, link.rel_path, link.ancestors, link.rules)
+
+    def _with_ignore(self, path: str, rel_path: str, rules: Rules) -> Rules | None:
+        """The rules with those of the folder's .mmsearchignore; None where it cannot be read: then nothing is sure."""
+        try:
+            spec, bad = read_ignore(os.path.join(path, IGNORE_NAME))
+        except OSError as error:
+            self._unseen(rel_path, f"{IGNORE_NAME} cannot be read ({error.strerror})", is_folder=True)
+            return None
+        for reason in bad:
+            self._unseen(f"{rel_path}/{IGNORE_NAME}" if rel_path else IGNORE_NAME, reason, is_folder=False)
+        return rules.inside(rel_path, spec)
 
     def _file(self, rel_path: str, role: Role, status: os.stat_result, *, always: bool) -> None:
         """Keep a file; reached by a link (not `always`), only if nothing else has led to it."""

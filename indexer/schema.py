@@ -10,8 +10,8 @@ a new `SCHEMA_REVISION`; a test compares the two. Next: `catalog.py`, which open
                 └─ vectors ┘── models    q(z|x) of a file, of a caption, or of a photo fused with its captions
     library ── generations               the live model, the change counter; the index files written so far
 
-`vectors.id` is the id in the index. A row is never deleted while its model is live: what cannot be found any more gets
-kind HIDDEN, so that an index file written earlier catches up by reading the rows whose `change` is newer than itself.
+`vectors.id` is the id in the index. Only `prune` deletes a row while its model is live: what cannot be found any more
+gets kind HIDDEN, so that an index file written earlier catches up by the rows whose `change` is newer than itself.
 """
 
 from __future__ import annotations

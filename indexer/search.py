@@ -76,7 +76,14 @@ class Searcher:
             return self._answers(queries, k, within, exclude, model)
 
     def _answers(
-        self, queries: Float32Array, k: int, within: Modality | None, exclude: Sequence[int], model: Model
+        self,
+        queries: Float32Array,
+        k: int,
+        within: Modality | None,
+        exclude: Sequence[int],
+        model: Model,
+        *,
+        again: bool = False,
     ) -> list[list[StoredHit]]:
         live = self._current(model)
         with self._catalog.begin() as connection:
@@ -90,6 +97,10 @@ class Searcher:
             found = live.search(queries, k, within, hidden)
             rows = _rows(connection, np.concatenate([ids for ids, _ in found]) if found else np.empty(0, np.int64))
             frames = _frames(connection, model, sorted({row[1] for row in rows.values()}))
+            gaps = any(int(one) not in rows for ids, _ in found for one in ids)
+        if gaps and not again:  # rows pruned since the index was read: without them, the hits would be too few
+            self._live = None
+            return self._answers(queries, k, within, exclude, model, again=True)
         return [_hits(rows, ids, scores, frames, query) for (ids, scores), query in zip(found, queries, strict=True)]
 
     def _current(self, model: Model) -> LiveIndex:
@@ -200,7 +211,8 @@ def _frames(connection: Any, model: Model, asset_ids: Sequence[int]) -> Frames:
         part = _listed(asset_ids[start : start + IDS_AT_ONCE])
         query = f"SELECT asset_id, time_ms, mu FROM frames WHERE asset_id IN ({part}) AND model_id = :model"
         for asset_id, time_ms, mu in read(connection, query, model=model.id):
-            found.setdefault(asset_id, []).append((time_ms, bytes(mu)))
+            if len(mu) == 2 * model.dim:  # of a damaged catalog it may not be
+                found.setdefault(asset_id, []).append((time_ms, bytes(mu)))
     frames: Frames = {}
     for asset_id, some in found.items():
         some.sort()

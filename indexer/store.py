@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,15 +19,20 @@ from indexer import examples, generations, status
 from indexer.catalog import Catalog, Model, mismatch
 from indexer.errors import LibraryError, LibraryNotFound, SchemaOutdated
 from indexer.examples import CaptionedPhoto
+from indexer.excludes import Excludes
 from indexer.lock import writer_lock
+from indexer.roots import is_offline
+from indexer.scan import NOTHING_MORE
 from indexer.search import CATALOG_FILE, Searcher, StoredHit
 from indexer.status import RootStatus, SkippedFile, Status
 from indexer.types import Encoder, Float32Array, IndexReport, Modality, Posterior, ProgressCallback
 from indexer.vectors.choose import Device
 
-if TYPE_CHECKING:  # a search needs no doctor
+if TYPE_CHECKING:  # what only its own command loads
+    from indexer.backup import CopyReport
     from indexer.compare import Faults
     from indexer.doctor import Check
+    from indexer.prune import PruneReport
 
 __all__ = ["CaptionedPhoto", "RootStatus", "SkippedFile", "Status", "Store", "StoredHit"]
 
@@ -66,13 +72,27 @@ class Store:
                 return cls(path, Catalog.open(url, migrate_schema=True))
 
     def ingest(
-        self, folder: Path, encoder: Encoder, *, progress: ProgressCallback | None = None, batch_size: int = 32
+        self,
+        folder: Path,
+        encoder: Encoder,
+        *,
+        progress: ProgressCallback | None = None,
+        batch_size: int = 32,
+        excludes: Excludes = NOTHING_MORE,
     ) -> IndexReport:
         """Bring `folder` into the library. Raises: FolderNotFound, LibraryLocked, ModelMismatch."""
         from indexer.ingest import ingest  # the way in is not loaded by a search
 
         with writer_lock(self.path):
-            return ingest(self._catalog, self.path, folder, encoder, progress=progress, batch_size=batch_size)
+            return ingest(
+                self._catalog,
+                self.path,
+                folder,
+                encoder,
+                progress=progress,
+                batch_size=batch_size,
+                excludes=excludes,
+            )
 
     def rebuild(
         self, encoder: Encoder, *, progress: ProgressCallback | None = None, batch_size: int = 32
@@ -85,6 +105,42 @@ class Store:
 
         with writer_lock(self.path):
             return reencode(self._catalog, self.path, encoder, progress=progress, batch_size=batch_size)
+
+    def is_offline(self, folder: Path) -> bool:
+        """Whether `folder` lies in an indexed folder that is not there now."""
+        with self._catalog.begin() as connection:
+            return is_offline(connection, Path(os.path.abspath(folder)))
+
+    def relocate(self, old: Path, new: Path) -> int:
+        """Tell the library that the indexed folder `old` is at `new` now; the number of its files.
+
+        Raises: FolderNotFound, LibraryError, LibraryLocked.
+        """
+        from indexer.relocate import relocate
+
+        with writer_lock(self.path):
+            return relocate(self._catalog, old, new)
+
+    def prune(
+        self, folder: Path | None = None, *, dry_run: bool = False, offline: bool = False, excluded: bool = False
+    ) -> PruneReport:
+        """Forget files that are gone for good; a dry run takes no lock. Raises: LibraryError, LibraryLocked."""
+        from indexer.prune import prune
+
+        with nullcontext() if dry_run else writer_lock(self.path):
+            return prune(self._catalog, self.path, folder, dry_run=dry_run, offline=offline, excluded=excluded)
+
+    def backup(self, dest: Path) -> CopyReport:
+        """Copy the library to the new folder `dest`, while it is in use. Raises: LibraryError, LibraryCorrupt."""
+        from indexer.backup import backup
+
+        return backup(self._catalog, self.path, dest)
+
+    def export(self, dest: Path) -> CopyReport:
+        """Write the library as Parquet and safetensors, while it is in use. Raises: LibraryError."""
+        from indexer.export import export
+
+        return export(self._catalog, dest)
 
     def search(
         self,

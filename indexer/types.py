@@ -90,13 +90,17 @@ class Model:
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What one `index` run did. Counts are files, except `encoded`: vectors computed. `seconds` is wall time."""
+    """What one `index` run did. Counts are files, except `encoded`: vectors computed. `seconds` is wall time.
+
+    `offline` counts the files below the folder that are hidden because their drive or folder is not there now.
+    """
 
     added: int = 0
     updated: int = 0
     moved: int = 0
     unchanged: int = 0
     skipped: int = 0
+    offline: int = 0
     encoded: int = 0
     seconds: float = 0.0
 

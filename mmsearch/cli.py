@@ -2,7 +2,7 @@
 
 In: `sys.argv`. Out: data on stdout, progress and warnings on stderr, an exit code: 0 found or done, 1 nothing found,
 2 error (one line), 3 done with skipped files, 130 interrupted. Heavy modules are imported inside the commands, so that
-`--help` answers at once. Next: `cli_model.py`, `cli_options.py`, then `library.py` and `render.py`.
+`--help` answers at once. Next: `cli_library.py`, `cli_model.py`, `cli_options.py`, then `library.py` and `render.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Annotated
 import typer
 import typer.main
 
-from mmsearch import cli_model
+from mmsearch import cli_library, cli_model
 from mmsearch.cli_options import (
     ERROR,
     FOUND,
@@ -39,6 +39,7 @@ from mmsearch.cli_options import (
     WithinOption,
     modality_of,
     nothing_found,
+    one_blas_thread,
     open_library,
     queries_of,
     served,
@@ -48,7 +49,13 @@ from mmsearch.errors import LibraryNotFound, MMSearchError
 from mmsearch.render import NoteHandler, note
 
 DEBUG_VARIABLE = "MMSEARCH_DEBUG"
-OPTIONAL_PACKAGES = {"torch": "train", "matplotlib": "train", "onnx": "train", "sentence_transformers": "models"}
+OPTIONAL_PACKAGES = {
+    "pyarrow": "archive",
+    "torch": "train",
+    "matplotlib": "train",
+    "onnx": "train",
+    "sentence_transformers": "models",
+}
 
 # the parent of BadParameter: older typers take it from click, newer ones carry their own
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -85,6 +92,10 @@ def index(
     library: LibraryOption = None,
     model: ModelOption = None,
     device: DeviceOption = Device.AUTO,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="PATTERN", help="Pass over what matches, as in a .gitignore; repeatable."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Bring the library up to date with a folder."""
@@ -93,7 +104,7 @@ def index(
 
     try:
         with open_library(library, model, device) as opened, progress_on_stderr() as progress:
-            report = opened.index(folder, progress)
+            report = opened.index(folder, progress, exclude=exclude or ())
     except KeyboardInterrupt:
         note("interrupted; every finished batch is kept; run the same command again to go on")
         return INTERRUPTED
@@ -128,6 +139,7 @@ def search(
                 answers = opened.search_many(texts, k=opened.config.k if k is None else k, within=modality_of(within))
         show_answers(texts, answers, style)
         return FOUND if any(answers) else nothing_found()
+    one_blas_thread()
     answers = served([text] if text else [], image, k, within, library, model, device)
     if answers:
         hits = answers[0]
@@ -249,6 +261,7 @@ def rebuild(
     return SKIPPED if report.skipped else FOUND
 
 
+cli_library.register(app)
 cli_model.register(app)
 
 

@@ -5,6 +5,7 @@ In: parsed options. Out: an open `Library`, a style of output, an exit code. Nex
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -67,6 +68,14 @@ _DEVICES: dict[Device, Literal["auto", "cpu", "cuda"]] = {
     Device.CPU: "cpu",
     Device.CUDA: "cuda",
 }
+
+
+def one_blas_thread() -> None:
+    """For one query, before numpy is imported: it waits for memory, and a second thread would only spin.
+
+    A third of the processor time of a search on a busy machine; whoever set a variable knows better.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
 
 
 def served(

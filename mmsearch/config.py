@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from indexer.excludes import compiled as check_patterns
 from mmsearch.errors import ConfigError
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ class Config:
         library: folder of the library; None is the default place, `default_library()`.
         k: number of hits.
         batch_size: files encoded together and committed together.
+        exclude: patterns as in a .gitignore, relative to each indexed folder: what `index` passes over.
     """
 
     model: str = "default"
@@ -42,11 +44,14 @@ class Config:
     library: Path | None = None
     k: int = 10
     batch_size: int = 32
+    exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for key in ("k", "batch_size"):
             if getattr(self, key) < 1:
                 raise ValueError(f"key '{key}' is {getattr(self, key)}; expected 1 or more")
+        if self.exclude:
+            check_patterns(self.exclude)
 
 
 def config_path() -> Path:

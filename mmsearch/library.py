@@ -6,6 +6,7 @@ Next: `../indexer/store.py` for what is kept, `encoder.py` for what is computed,
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from indexer.errors import SchemaOutdated
+from indexer.excludes import Excludes, compiled
 from indexer.types import Encoder, IndexReport, Modality, ProgressCallback
 from mmsearch.config import Config, default_library, load_config
-from mmsearch.errors import FolderNotFound, LibraryCorrupt, LibraryNotFound, ModelMismatch
+from mmsearch.errors import ConfigError, FolderNotFound, LibraryCorrupt, LibraryNotFound, ModelMismatch, QueryError
 from mmsearch.query.hits import Hit, to_hits
 
 if TYPE_CHECKING:  # the catalog and the decoder are paid for when they are used, not when the name is imported
+    from indexer.backup import CopyReport
     from indexer.doctor import DoctorReport
+    from indexer.prune import PruneReport
     from indexer.search import Finder
     from indexer.store import SkippedFile, Status, Store
     from indexer.types import Model as StoredModel
@@ -28,6 +32,8 @@ if TYPE_CHECKING:  # the catalog and the decoder are paid for when they are used
 
 
 Device = Literal["auto", "cpu", "cuda"]
+
+log = logging.getLogger(__name__)
 DEFAULT_MODEL = "default"
 
 
@@ -48,6 +54,14 @@ def _is_same_file(first: Path, second: Path) -> bool:
         return first.samefile(second)
     except OSError:  # one of them is gone since it was indexed
         return False
+
+
+def _check_patterns(patterns: Sequence[str]) -> None:
+    try:
+        if patterns:
+            compiled(patterns)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 class Library:
@@ -91,16 +105,31 @@ class Library:
         folder = Path(path).expanduser() if path is not None else config.library or default_library()
         return cls(folder, model, config.device if device == "auto" else device, config)
 
-    def index(self, folder: str | Path, progress: ProgressCallback | None = None) -> IndexReport:
+    def index(
+        self, folder: str | Path, progress: ProgressCallback | None = None, *, exclude: Sequence[str] = ()
+    ) -> IndexReport:
         """Bring the library up to date with `folder`: new, changed, moved and unreadable files.
 
+        Where `open` was given another model than wrote the library, all of it is encoded with that model first, beside
+        the old vectors, which answer until the last is there; a run that was cut off goes on where it was.
+
+        Args:
+            folder: absolute or not; one that is known and offline is counted and left alone.
+            progress: told after every file.
+            exclude: patterns as in a .gitignore, relative to `folder`, for this run alone. What is in the library and
+                excluded now is hidden like a file that is gone, and returns unread when it is not excluded any more.
+
         Raises:
+            ConfigError: a pattern of `exclude` is none.
             FolderNotFound: `folder` is not there.
             LibraryLocked: another process is writing.
-            ModelMismatch: the library was written with another model.
+            LibraryError: another model was asked for while a folder is offline.
+            ModelMismatch: the model's name stands for other weights now; name it to go over to them.
         """
         folder = Path(folder).expanduser()
-        if not folder.is_dir():  # asked before a library is made or a model loaded for a slip of the finger
+        _check_patterns(exclude)
+        # asked before a library is made or a model loaded for a slip of the finger
+        if not folder.is_dir() and not self._is_offline(folder):
             found = "is not a folder" if folder.exists() else "does not exist"
             raise FolderNotFound(f"{folder} {found}; give a folder with pictures or texts")
         try:
@@ -110,14 +139,37 @@ class Library:
             store = self._open_store(create=True)
         except SchemaOutdated:
             store = self._open_store(create=True)  # of an older version, or made by a run that ended at once
-        report = store.ingest(folder, self._load(), progress=progress, batch_size=self.config.batch_size)
+        changed = self._change_model(store, progress)
+        report = store.ingest(
+            folder,
+            self._load(),
+            progress=progress,
+            batch_size=self.config.batch_size,
+            excludes=Excludes(tuple(exclude), self.config.exclude),
+        )
         if store.wants_questions():
             from mmsearch.query.encode import encode_queries
             from mmsearch.query.everyday import everyday_texts
 
             encoder = self._load()
             store.keep_questions(encode_queries(encoder, everyday_texts()).mu, encoder.fingerprint)
-        return report
+        if changed is None:
+            return report
+        return replace(report, encoded=report.encoded + changed.encoded, seconds=report.seconds + changed.seconds)
+
+    def _change_model(self, store: Store, progress: ProgressCallback | None) -> IndexReport | None:
+        """Where another model was asked for by name than wrote the library: everything encoded with it, then a switch.
+
+        A model that differs under the name it had, as after an update, is no wish of anyone: `ingest` refuses it.
+        """
+        if self._model is None or store.model_fingerprint() in (None, self._load().fingerprint):
+            return None
+        log.warning(
+            "the library goes over from model '%s' to '%s': every file is encoded again, searches answer from the "
+            "old one until all are; interrupted, the same command goes on",
+            *(store.model_name(), self._load().name),
+        )
+        return self.rebuild(progress)
 
     def search(
         self, text: str | None = None, image: Picture | None = None, k: int = 10, within: Modality | None = None
@@ -211,6 +263,74 @@ class Library:
         """The files that were skipped, each with its reason. Never loads the model."""
         return self._open_store().errors()
 
+    def relocate(self, old: str | Path, new: str | Path) -> int:
+        """Tell the library that an indexed folder is elsewhere now: every file keeps its vector. Never loads the model.
+
+        Returns:
+            How many files are found at `new` from now on.
+
+        Raises:
+            FolderNotFound: `new` is not there.
+            LibraryError: `old` is no indexed folder, `new` is one already, or none of the files is there.
+        """
+        return self._open_store().relocate(Path(old).expanduser(), Path(new).expanduser())
+
+    def prune(
+        self,
+        folder: str | Path | None = None,
+        *,
+        dry_run: bool = False,
+        offline: bool = False,
+        excluded: bool = False,
+    ) -> PruneReport:
+        """Forget files that are gone for good: the only call that removes anything. Never loads the model.
+
+        Files of folders that are offline stay, and so do those whose folder is there and empty, as a mount point is
+        without its drive, unless `folder` names that folder.
+
+        Args:
+            folder: look only at what is at or below it; None is the whole library.
+            dry_run: say what would go, and change nothing.
+            offline: forget the offline folders at or below `folder`, which has to be given: a disk that is lost.
+            excluded: forget also what is still on disk and hidden, because it is excluded now.
+
+        Raises:
+            LibraryError: nothing of `folder` is in the library.
+        """
+        if offline and folder is None:
+            raise QueryError("to forget offline folders name one: 'mmsearch prune --offline FOLDER'")
+        path = None if folder is None else Path(folder).expanduser()
+        return self._open_store().prune(path, dry_run=dry_run, offline=offline, excluded=excluded)
+
+    def backup(self, dest: str | Path) -> CopyReport:
+        """Copy the library to a new folder, itself a library then; whoever indexes or searches meanwhile goes on.
+
+        Raises:
+            LibraryError: there is something at `dest`, or it cannot be written.
+        """
+        return self._open_store().backup(Path(dest).expanduser())
+
+    def export(self, dest: str | Path) -> CopyReport:
+        """Write the library as files that any program reads, a folder, or one file where the name ends in `.tar`.
+
+        Parquet for the rows, safetensors for the vectors; needs pyarrow, the extra `archive`.
+
+        Raises:
+            LibraryError: there is something at `dest`, or it cannot be written.
+        """
+        return self._open_store().export(Path(dest).expanduser())
+
+    def import_(self, source: str | Path) -> CopyReport:
+        """Make this library, which must not be there yet, from what `export` wrote. The archive need not be trusted.
+
+        Raises:
+            LibraryError: the library is there, or `source` is not.
+            LibraryCorrupt: the archive is damaged, or holds what no archive holds; nothing is left behind.
+        """
+        from indexer.restore import restore
+
+        return restore(Path(source).expanduser(), self.path)
+
     def doctor(self, *, repair: bool = False, sample: int = 32) -> DoctorReport:
         """Check everything the library keeps: database, references, vectors, index file, a sample against the model.
 
@@ -225,8 +345,15 @@ class Library:
         """
         from indexer.checkup import visit
 
+        def load(store: Store) -> Encoder:
+            self._store = store  # which knows the model's name
+            try:
+                return self._load_for(store)
+            finally:
+                self._store = None
+
         self.close()  # it may be another database afterwards
-        return visit(self.path, self._load_for, repair=repair, sample=sample, batch_size=self.config.batch_size)
+        return visit(self.path, load, repair=repair, sample=sample, batch_size=self.config.batch_size)
 
     def rebuild(self, progress: ProgressCallback | None = None) -> IndexReport:
         """Encode every file again, with the model given to `open`; the way to change a library's model."""
@@ -327,6 +454,12 @@ class Library:
             self._store = Store.open(self.path, create=create)
         return self._store
 
+    def _is_offline(self, folder: Path) -> bool:
+        try:
+            return self._open_store().is_offline(folder)
+        except (LibraryNotFound, SchemaOutdated):
+            return False
+
     def _open_finder(self) -> Finder:
         """What a search needs of the library; the whole of it is opened only where something is out of the ordinary."""
         if self._finder is None:
@@ -376,10 +509,13 @@ class Library:
 
     def _checked(self, fingerprint: str, name: str | None) -> Encoder:
         encoder = self._load()
+        if encoder.fingerprint != fingerprint and self._model is None:  # another process changed the library's model
+            self._encoder = None
+            encoder = self._load()
         if encoder.fingerprint != fingerprint:
             raise ModelMismatch(
                 f"{self.path} was written with model '{name}' ({fingerprint[:12]}), not with '{encoder.name}' "
-                f"({encoder.fingerprint[:12]}); search with the first, or run 'mmsearch rebuild' with the second"
+                f"({encoder.fingerprint[:12]}); search with the first, or 'mmsearch rebuild --model' the second"
             )
         return encoder
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # `--help` and an error message need none of these, nor numpy, which they bring
     from indexer.doctor import DoctorReport
+    from indexer.prune import PruneReport
     from indexer.store import SkippedFile, Status
     from indexer.types import IndexReport
     from mmsearch.demo import DemoReport
@@ -72,7 +73,8 @@ def show_report(report: IndexReport, as_json: bool) -> None:
     else:
         counts = ", ".join(f"{getattr(report, name)} {name}" for name in ("added", "updated", "moved", "unchanged"))
         rate = f", {report.encoded / report.seconds:.1f} encoded/s" if report.encoded and report.seconds > 0 else ""
-        _put(f"{counts} in {report.seconds:.1f} s{rate}\n")
+        hidden = f", {report.offline} offline" if report.offline else ""
+        _put(f"{counts}{hidden} in {report.seconds:.1f} s{rate}\n")
     if report.skipped:
         note(f"{count(report.skipped, 'file')} skipped; 'mmsearch errors' lists them with the reasons")
 
@@ -101,6 +103,23 @@ def show_status(library: Path, status: Status, as_json: bool) -> None:
     for root in status.roots:
         state = "online" if root.online else f"offline: {root.reason}"
         _put(f"{_visible(str(root.path))}  {count(root.files, 'file')}, {state}\n")
+
+
+def show_pruned(report: PruneReport, as_json: bool) -> None:
+    """Print the files that `prune` forgot or would forget; on stderr how many those are, and what stays and why."""
+    if as_json:
+        _put_json(report.to_dict())
+        return
+    _put_paths(report.paths, Format.PATHS)
+    note(f"{count(report.removed, 'file')} {'would be forgotten' if report.dry_run else 'forgotten'}")
+    if report.held_back:
+        note(
+            f"{count(report.held_back, 'file')} held back: their folder is empty or unreadable; name it to forget them"
+        )
+    if report.present:
+        note(f"{count(report.present, 'hidden file')} on disk: index again, or add --excluded to forget them")
+    if report.offline:
+        note(f"{count(report.offline, 'file')} of offline folders stay; '--offline FOLDER' forgets a folder")
 
 
 def show_checks(report: DoctorReport, as_json: bool) -> None:

@@ -18,7 +18,7 @@ from typing import cast
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmsearch.errors import TrainingError
 from mmsearch.models.checkpoint import load_tensors, save_tensors
@@ -26,7 +26,7 @@ from mmsearch.models.gaussian import kl_between
 from mmsearch.models.vae import MultimodalVAE, TextEncoder
 from mmsearch.training.corpus import Corpus
 from mmsearch.training.recipe import Recipe
-from mmsearch.training.stages import by_length
+from mmsearch.training.stages import Group, by_length
 from mmsearch.training.texts import misspell, phrase, tokenise
 
 log = logging.getLogger(__name__)
@@ -78,22 +78,24 @@ class TypoStage:
         s = self.recipe.schedule
         teacher = copy.deepcopy(text.eval()).requires_grad_(False)  # neither with dropout: they are compared
         heads = [*text.pool.parameters(), *text.head.parameters()]
-        words = [text.transformer.words.weight]  # only here: a slip leaves pieces of words that were seldom seen before
-        groups = [(text.transformer.layer_parameters() + words, 2 * s.rate_text), (heads, s.rate_heads / 3)]
+        # only here: a slip leaves pieces of words that were seldom seen before
+        words = [cast(nn.Parameter, text.transformer.words.weight)]
+        groups = [
+            Group([*text.transformer.layer_parameters(), *words], 2 * s.rate_text),
+            Group(heads, s.rate_heads / 3),
+        ]
+        trained = {id(p) for group in groups for p in group.parameters}
         for p in text.parameters():
-            p.requires_grad_(False)
-        for parameters, _ in groups:
-            for p in parameters:
-                p.requires_grad_(True)
-        optimizer = torch.optim.AdamW([{"params": p, "lr": rate} for p, rate in groups], weight_decay=s.weight_decay)
+            p.requires_grad_(id(p) in trained)
+        optimizer = torch.optim.AdamW([{"params": g.parameters} for g in groups], weight_decay=s.weight_decay)
         device = next(text.parameters()).device
         steps, step = s.typo_epochs * math.ceil(len(self.captions) / s.batch), 0
         for epoch in range(s.typo_epochs):
             total, count = 0.0, 0
             for written, typed in self.batches(epoch):
                 factor = min(1.0, (step + 1) / max(1.0, 0.05 * steps)) * 0.5 * (1 + math.cos(math.pi * step / steps))
-                for group, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
-                    group["lr"] = rate * factor
+                for moved, group in zip(optimizer.param_groups, groups, strict=True):
+                    moved["lr"] = group.rate * factor
                 with torch.autocast(device.type, torch.bfloat16):
                     with torch.no_grad():
                         aim = by_length(teacher, written.to(device))

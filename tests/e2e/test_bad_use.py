@@ -48,7 +48,6 @@ def test_k_that_is_no_number(run: Run) -> None:
 def test_a_library_written_with_another_model(run: Run, photos: Path) -> None:
     run("index", photos)
     assert_one_line(run("search", "red", "--model", "other"), 2, "'default'", "'other'", "mmsearch rebuild")
-    assert_one_line(run("index", photos, "--model", "other"), 2, "mmsearch rebuild")
     assert_one_line(run("similar", photos / "red.png", "--model", "other"), 2, "mmsearch rebuild")
 
 

@@ -69,6 +69,16 @@ def test_the_model_is_not_loaded_without_a_sample(run: Run, photos: Path, monkey
     assert run("doctor", "--sample", 0).code == 0
 
 
+def test_the_sample_is_encoded_by_the_model_that_wrote_the_library(run: Run, photos: Path) -> None:
+    run("index", photos, "--model", "other")
+    answer = run("doctor")
+    assert (answer.code, answer.err) == (0, "")
+    assert any("sample" in line and "0 of 6 files" in line for line in answer.out.splitlines())
+    told = run("doctor", "--model", "default")
+    assert told.code == 2
+    assert "was written with model 'other'" in told.err
+
+
 def test_nothing_indexed_yet(run: Run) -> None:
     answer = run("doctor")
     assert answer.code == 1

@@ -18,7 +18,7 @@ def test_index_then_search_then_similar(run: Run, photos: Path) -> None:
     first = run("index", photos, "--json")
     assert first.code == 0
     report = json.loads(first.out)
-    assert set(report) == {"added", "updated", "moved", "unchanged", "skipped", "encoded", "seconds"}
+    assert set(report) == {"added", "updated", "moved", "unchanged", "skipped", "offline", "encoded", "seconds"}
     assert report["added"] == 6
     assert report["skipped"] == 0
 

@@ -119,18 +119,20 @@ def test_a_new_library_takes_the_configured_model_and_device(photos: Path, loade
     assert loaded == [("mine", "cpu")]
 
 
-def test_another_model_is_refused_until_the_library_is_rebuilt_with_it(photos: Path) -> None:
+def test_another_model_is_refused_until_the_library_goes_over_to_it(photos: Path) -> None:
     first, second = FakeEncoder(name="first"), FakeEncoder(name="second", seed=1)
     Library.open(model=first).index(photos)
     other = Library.open(model=second)
     for refused in (
         lambda: other.search("red"),
-        lambda: other.index(photos),
         lambda: other.similar(photos / "red.png"),
     ):
         with pytest.raises(ModelMismatch, match=r"'first'.*'second'"):
             refused()
-    assert other.rebuild().encoded == 3
+    paint(photos / "new.png", "grey", seed=9)
+    report = other.index(photos)
+    assert (report.added, report.unchanged, report.updated, report.encoded) == (1, 3, 0, 4)
+    assert second.encoded == 4
     assert other.search("red", k=1)[0].path == photos / "red.png"
     with pytest.raises(ModelMismatch):
         Library.open(model=first).search("red")

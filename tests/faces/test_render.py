@@ -85,7 +85,8 @@ def test_a_report_on_stdout_and_the_skips_on_stderr(capfd: pytest.CaptureFixture
     show_report(IndexReport(seconds=0.5), as_json=True)
     render.sys.stdout.flush()
     out, err = capfd.readouterr()
-    assert set(json.loads(out)) == {"added", "updated", "moved", "unchanged", "skipped", "encoded", "seconds"}
+    counts = {"added", "updated", "moved", "unchanged", "skipped", "offline", "encoded"}
+    assert set(json.loads(out)) == {*counts, "seconds"}
     assert err == ""
 
 

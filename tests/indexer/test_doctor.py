@@ -69,7 +69,7 @@ MENDED: dict[str, tuple[str, ...]] = {
         " SELECT model_id, asset_id, role, kind, change, mu, logvar FROM vectors WHERE id = 3",
     ),
     "visibility": ("UPDATE vectors SET kind = 2 WHERE kind = 1",),
-    "files": ("UPDATE vectors SET mu = NULL, logvar = NULL WHERE id = 2",),
+    "files": ("UPDATE vectors SET mu = NULL, logvar = NULL WHERE id = 2", "DELETE FROM vectors WHERE id = 3"),
     "vectors": (
         "UPDATE vectors SET mu = substr(mu, 1, 31) WHERE id = 1",
         "UPDATE vectors SET logvar = zeroblob(0) WHERE id = 2",
@@ -173,7 +173,7 @@ def test_mending_waits_for_nobody(library: Path) -> None:
         see(library, repair=True)
 
 
-FLIPS = 12
+FLIPS = 8
 
 
 def found_by(library: list[list[tuple[object, ...]]]) -> list[tuple[object, ...]]:

@@ -121,3 +121,78 @@ def test_a_root_reached_by_a_link_keeps_its_name(store: Store, tmp_path: Path, e
     assert store.asset_id_of(link / "a.jpg") is not None
     link.unlink()
     assert names(store, encoder) == []
+
+
+def test_the_report_counts_what_is_offline(store: Store, two: tuple[Path, Path], encoder: FakeEncoder) -> None:
+    """The drive's folder gone, or empty, or holding only a bin: the same answer, and nothing is encoded again."""
+    drive, home = two
+    away = drive.with_name("unplugged")
+    drive.rename(away)
+    for prepare in (lambda: None, drive.mkdir, (drive / ".Trash-1000").mkdir, (drive / "lost+found").mkdir):
+        prepare()
+        for folder in (drive, drive / "deep", home.parent):
+            if folder == home.parent and not drive.exists():
+                continue  # the library lies there too; only what is below the folder counts
+            report = store.ingest(folder, encoder)
+            assert report.offline == (0 if folder == drive / "deep" else 3), (prepare, folder)
+            assert report.encoded == 0
+    assert store.ingest(home, encoder).offline == 0
+    for name in (".Trash-1000", "lost+found"):
+        (drive / name).rmdir()
+    drive.rmdir()
+    away.rename(drive)
+    report = store.ingest(drive, encoder)
+    assert (report.offline, report.unchanged, report.encoded) == (0, 3, 0)
+
+
+def test_a_known_disk_whose_first_folder_was_thrown_away(store: Store, tmp_path: Path, encoder: FakeEncoder) -> None:
+    """It comes back under another device number, and more files are gone than are looked for at first."""
+    drive = tmp_path / "drive"
+    for number in range(70):
+        (drive / "a").mkdir(parents=True, exist_ok=True)
+        (drive / "a" / f"{number:02}.txt").write_text(f"words {number}")
+    paint(drive / "z" / "z.png", "red")
+    store.ingest(drive, encoder)
+    for file in (drive / "a").iterdir():
+        file.unlink()
+    set_device(store, drive, 1)
+    assert store.ingest(drive, encoder).unchanged == 1
+    assert store.status().missing == 70
+
+
+def test_a_name_that_changes_case_where_case_makes_no_difference(
+    store: Store, tmp_path: Path, encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There the old spelling still leads to the file. A link stands for that here; the scan lists the new name."""
+    folder = tmp_path / "folder"
+    paint(folder / "a.jpg", "red")
+    store.ingest(folder, encoder)
+    before = store.asset_id_of(folder / "a.jpg")
+    (folder / "a.jpg").rename(folder / "A.jpg")
+    (folder / "a.jpg").symlink_to(folder / "A.jpg")
+    report = store.ingest(folder, encoder)
+    assert (report.moved, report.added, report.encoded) == (1, 0, 0)
+    assert store.asset_id_of(folder / "A.jpg") == before
+    assert names(store, encoder) == ["A.jpg"]
+
+
+def test_whole_folders_swap_between_roots(store: Store, tmp_path: Path, encoder: FakeEncoder) -> None:
+    """What one root's rows held when other content took them turns up in the next root of the same run."""
+    one, two = tmp_path / "both" / "one", tmp_path / "both" / "two"
+    for number in range(3):
+        paint(one / "x" / f"{number}.png", "red", seed=number)
+        paint(two / "x" / f"{number}.png", "blue", seed=10 + number)
+    (one / "x" / "0.txt").write_text("the first")
+    store.ingest(one, encoder)
+    store.ingest(two, encoder)
+    encoded = encoder.encoded
+    (one / "x").rename(tmp_path / "t")
+    (two / "x").rename(one / "x")
+    (tmp_path / "t").rename(two / "x")
+    report = store.ingest(one.parent, encoder)
+    assert (report.encoded, report.moved, report.updated) == (0, 1, 6)
+    assert encoder.encoded == encoded
+    red = FakeEncoder().embed_texts(["red"]).mu[0]
+    best = store.search(red, 3, fingerprint=encoder.fingerprint)
+    assert {hit.path.parent for hit in best} == {two / "x"}
+    assert store.status().captions == 1
