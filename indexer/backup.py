@@ -21,6 +21,7 @@ from indexer.errors import LibraryCorrupt, LibraryError
 from indexer.generations import VECTORS_FOLDER
 from indexer.generations import _sha256 as sha256_of
 from indexer.generations import _sync as sync
+from indexer.guard import JOURNAL_FILE
 from indexer.lock import LOCK_FILE
 
 CATALOG_FILE = "catalog.sqlite"
@@ -144,7 +145,7 @@ def _copy_rest(where: Path, partial: Path) -> None:
             continue
         for name in names:
             source = Path(folder) / name
-            ours = not inside.parts and (name.startswith(CATALOG_FILE) or name == LOCK_FILE)
+            ours = not inside.parts and (name.startswith(CATALOG_FILE) or name in (LOCK_FILE, JOURNAL_FILE))
             if not ours and source.is_file():  # neither a socket nor a pipe
                 (partial / inside).mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, partial / inside / name)

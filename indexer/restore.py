@@ -7,6 +7,7 @@ row counts, references, values, paths below their root. Next: nothing; this is a
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -22,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from sqlalchemy import URL, Connection, Table, delete, select
+from sqlalchemy import URL, Connection, Table, delete, func, select
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from indexer import generations
@@ -55,6 +56,8 @@ from indexer.schema import (
     SKIPPED,
     TEXT,
     PathBytes,
+    about,
+    frames,
     library,
     models,
     vectors,
@@ -90,6 +93,7 @@ def restore(source: Path, where: Path) -> CopyReport:
         except (
             ValueError,
             ArithmeticError,
+            RecursionError,
             IntegrityError,
             StatementError,
             tarfile.TarError,
@@ -203,6 +207,9 @@ def _check_library(connection: Connection) -> None:
     broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
     if broken is not None:
         raise LibraryCorrupt(f"a row of {broken[0]} points to none of {broken[2]}")
+    lengths = select(frames.c.id).join(models, models.c.id == frames.c.model_id)
+    if connection.execute(lengths.where(func.length(frames.c.mu) != 2 * models.c.dim).limit(1)).first() is not None:
+        raise LibraryCorrupt("frames.parquet holds a vector that is not as long as its model's")
 
 
 def _read_table(connection: Connection, table: Table, unpacked: Path, manifest: Manifest) -> None:
@@ -249,7 +256,15 @@ def _checked(table: Table, row: dict[str, Any]) -> dict[str, Any]:
         allowed = ALLOWED.get(f"{table.name}.{column.name}")
         if allowed is not None and value not in allowed:
             raise LibraryCorrupt(f"{table.name}.{column.name} is {str(value)[:40]!r}")
+    if table is about and row.get("keywords") is not None and not _are_words(json.loads(row["keywords"])):
+        raise LibraryCorrupt(f"about.keywords is {row['keywords'][:40]!r}")
+    if table is frames and not np.isfinite(np.frombuffer(row["mu"] or b"", np.float16)).all():
+        raise LibraryCorrupt("frames.parquet holds what is no number")
     return row
+
+
+def _are_words(said: object) -> bool:
+    return isinstance(said, list) and all(isinstance(word, str) for word in said)
 
 
 def _is_below(path: str) -> bool:

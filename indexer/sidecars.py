@@ -20,6 +20,7 @@ from indexer.about import About, clean, keywords, of_packet, place
 from indexer.catalog import Catalog, now
 from indexer.descriptions import recorded_sidecars, show, unshow, write
 from indexer.errors import DecodeError
+from indexer.plan import within
 from indexer.roots import Target
 from indexer.scan import Found, Scan
 from indexer.schema import MISSING, about, assets, notices
@@ -35,7 +36,9 @@ CHUNK: Final = 400
 def read_sidecars(catalog: Catalog, target: Target, scan: Scan) -> None:
     """Bring the rows of sidecars in step with the disk. Commits as it goes; an interrupted run is taken up again."""
     found = list(_pairs(scan))
+    there = {file.rel_path for file in scan.found}
     with catalog.begin() as connection:
+        _drop_notices_of_gone(connection, target, there)
         ids = _photos(connection, target)
         wanted = {(ids[photo], file.rel_path): file for photo, file in found if photo in ids}
         due: list[tuple[int, Found]] = []
@@ -167,6 +170,15 @@ def _forget(connection: Connection, target: Target, row: Any) -> None:
 def _drop_notice(connection: Connection, target: Target, rel_path: str) -> None:
     mine = (notices.c.root_id == target.root.id, notices.c.source == "sidecar", notices.c.rel_path == rel_path)
     connection.execute(delete(notices).where(*mine))
+
+
+def _drop_notices_of_gone(connection: Connection, target: Target, there: set[str]) -> None:
+    """A sidecar may go with its picture, whose row stays hidden: nothing else would take its notice back."""
+    mine = (notices.c.root_id == target.root.id, notices.c.source == "sidecar")
+    query = select(notices.c.rel_path).where(*mine, within(notices.c.rel_path, target.prefix))
+    for rel_path in connection.scalars(query).all():
+        if rel_path not in there:
+            _drop_notice(connection, target, rel_path)
 
 
 def _moment(value: object) -> datetime | None:
