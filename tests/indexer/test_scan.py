@@ -34,7 +34,7 @@ def test_finds_pictures_texts_and_captions_in_order(tmp_path: Path) -> None:
     result = scan(tmp_path)
     assert [(file.rel_path, file.role) for file in result.found] == [
         ("a.txt", "text"), ("a/captions.csv", "captions"), ("a/z.png", "image"),
-        ("b.JPG", "image"), ("c.tiff", "image"), ("notes.md", "text"),
+        ("b.JPG", "image"), ("c.tiff", "image"), ("notes.md", "text"), ("v.mp4", "image"),
     ]  # fmt: skip
     assert not result.unseen
     assert result.found[0].size_bytes == 1
