@@ -18,6 +18,7 @@ from PIL import Image
 
 from indexer.types import UInt8Array
 from mmsearch.models.checkpoint import load_vae
+from mmsearch.models.digest import seal
 from mmsearch.preprocess import square
 from mmsearch.training.export import INT8_GRAPH, point_to_safetensors
 
@@ -45,6 +46,7 @@ def export_int8(folder: Path, squares: UInt8Array) -> Path:
     del proto.metadata_props[:]
     target = folder / INT8_GRAPH
     onnx.save(proto, str(target))
+    seal(folder)
     return target
 
 

@@ -117,6 +117,8 @@ def test_status_as_a_table_and_as_json(capfd: pytest.CaptureFixture[str]) -> Non
         model_name="default",
         model_fingerprint="ab" * 32,
         backend="exact",
+        search="exact",
+        recall_at_10=None,
         last_indexed_at=datetime(2025, 1, 2, 3, 4, tzinfo=UTC),
     )
     show_status(Path("/lib"), status, as_json=False)

@@ -173,7 +173,7 @@ def test_mending_waits_for_nobody(library: Path) -> None:
         see(library, repair=True)
 
 
-FLIPS = 8
+FLIPS = 16
 
 
 def found_by(library: list[list[tuple[object, ...]]]) -> list[tuple[object, ...]]:
