@@ -28,6 +28,11 @@ def many(tmp_path: Path) -> Path:
     return folder
 
 
+def hear_ctrl_c() -> None:
+    """A shell that runs the tests in its background has them ignore Ctrl-C, and their children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start_and_wait_for_batches(home: Path, folder: Path, log: Path, batches: int) -> subprocess.Popen[str]:
     """Index slowly, four pictures a batch, and return when `batches` batches were encoded."""
     (home / "config.toml").write_text("batch_size = 4\n", encoding="utf-8")
@@ -38,6 +43,7 @@ def start_and_wait_for_batches(home: Path, folder: Path, log: Path, batches: int
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_ctrl_c,
     )
     deadline_s = time.monotonic() + 120
     while not log.exists() or len(log.read_text().splitlines()) < batches:
