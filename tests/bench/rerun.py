@@ -60,7 +60,7 @@ def _run(home: Path, files: int) -> tuple[float, float, int]:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - started
-    assert report["unchanged"] == files and report["added"] == report["encoded"] == 0, report
+    assert (report["unchanged"], report["added"], report["encoded"]) == (files, 0, 0), report
     return seconds, report["seconds"], usage.ru_maxrss * 1024
 
 
@@ -78,7 +78,9 @@ def show(runs: list[Rerun]) -> None:
         rows.append((f"{one.files:,}", *(f"{value:.2f}" for value in seconds), peak))
     print(table(rows))
     small, large = runs
-    print(f"{bytes_per_file(small, large):.0f} bytes of memory a file; wanted for 100,000 files: under {WANTED_S:.0f} s")
+    print(
+        f"{bytes_per_file(small, large):.0f} bytes of memory a file; wanted for 100,000 files: under {WANTED_S:.0f} s"
+    )
     print(machine("sqlalchemy"))
 
 
