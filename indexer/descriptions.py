@@ -45,12 +45,23 @@ def write(
 ) -> None:
     """Replace what a source says of an asset; None forgets it. The source is a sidecar, or None for the file itself."""
     connection.execute(delete(about).where(about.c.asset_id == asset_id, _is_source(source)))
-    if said is None:
-        return
+    if said is not None:
+        add(connection, asset_id, said, source, size_bytes, mtime_ns)
+
+
+def add(
+    connection: Connection,
+    asset_id: int,
+    said: About,
+    source: str | None = None,
+    size_bytes: int | None = None,
+    mtime_ns: int | None = None,
+) -> None:
+    """What a source says of an asset of which it has said nothing yet."""
     values: dict[str, Any] = {name: getattr(said, name) for name in _FIELDS}
     values["keywords"] = json.dumps(said.keywords, ensure_ascii=False) if said.keywords else None
     values |= {"asset_id": asset_id, "source": source, "size_bytes": size_bytes, "mtime_ns": mtime_ns}
-    connection.execute(about.insert().values(values))
+    connection.execute(about.insert(), values)
 
 
 def catch_up(catalog: Catalog, target: Target, side_px: int) -> int:
