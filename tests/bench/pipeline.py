@@ -14,7 +14,8 @@ share is printed too, with what it could be at best. A run whose shares are read
 on which decoding and encoding do not share cores, such as one with a GPU.
 
 The index run makes a new library each time; the model is loaded and has run once. Files lie in the page cache. The
-three take turns; medians. `(a)` 224-pixel JPEGs, `(b)` 12-megapixel JPEGs of 3 to 5 MB.
+three take turns; medians. `(a)` 224-pixel JPEGs, `(b)` 12-megapixel JPEGs of 3 to 5 MB. Beside each rate stands the
+processor time of an image, which says on a busy machine, too, how much an index run adds to its two parts.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +40,7 @@ from indexer.types import Encoder, Profile, UInt8Array
 from mmsearch.config import Config
 from mmsearch.encoder import load_model
 from mmsearch.library import Library
-from mmsearch.progress import profile_table
+from mmsearch.progress import limit_of, profile_table
 from mmsearch.training.scenes import write_scenes
 from tests.bench.common import DEFAULT_MODEL, SHARED_PHOTOS, machine, photo_folder, table
 
@@ -49,30 +51,45 @@ NOISE = 7.0  # standard deviation of what is sprinkled over an enlarged photo: f
 DISTINCT = 16  # enlarged photos; the others are these again with other bytes at the end
 
 
-@dataclass(frozen=True)
+class Turns:
+    """One thing done several times."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []  # images/s
+        self.cpu_ms: list[float] = []  # of an image
+
+    def time(self, work: Callable[[], int]) -> None:
+        """Once more; `work` returns how many images it did."""
+        started, cpu_s = time.perf_counter(), time.process_time()
+        count = work()
+        self.rates.append(count / (time.perf_counter() - started))
+        self.cpu_ms.append(1000 * (time.process_time() - cpu_s) / count)
+
+    @property
+    def rate(self) -> float:
+        """The median."""
+        return statistics.median(self.rates)
+
+
+@dataclass
 class Rates:
-    """Images a second of each turn, and the profile of the last index run."""
+    """What was measured over one folder, and the profile of the last index run."""
 
     what: str
-    decode: tuple[float, ...]
-    encode: tuple[float, ...]
-    index: tuple[float, ...]
-    profile: Profile | None
+    decode: Turns = field(default_factory=Turns)
+    encode: Turns = field(default_factory=Turns)
+    index: Turns = field(default_factory=Turns)
+    profile: Profile | None = None
 
     @property
     def shared(self) -> float:
         """What decoding and encoding on the same cores allow."""
-        return 1 / (1 / statistics.median(self.decode) + 1 / statistics.median(self.encode))
-
-    @property
-    def slower(self) -> float:
-        """The slower of the two, alone."""
-        return min(statistics.median(self.decode), statistics.median(self.encode))
+        return 1 / (1 / self.decode.rate + 1 / self.encode.rate)
 
     @property
     def share(self) -> float:
         """Of the shared limit: what the bar is about."""
-        return statistics.median(self.index) / self.shared
+        return self.index.rate / self.shared
 
 
 def measure(small: int = 1000, large: int = 160, turns: int = 3, model: Path = DEFAULT_MODEL) -> list[Rates]:
@@ -114,46 +131,41 @@ def _originals(folder: Path, count: int) -> list[Path]:
 def _rates(what: str, folder: Path, encoder: Encoder, turns: int) -> Rates:
     pixels = _pixels(folder, encoder, 256)  # [n, side, side, 3]
     encoder.encode_images(pixels[:32])  # warm: the session, its memory
-    decode, encode, index, profile = [], [], [], None
-    count = sum(1 for _ in folder.iterdir())
+    count, found = sum(1 for _ in folder.iterdir()), Rates(what)
     for turn in range(turns):
-        decode.append(decode_rate(folder, encoder))
-        encode.append(encode_rate(encoder, pixels, count))
-        rate, profile = index_rate(folder, folder.parent / f"library-{turn}", encoder)
-        index.append(rate)
-    return Rates(what, tuple(decode), tuple(encode), tuple(index), profile)
+        found.decode.time(lambda: decode(folder, encoder))
+        found.encode.time(lambda: encode(encoder, pixels, count))
+        library = folder.parent / f"library-{turn}"
+        found.index.time(lambda: index(folder, library, encoder, found))  # noqa: B023, called at once
+        shutil.rmtree(library)
+    return found
 
 
-def decode_rate(folder: Path, encoder: Encoder) -> float:
+def decode(folder: Path, encoder: Encoder) -> int:
     """D: read, hashed, decoded, prepared, by the threads of an index run, and thrown away."""
     jobs = [Job(path.name, "image", None, None) for path in sorted(folder.iterdir())]
-    started, done = time.perf_counter(), 0
     nothing_known: KnownHashes = {"image": (), "text": ()}
     with closing(load_all(folder, jobs, encoder, nothing_known, 64, folder.parent, Profiler())) as loading:
-        for loaded in loading:
-            assert loaded.pixels is not None, loaded
-            done += 1
-    return done / (time.perf_counter() - started)
+        assert all(loaded.pixels is not None for loaded in loading)
+    return len(jobs)
 
 
-def encode_rate(encoder: Encoder, pixels: UInt8Array, count: int) -> float:
+def encode(encoder: Encoder, pixels: UInt8Array, count: int) -> int:
     """E: batches as an index run has them, from pixels that are ready."""
-    size, done, started = Config().batch_size, 0, time.perf_counter()
+    size, done = Config().batch_size, 0
     while done < count:
         first = done % (len(pixels) - size + 1)
         done += len(encoder.encode_images(pixels[first : first + size]))
-    return done / (time.perf_counter() - started)
+    return done
 
 
-def index_rate(folder: Path, library: Path, encoder: Encoder) -> tuple[float, Profile | None]:
+def index(folder: Path, library: Path, encoder: Encoder, found: Rates) -> int:
     """End to end, into a new library."""
-    started = time.perf_counter()
     with Library.open(library, model=encoder, device="cpu", config=Config()) as opened:
         report = opened.index(folder)
-        seconds = time.perf_counter() - started
     assert report.added == report.encoded > 0, report
-    shutil.rmtree(library)
-    return report.encoded / seconds, report.profile
+    found.profile = report.profile
+    return report.encoded
 
 
 def _pixels(folder: Path, encoder: Encoder, count: int) -> UInt8Array:
@@ -167,19 +179,21 @@ def _pixels(folder: Path, encoder: Encoder, count: int) -> UInt8Array:
 
 def show(found: list[Rates]) -> None:
     for one in found:
-        median = statistics.median
-        rows = [("images/s", "median", *(f"turn {number + 1}" for number in range(len(one.index))))]
-        for name, rates in (("D, decoding alone", one.decode), ("E, encoding alone", one.encode)):
-            rows.append((name, *(f"{rate:.1f}" for rate in (median(rates), *rates))))
-        rows.append(("Library.index, end to end", *(f"{rate:.1f}" for rate in (median(one.index), *one.index))))
+        numbers = [f"turn {number + 1}" for number in range(len(one.index.rates))]
+        rows = [("images/s", "median", *numbers, "processor, ms an image")]
+        parts = (("D, decoding alone", one.decode), ("E, encoding alone", one.encode))
+        for name, turns in (*parts, ("Library.index, end to end", one.index)):
+            rates = (f"{rate:.1f}" for rate in (turns.rate, *turns.rates))
+            rows.append((name, *rates, f"{statistics.median(turns.cpu_ms):.2f}"))
+        slower = min(one.decode.rate, one.encode.rate)
         print(f"{one.what}\n{table(rows)}")
         print(
             f"shared limit 1/(1/D + 1/E) = {one.shared:.1f}: reached {100 * one.share:.0f} % of it "
-            f"(wanted: {100 * WANTED_SHARE:.0f}); of min(D, E) = {one.slower:.1f}: "
-            f"{100 * median(one.index) / one.slower:.0f} % (at best {100 * one.shared / one.slower:.0f})"
+            f"(wanted: {100 * WANTED_SHARE:.0f}); of min(D, E) = {slower:.1f}: "
+            f"{100 * one.index.rate / slower:.0f} % (at best {100 * one.shared / slower:.0f})"
         )
         if one.profile is not None:
-            print(f"\nthe last run\n{profile_table(one.profile)}\n")
+            print(f"\nthe last run\n{profile_table(one.profile)}\n{limit_of(one.profile)}\n")
     print(machine("onnxruntime", "pillow", "numpy", "sqlalchemy"))
 
 
