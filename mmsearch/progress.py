@@ -84,7 +84,7 @@ def profile_table(profile: Profile) -> str:
         seconds, rate = f"{one.seconds:.2f}", f"{one.per_second:.1f}" if one.items else "-"
         rows.append((one.name.replace("_", " "), str(one.items), seconds, rate, _percent(profile.busy(one.cpu_s))))
     rows.append(("other", "", "", "", _percent(profile.busy(profile.rest_cpu_s))))
-    rows.append(("idle", "", "", "", _percent(profile.idle)))
+    rows.append(("unused", "", "", "", _percent(profile.idle)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -94,16 +94,16 @@ def profile_table(profile: Profile) -> str:
 
 
 def limit_of(profile: Profile) -> str:
-    """What a run would have had to do faster to end sooner, in words."""
+    """What a run would have had to do faster to end sooner, in words. Other programs' use of the cores is not known."""
     cores = f"{profile.cores} cores" if profile.cores > 1 else "the core"
     if profile.idle <= 1 - FULL:
         most = max(profile.stages, key=lambda one: one.cpu_s).name.replace("_", " ")
-        return f"limit: {cores}, busy to {_percent(1 - profile.idle)}, most of all with {most}"
-    idle = f"while {cores} idled to {_percent(profile.idle)}"
+        return f"limit: {cores}, busy to {_percent(1 - profile.idle)}, most of it with {most}"
+    used = f"{cores} used to {_percent(1 - profile.idle)}"
     if profile.waited_s > profile.seconds / 2:
-        return f"limit: reading files, {profile.waited_s:.1f} s of waiting for them, {idle}"
+        return f"limit: reading files, {profile.waited_s:.1f} s of waiting for them; {used}"
     longest = max((one for one in profile.stages if one.name != "decode"), key=lambda one: one.seconds)
-    return f"limit: {longest.name.replace('_', ' ')}, {longest.seconds:.1f} s, {idle}"
+    return f"limit: {longest.name.replace('_', ' ')}, {longest.seconds:.1f} s; {used}"
 
 
 def _percent(share: float) -> str:
