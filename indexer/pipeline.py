@@ -1,7 +1,8 @@
 """Files to content, in a few threads, ahead of the encoder but never far ahead.
 
 In: `Job`s. Out: `Loaded`, in the order of the jobs: a hash, and pixels ready for the model, or a text, or why not.
-Pillow and hashlib release the interpreter's lock, so threads decode on every core. Next: `batches.py`, which encodes.
+Pillow and hashlib release the interpreter's lock, so threads decode on every core. Next: `profile.py`,
+which keeps the time; `batches.py`, which encodes.
 """
 
 from __future__ import annotations

@@ -143,6 +143,9 @@ if __name__ == "__main__":
     parser.add_argument("library", type=Path)
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--texts", type=int, default=0, help="how many of them are texts")
+    parser.add_argument("--files", action="store_true", help="make the files, too, in 'photos' beside the library")
     options = parser.parse_args()
     encoder = load_model("default", "cpu")
     make_library(options.library, options.count, texts=options.texts, dim=encoder.dim, model=encoder.fingerprint)
+    if options.files:
+        make_files(options.library.parent / "photos", options.count, texts=options.texts)
