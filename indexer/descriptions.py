@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +25,7 @@ from indexer.errors import DecodeError
 from indexer.guard import Guard
 from indexer.kinds import HEAD_BYTES, kind_of
 from indexer.plan import within
+from indexer.profile import cores
 from indexer.roots import Target
 from indexer.schema import LIVE, MISSING, about, assets, roots
 
@@ -71,7 +71,7 @@ def catch_up(catalog: Catalog, target: Target, side_px: int) -> int:
         unread = connection.execute(_unread(target)).all()
     if not unread:
         return 0
-    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="describe") as pool, Guard(side_px) as guard:
+    with ThreadPoolExecutor(cores(), thread_name_prefix="describe") as pool, Guard(side_px) as guard:
         for start in range(0, len(unread), CHUNK):
             chunk = unread[start : start + CHUNK]
             said = list(pool.map(lambda row: _ask(target.root.path / row.rel_path, guard), chunk))

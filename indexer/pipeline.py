@@ -28,7 +28,7 @@ from indexer.errors import DecodeError
 from indexer.guard import Guard, Journal
 from indexer.kinds import HEAD_BYTES, RISKY, kind_of, missing_extra
 from indexer.plan import Job
-from indexer.profile import Profiler
+from indexer.profile import Profiler, cores
 from indexer.types import Encoder, Modality, UInt8Array
 
 HASH_BYTES = 20
@@ -79,7 +79,7 @@ def load_all(
     Image.init()  # plugins register once, here, and not in several threads at a time
     with (
         warnings.catch_warnings(),
-        ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool,
+        ThreadPoolExecutor(cores(), thread_name_prefix="decode") as pool,
         Guard(encoder.side_px) as guard,  # closed before the pool, whose threads may be waiting for it
         closing(Journal(library)) as journal,
     ):

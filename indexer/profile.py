@@ -77,7 +77,7 @@ class Profiler:
         cpu_s["encode"] += beyond_s
         cpu_s["decode"] += _children_cpu_s() - children
         stages = tuple(Stage(name, count.items, count.seconds, cpu_s[name]) for name, count in self._counts.items())
-        return Profile(time.perf_counter() - wall, _cores(), self._waited_s, rest_s, stages)
+        return Profile(time.perf_counter() - wall, cores(), self._waited_s, rest_s, stages)
 
 
 def _children_cpu_s() -> float:
@@ -85,5 +85,6 @@ def _children_cpu_s() -> float:
     return times.children_user + times.children_system
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many cores this process may use, which may be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,7 +8,6 @@ Next: `preprocess.py` and, for the weights, `models/checkpoint.py`.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.profile import cores
 from indexer.types import Encoder, Posterior, UInt8Array
 from mmsearch.errors import CheckpointError, ModelError
 from mmsearch.models.digest import WEIGHTS, check_file, check_fingerprint
@@ -95,7 +95,7 @@ class OnnxModel:
         self._sessions: dict[str, Any] = {}
         self._tokenizer: Any = None
         self._numpy: NumpyTextEncoder | None = None
-        self._cores = _cores()
+        self._cores = cores()
         self._pool: ThreadPoolExecutor | None = None
 
     def prepare_image(self, image: Image.Image) -> UInt8Array:
@@ -195,10 +195,6 @@ def _open_session(path: Path) -> Any:
     except Exception as error:  # onnxruntime has no common base class for its errors
         first = str(error).strip().splitlines()[0][:200]
         raise CheckpointError(f"{path} cannot be loaded ({first}); copy the model again") from error
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _tokenizer(folder: Path, max_tokens: int) -> Any:
