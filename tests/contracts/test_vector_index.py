@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.errors import DimensionMismatch, LibraryCorrupt
+from indexer.vectors import file_index
 from indexer.vectors.base import VectorIndex
 from indexer.vectors.choose import load_index
 from indexer.vectors.exact import ExactIndex
@@ -66,8 +67,43 @@ class _Halfway(FileIndex):
         return self._file is None or self._file.centroids is None
 
 
-def _readers(path: Path) -> list[Callable[[Path], VectorIndex]]:
+def _coded(dim: int) -> FileIndex:
+    """The same in bytes, as a large library is kept; what is found is ranked by the vectors that were given."""
+    return _Coded(dim)
+
+
+class _Coded(_Halfway):
+    """In lists, of a byte a dimension; the originals are at hand, as those of a library are in its catalog."""
+
+    def __init__(self, dim: int) -> None:
+        centroids = np.random.default_rng(5).standard_normal((7, dim)).astype(np.float32)
+        super().__init__(dim, Lists(centroids, 7, {}))
+        self._originals: dict[int, np.ndarray] = {}
+
+    def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(file_index, "CODED_BYTES", 0)
+            super().add(ids, vectors)
+        self._originals.update(zip(np.asarray(ids).tolist(), vectors, strict=True))
+        assert not len(ids) or self.file.scale is not None
+
+    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        return super().search(queries, k, allowed, self._vectors_of)
+
+    def opened(self, path: Path) -> _Coded:
+        """Another index of the same library."""
+        other = _Coded(self.dim)
+        other.__dict__.update({**FileIndex.load(path).__dict__, "_originals": dict(self._originals)})
+        return other
+
+    def _vectors_of(self, ids: np.ndarray) -> np.ndarray:
+        return np.stack([self._originals[one] for one in ids.tolist()])
+
+
+def _readers(path: Path, index: VectorIndex) -> list[Callable[[Path], VectorIndex]]:
     """Whatever wrote a file of FAISS's format, FAISS's index and ours both read it."""
+    if isinstance(index, _Coded):
+        return [index.opened]
     if not HAS_FAISS or path.suffix != ".faiss":
         return [load_index]
     from indexer.vectors.faiss_index import FaissIndex
@@ -81,6 +117,7 @@ def _readers(path: Path) -> list[Callable[[Path], VectorIndex]]:
         pytest.param(FileIndex, id="file-index"),
         pytest.param(_halfway, id="file"),
         pytest.param(_lists, id="lists"),
+        pytest.param(_coded, id="codes"),
         pytest.param(_faiss("cpu"), id="faiss-cpu", marks=needs_faiss),
         pytest.param(_faiss("auto"), id="faiss-mirror", marks=needs_faiss),
         pytest.param(_faiss("cuda"), id="faiss-cuda", marks=needs_faiss),
@@ -249,7 +286,7 @@ class TestVectorIndex:
         index.remove(np.array([110]))
         path = tmp_path / f"index{index.suffix}"
         index.save(path)
-        for load in _readers(path):
+        for load in _readers(path, index):
             loaded = load(path)
             assert (loaded.dim, len(loaded)) == (5, 39)
             for left, right in zip(index.search(vectors, 6), loaded.search(vectors, 6), strict=True):
@@ -282,7 +319,7 @@ def test_backends_agree_after_any_history(data: st.DataObject, seed: int) -> Non
     from indexer.vectors.faiss_index import FaissIndex
 
     rng = np.random.default_rng(seed)
-    backends: list[VectorIndex] = [ExactIndex(4), FaissIndex(4, "cpu"), FileIndex(4), _halfway(4), _lists(4)]
+    backends: list[VectorIndex] = [ExactIndex(4), FaissIndex(4, "cpu"), FileIndex(4), _halfway(4), _lists(4), _coded(4)]
     for step in data.draw(st.lists(st.sampled_from(["add", "remove"]), max_size=6)):
         ids = rng.choice(30, size=int(rng.integers(0, 12)), replace=False).astype(np.int64)
         vectors = rng.integers(-2, 3, (len(ids), 4)).astype(np.float32)  # small integers: plenty of ties
@@ -309,6 +346,55 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         load_index(tmp_path / "other.faiss")
 
 
+def _coded_file(path: Path, count: int, dim: int) -> tuple[_Coded, np.ndarray]:
+    index, vectors = _coded(dim), random_vectors(count, dim)
+    index.add(np.arange(1000, 1000 + count), vectors)
+    index.save(path, Lists(index.file.centroids, 7, {}))
+    return index, vectors
+
+
+@needs_faiss
+def test_files_of_bytes_are_plain_faiss(tmp_path: Path) -> None:
+    """FAISS decodes them to what is decoded here, and nearly to what was put in."""
+    import faiss
+
+    from indexer.vectors.faiss_index import FaissIndex
+
+    index, vectors = _coded_file(tmp_path / "own.faiss", 300, 24)
+    assert (tmp_path / "own.faiss").stat().st_size < 300 * (24 + 8 + 8) + 7 * 24 * 4 + 3000
+    read = faiss.read_index(str(tmp_path / "own.faiss"))
+    assert (type(read), read.ntotal, read.d) == (faiss.IndexIVFScalarQuantizer, 300, 24)
+    read.nprobe = 7
+    scores, ids = read.search(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), 5)
+    ours, ours_scores = FileIndex.search(index, vectors, 5)  # without originals, by what the bytes stand for
+    np.testing.assert_array_equal(ids, ours)
+    np.testing.assert_allclose(scores, ours_scores, atol=1e-5)
+    by_faiss, _ = FaissIndex.load(tmp_path / "own.faiss").search(vectors, 1)
+    assert by_faiss[:, 0].tolist() == list(range(1000, 1300))
+    found, exact = index.search(vectors, 5)
+    assert found[:, 0].tolist() == list(range(1000, 1300))
+    np.testing.assert_allclose(exact[:, 0], 1, atol=1e-6)
+    np.testing.assert_allclose(ours_scores, exact, atol=0.02)
+
+
+def test_bytes_are_copied_from_file_to_file(tmp_path: Path) -> None:
+    """A file that is written again and again does not drift: bytes stay bytes, whatever its size has become."""
+    index, vectors = _coded_file(tmp_path / "first.faiss", 200, 16)
+    again = index.opened(tmp_path / "first.faiss")
+    again.remove(np.arange(1100, 1150))
+    again.save(tmp_path / "second.faiss", Lists(again.file.centroids, 7, {}))
+    second = index.opened(tmp_path / "second.faiss")
+    kept = np.setdiff1d(np.arange(1000, 1200), np.arange(1100, 1150))
+    assert second.is_coded
+    assert sorted(second.ids().tolist()) == kept.tolist()
+    for one in kept.tolist():
+        ids = np.array([one])
+        np.testing.assert_array_equal(second.vectors_of(ids), index.vectors_of(ids))
+    scale = index.file.scale
+    assert (np.abs(index.vectors_of(ids)[0] - vectors[ids[0] - 1000] / np.linalg.norm(vectors[ids[0] - 1000]))
+            <= scale.width / 255 / 2 + 1e-6).all()  # fmt: skip
+
+
 @needs_faiss
 @pytest.mark.parametrize("lists", [False, True])
 def test_files_are_plain_faiss(tmp_path: Path, lists: bool) -> None:
@@ -329,12 +415,12 @@ def test_files_are_plain_faiss(tmp_path: Path, lists: bool) -> None:
     np.testing.assert_allclose(scores, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("lists", [False, True])
-def test_any_flipped_bit_is_noticed_when_it_is_looked_at(tmp_path: Path, lists: bool) -> None:
-    index, vectors = (_lists if lists else _halfway)(8), random_vectors(300, 8)
+@pytest.mark.parametrize("make_index", [_halfway, _lists, _coded])
+def test_any_flipped_bit_is_noticed_when_it_is_looked_at(tmp_path: Path, make_index: Make) -> None:
+    index, vectors = make_index(8), random_vectors(300, 8)
     index.add(np.arange(300), vectors)
     path = tmp_path / "own.faiss"
-    index.save(path, Lists(index.file.centroids, 7, {}) if lists else None)
+    index.save(path, None if make_index is _halfway else Lists(index.file.centroids, 7, {}))
     data = path.read_bytes()
     for place in np.random.default_rng(0).integers(0, len(data), 60).tolist():
         path.write_bytes(data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])
