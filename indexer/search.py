@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 from indexer.errors import LibraryCorrupt
 from indexer.generations import VECTORS_FOLDER, Transactions, open_index
 from indexer.reader import CatalogReader, live_model, mismatch, read
-from indexer.rebuild import LiveIndex
+from indexer.rebuild import LiveIndex, means_of
 from indexer.roots import all_roots, offline_reason
 from indexer.types import HIDDEN, Float32Array, Modality, Model
 from indexer.vectors.base import Int64Array
@@ -94,7 +95,7 @@ class Searcher:
                 raise mismatch(self._library, now, model.fingerprint, model.name)
             live.replay(connection)  # in the snapshot that the rows of the hits come from: no answer mixes two states
             hidden = np.concatenate([_of_offline_roots(connection, model), _of_assets(connection, model, exclude)])
-            found = live.search(queries, k, within, hidden)
+            found = live.search(queries, k, within, hidden, partial(means_of, connection, model))
             rows = _rows(connection, np.concatenate([ids for ids, _ in found]) if found else np.empty(0, np.int64))
             frames = _frames(connection, model, sorted({row[1] for row in rows.values()}))
             gaps = any(int(one) not in rows for ids, _ in found for one in ids)

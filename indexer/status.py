@@ -118,6 +118,8 @@ def _search(measured: dict[str, Any]) -> str:
         return "exact"
     recall = f"{measured['recall_at_10']:.3f} (at least {measured['recall_at_10_low']:.3f})"
     lists = f"{measured['probes']} of {measured['lists']} lists"
+    if measured.get("bits") == 8:
+        lists += " in 8 bits, the best ranked again by the catalog"
     return f"{lists}, recall@10 {recall} by {measured['questions']} texts"
 
 
