@@ -20,6 +20,7 @@ import numpy as np
 
 from indexer.types import Float32Array
 from indexer.vectors.base import Int64Array, Originals, normalised
+from indexer.vectors.guide import Guide
 
 if TYPE_CHECKING:
     from indexer.vectors.file_index import FileIndex
@@ -115,16 +116,17 @@ def trained(index: FileIndex, lists: int) -> Float32Array:
 
 
 def assign(index: FileIndex, centroids: Float32Array) -> Int64Array:
-    """The nearest centroid of every vector, int64 `[n]`, in stored order; what stands in a list stays there."""
+    """The list of every vector, int64 `[n]`, in stored order; what stands in a list stays there."""
     alive = index.alive()
     numbers = np.empty(len(alive), np.int64)
     known = 0
     if index.file is not None and index.file.centroids is centroids:
         known = int(np.searchsorted(alive, index.file.count))
         numbers[:known] = index.list_of()[alive[:known]]
+    guide = Guide.to(centroids)
     for start in range(known, len(alive), ROWS_AT_ONCE):
         part = index.gather(alive[start : start + ROWS_AT_ONCE])
-        numbers[start : start + len(part)] = np.argmax(part @ centroids.T, axis=1)
+        numbers[start : start + len(part)] = guide.nearest(part)
     return numbers
 
 
@@ -141,7 +143,7 @@ def probes_for(
     ranks of the lists of the true neighbours say the recall for every number of lists at once.
     """
     nearest = index.search_exactly(questions, DEPTH, answers, originals)  # [q, 10] positions
-    holders = np.argmax(index.gather(nearest.ravel()) @ centroids.T, axis=1).reshape(nearest.shape)
+    holders = Guide.to(centroids).nearest(index.gather(nearest.ravel())).reshape(nearest.shape)
     order = np.argsort(-(questions @ centroids.T), axis=1)  # [q, c]
     ranks = np.argsort(order, axis=1)  # [q, c]: the rank of each list
     needed = np.take_along_axis(ranks, holders, axis=1) + 1  # [q, 10]
