@@ -151,18 +151,28 @@ class FileIndex:
 
     def _is_exact(self, k: int, available: int, filtered: bool) -> bool:
         file = self._file
-        if file is None or file.centroids is None or (filtered and available <= EXACT_ROWS):
+        if file is None or file.centroids is None or self._is_small(k, available, filtered):
             return True
-        return file.probes * PROBES_PER_QUERY_TO_SCAN >= len(file.sizes) or k * 20 > available
+        return file.probes * PROBES_PER_QUERY_TO_SCAN >= len(file.sizes)
 
-    def _scan(self, mask: BoolArray | None, part: Float32Array, count: int) -> tuple[Int64Array, Float32Array]:
-        """The `count` best of everything: positions and scores `[m, count]`, falling."""
+    @staticmethod
+    def _is_small(k: int, available: int, filtered: bool) -> bool:
+        """Whether looking at everything allowed costs little, or so much is wanted that nothing less will do."""
+        return (filtered and available <= EXACT_ROWS) or k * 20 > available
+
+    def _scan(
+        self, mask: BoolArray | None, part: Float32Array, count: int, start: int = 0
+    ) -> tuple[Int64Array, Float32Array]:
+        """The `count` best of everything from position `start` on: positions and scores `[m, count]`, falling."""
         best = (np.empty(0, np.int64), np.empty((len(part), 0), np.float32))
         positions, scores = np.broadcast_to(best[0], (len(part), 0)), best[1]
         pending: list[tuple[Int64Array, Float32Array]] = []
         held = 0
-        for number in range(len(self._layout()[1])):
+        firsts, sizes = self._layout()
+        for number in range(int(np.searchsorted(firsts + sizes, start, side="right")), len(sizes)):
             places, rows = self._passing(number, mask)
+            before = int(np.searchsorted(places, start)) if firsts[number] < start else 0
+            places, rows = places[before:], rows[before:]
             if not len(rows):
                 continue
             pending.append((places, part @ rows.T))  # [m, s]
