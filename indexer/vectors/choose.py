@@ -45,9 +45,9 @@ def _gpu_for(device: Device) -> Gpu | None:
     """How a GPU is used, None where none is wanted or none is likely there; FAISS is asked when it is needed."""
     if device == "cpu" or not has_faiss():
         return None
-    if device == "cuda":
-        return Gpu(after=0)
-    return None if not DRIVER.exists() else Gpu() if device == "auto" else device
+    if isinstance(device, Gpu):
+        return device if DRIVER.exists() or not device.after else None
+    return Gpu(after=0) if device == "cuda" else Gpu() if DRIVER.exists() else None
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from indexer.types import Float32Array
-from indexer.vectors.base import BoolArray, Int64Array, checked_ids, normalised, rank
+from indexer.vectors.base import BoolArray, Fetch, Int64Array, checked_ids, normalised, rank
 from indexer.vectors.layout import FLAT_ROWS, IndexFile, Rows, write_flat, write_lists
 from indexer.vectors.lists import Lists, assign
 
@@ -93,8 +93,12 @@ class FileIndex:
         queries = normalised(queries, self.dim)
         mask = self._mask(allowed)
         available = len(self) if mask is None else int(np.count_nonzero(mask))
-        fetch = self._scan if self._is_exact(k, available, allowed is not None) else self._probe
-        return rank(queries, k, available, self._all_ids(), self.gather, partial(fetch, mask))
+        fetch = self._fetcher(len(queries), k, available, allowed is not None, mask)
+        return rank(queries, k, available, self._all_ids(), self.gather, fetch)
+
+    def _fetcher(self, asked: int, k: int, available: int, filtered: bool, mask: BoolArray | None) -> Fetch:
+        """How the candidates of `asked` queries are found."""
+        return partial(self._scan if self._is_exact(k, available, filtered) else self._probe, mask)
 
     def search_exactly(self, queries: Float32Array, k: int, allowed: Int64Array | None) -> Int64Array:
         """The positions of the true `k` nearest, `[m, k]`, for measuring; `k` or more must be allowed."""

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from indexer.types import Float32Array
-from indexer.vectors.base import SLACK, BoolArray, Fetch, Int64Array, normalised, rank
+from indexer.vectors.base import SLACK, BoolArray, Fetch, Int64Array
 from indexer.vectors.file_index import FileIndex
 from indexer.vectors.layout import IndexFile
 from indexer.vectors.mirrors import (
@@ -67,25 +67,18 @@ class GpuIndex(FileIndex):
             self._drop()
         return gone
 
-    def search(
-        self, queries: Float32Array, k: int, allowed: Int64Array | None = None
-    ) -> tuple[Int64Array, Float32Array]:
-        """The `k` nearest, see `VectorIndex`."""
-        self._asked += len(queries)
-        queries = normalised(queries, self.dim)
-        mask = self._mask(allowed)
-        available = len(self) if mask is None else int(np.count_nonzero(mask))
-        exactly = self._is_exact(k, available, allowed is not None)
-        fetch: Fetch = partial(self._scan if exactly else self._probe, mask)
-        if self._serves(exactly, self._is_small(k, available, allowed is not None)):
-            fetch = partial(self._fetch, mask, fetch)
-        return rank(queries, k, available, self._all_ids(), self.gather, fetch)
-
     def gather(self, positions: Int64Array) -> Float32Array:
         """The vectors at positions of any shape `[...]`, float32 `[..., d]`."""
         if self._held is None or (positions.size and int(positions.max()) >= len(self._held)):
             return super().gather(positions)
         return self._held[positions]
+
+    def _fetcher(self, asked: int, k: int, available: int, filtered: bool, mask: BoolArray | None) -> Fetch:
+        """From the copy where it serves; the CPU's way for the rest."""
+        self._asked += asked
+        cpu = super()._fetcher(asked, k, available, filtered, mask)
+        serves = self._serves(self._is_exact(k, available, filtered), self._is_small(k, available, filtered))
+        return partial(self._fetch, mask, cpu) if serves else cpu
 
     def _serves(self, exactly: bool, small: bool) -> bool:
         """Whether the copy takes part in a search, which is made for it where there is none."""

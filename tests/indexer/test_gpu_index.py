@@ -287,6 +287,7 @@ def test_who_gets_a_gpu(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(choose, "DRIVER", tmp_path / "none")
     assert [uses(device) for device in ("auto", "cpu", Gpu("flat"))] == [None] * 3
     assert uses("cuda") == Gpu(after=0)
+    assert uses(Gpu("flat", after=0)) == Gpu("flat", after=0)
     monkeypatch.setattr(choose, "DRIVER", tmp_path)
     assert [uses(device) for device in ("auto", "cpu", Gpu("flat"))] == [Gpu(), None, Gpu("flat")]
     assert isinstance(choose.new_index(4, "auto"), GpuIndex)
