@@ -38,6 +38,7 @@ class RootStatus:
 class Status:
     """What can be found (`images`, `texts`, `captions` of photos) and what cannot (`missing`, `offline`, `skipped`).
 
+    `backend` is what counts: `numpy` on a CPU, with FAISS installed or without, `faiss-gpu` on an NVIDIA GPU.
     `search` says whether a search looks at every vector, and if not, how many of the 10 nearest it finds:
     `recall_at_10`, measured with texts when the index file was written; None where it is exact.
     """

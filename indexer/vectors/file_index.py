@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from indexer.types import Float32Array
-from indexer.vectors.base import ROUNDING, SLACK, BoolArray, Fetch, Int64Array, Originals, checked_ids, normalised, rank
+from indexer.vectors.base import BoolArray, Fetch, Int64Array, Originals, checked_ids, normalised, rank
 from indexer.vectors.best import best_so_far, by_list, falling, largest, products
 from indexer.vectors.codes import CODED_BYTES, SPARE, Scale
 from indexer.vectors.layout import FLAT_ROWS, IndexFile, Stored
@@ -109,8 +109,12 @@ class FileIndex:
         queries = normalised(queries, self.dim)
         mask = self._mask(allowed)
         available = len(self) if mask is None else int(np.count_nonzero(mask))
-        fetch = self._scan if self._is_exact(k, available, allowed is not None) else self._probe
-        return self._ranked(queries, k, available, self._all_ids(), partial(fetch, mask), originals)
+        fetch = self._fetcher(len(queries), k, available, allowed is not None, mask)
+        return self._ranked(queries, k, available, self._all_ids(), fetch, originals)
+
+    def _fetcher(self, asked: int, k: int, available: int, filtered: bool, mask: BoolArray | None) -> Fetch:
+        """How the candidates of `asked` queries are found."""
+        return partial(self._scan if self._is_exact(k, available, filtered) else self._probe, mask)
 
     def search_exactly(
         self, queries: Float32Array, k: int, allowed: Int64Array | None, originals: Originals | None = None
@@ -227,18 +231,28 @@ class FileIndex:
 
     def _is_exact(self, k: int, available: int, filtered: bool) -> bool:
         file = self._file
-        if file is None or file.centroids is None or (filtered and available <= EXACT_ROWS):
+        if file is None or file.centroids is None or self._is_small(k, available, filtered):
             return True
-        return file.probes * PROBES_PER_QUERY_TO_SCAN >= len(file.sizes) or k * 20 > available
+        return file.probes * PROBES_PER_QUERY_TO_SCAN >= len(file.sizes)
 
-    def _scan(self, mask: BoolArray | None, part: Float32Array, count: int) -> tuple[Int64Array, Float32Array]:
-        """The `count` best of everything: positions and scores `[m, count]`, falling."""
+    @staticmethod
+    def _is_small(k: int, available: int, filtered: bool) -> bool:
+        """Whether looking at everything allowed costs little, or so much is wanted that nothing less will do."""
+        return (filtered and available <= EXACT_ROWS) or k * 20 > available
+
+    def _scan(
+        self, mask: BoolArray | None, part: Float32Array, count: int, start: int = 0
+    ) -> tuple[Int64Array, Float32Array]:
+        """The `count` best of everything from position `start` on: positions and scores `[m, count]`, falling."""
         best = (np.empty(0, np.int64), np.empty((len(part), 0), np.float32))
         positions, scores = np.broadcast_to(best[0], (len(part), 0)), best[1]
         pending: list[tuple[Int64Array, Float32Array]] = []
         held = 0
-        for number in range(len(self._layout()[1])):
+        firsts, sizes = self._layout()
+        for number in range(int(np.searchsorted(firsts + sizes, start, side="right")), len(sizes)):
             places, rows = self._passing(number, mask)
+            before = int(np.searchsorted(places, start)) if firsts[number] < start else 0
+            places, rows = places[before:], rows[before:]
             if not len(rows):
                 continue
             pending.append((places, self._scores(part, rows)))  # [m, s]
