@@ -291,7 +291,7 @@ def test_who_gets_a_gpu(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(choose, "DRIVER", tmp_path)
     assert [uses(device) for device in ("auto", "cpu", Gpu("flat"))] == [Gpu(), None, Gpu("flat")]
     assert isinstance(choose.new_index(4, "auto"), GpuIndex)
-    assert choose.backend() == ("faiss-gpu" if mirrors.gpu_count() else "exact")
+    assert choose.backend() == ("faiss-gpu" if mirrors.gpu_count() else "numpy")
     with gpu_stand_in.installed():
         assert choose.backend() == "faiss-gpu"
-        assert choose.backend("cpu") == "exact"
+        assert choose.backend("cpu") == "numpy"

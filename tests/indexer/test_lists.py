@@ -76,19 +76,19 @@ def means_by_id(store: Store) -> dict[int, np.ndarray]:
     return {row.id: np.frombuffer(row.mu, np.float16).astype(np.float32) for row in rows}
 
 
-def grow(store: Store, count: int, gone: int) -> None:
-    """Photos that come and go, as the catalog tells of them."""
-    means = WORLD.photos(np.random.default_rng(5), count).astype(np.float16)
+def grow(store: Store, count: int, gone: int, first: int = 100_000, seed: int = 5) -> None:
+    """Photos that come, numbered from `first` on, and those up to `gone` that go, as the catalog tells of them."""
+    means = WORLD.photos(np.random.default_rng(seed), count).astype(np.float16)
     with store._catalog.begin() as connection:
         change = next_change(connection)
         one = assets.select().limit(1)
         like = dict(connection.execute(one).mappings().one())
-        rows = [like | {"id": 100_000 + n, "rel_path": f"new{n}.jpg"} for n in range(count)]
+        rows = [like | {"id": first + n, "rel_path": f"new{first - 100_000 + n}.jpg"} for n in range(count)]
         connection.execute(assets.insert(), rows)
         row = {"model_id": 1, "role": OWN, "kind": IMAGE, "change": change, "logvar": b"\0" * 2 * DIM}
         connection.execute(
             vectors.insert(),
-            [row | {"id": 100_000 + n, "asset_id": 100_000 + n, "mu": mu.tobytes()} for n, mu in enumerate(means)],
+            [row | {"id": first + n, "asset_id": first + n, "mu": mu.tobytes()} for n, mu in enumerate(means)],
         )
         some = vectors.c.id.in_(range(1, gone + 1))
         connection.execute(vectors.update().where(some).values(kind=HIDDEN, change=change))
@@ -142,6 +142,30 @@ def test_a_new_file_keeps_the_centroids_and_measures_again(store: Store, monkeyp
     assert len(after.index) == COUNT + 200
     assert recall(after, questions()) >= lists.RECALL
     assert sorted(after.index.ids().tolist()) == after.ids.tolist()
+
+
+@pytest.mark.parametrize("kept_as", ["store", "bytes_store"])
+def test_recall_holds_over_many_saves(kept_as: str, request: pytest.FixtureRequest) -> None:
+    """A fifth comes and a tenth goes, in five runs; every file of the way keeps what was promised, none is retrained."""
+    store: Store = request.getfixturevalue(kept_as)
+    first = live_of(store)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lists, "trained", lambda *_: pytest.fail("trained again for so little"))
+        for turn in range(5):
+            grow(store, count=COUNT // 25, gone=COUNT // 50 * (turn + 1), first=100_000 + 1000 * turn, seed=turn)
+            refresh(store._catalog, store.path / VECTORS_FOLDER, first.model)
+    live = live_of(store)
+    assert live.index.file.count > COUNT  # written anew on the way, not only replayed
+    np.testing.assert_array_equal(live.index.file.centroids, first.index.file.centroids)
+    assert len(live.index) == COUNT + COUNT // 5 - COUNT // 10
+    photos = live.ids[live.kinds == IMAGE]
+    with store._catalog.begin() as connection:
+        originals = partial(means_of, connection, live.model)
+        found, _ = live.index.search(questions(), 10, photos, originals)
+        truth = live.index._all_ids()[live.index.search_exactly(questions(), 10, photos, originals)]
+    hit = [len(set(a) & set(b)) / 10 for a, b in zip(found.tolist(), truth.tolist(), strict=True)]
+    assert np.mean(hit) >= lists.RECALL
+    assert (store.status().recall_at_10 or 0) >= lists.RECALL
 
 
 def test_a_few_changes_are_replayed_and_not_written(store: Store) -> None:
