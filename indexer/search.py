@@ -194,7 +194,7 @@ def _rows(connection: Any, ids: Int64Array) -> dict[int, tuple[Any, ...]]:
         "JOIN assets a ON a.id = v.asset_id JOIN roots r ON r.id = a.root_id "
         "LEFT JOIN captions c ON c.id = v.caption_id"
     )
-    wanted = np.unique(ids).tolist()
+    wanted = sorted(set(ids.tolist()))
     found: dict[int, tuple[Any, ...]] = {}
     for start in range(0, len(wanted), IDS_AT_ONCE):
         part = _listed(wanted[start : start + IDS_AT_ONCE])

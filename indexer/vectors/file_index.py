@@ -353,7 +353,7 @@ class FileIndex:
             return self._alive() if self._dead.any() else None
         if self._mask_of is None or self._mask_of[0] is not allowed:
             mask = np.zeros(len(self._all_ids()), np.bool_)
-            mask[self._positions(np.unique(allowed))] = True
+            mask[self._positions(allowed)] = True
             if allowed.flags.writeable:  # its owner may change it before the next search
                 return mask
             self._mask_of = (allowed, mask)
