@@ -14,6 +14,7 @@ from indexer.types import Float32Array
 from indexer.vectors.base import Int64Array
 
 ONE_THREAD: Final = 1 << 18  # multiplications of a matrix product: so many OpenBLAS does in the thread that asks
+FEWEST_ROWS: Final = 16  # of a slice
 LARGE: Final = 1 << 26  # so many repay waiting for the other threads
 
 
@@ -23,7 +24,7 @@ def products(queries: Float32Array, rows: Float32Array) -> Float32Array:
     if rows.size * len(queries) > LARGE or rows.size * len(queries) <= ONE_THREAD:
         return np.asarray(queries @ rows.T)
     found = np.empty((len(queries), len(rows)), np.float32)
-    step = max(16, ONE_THREAD // max(1, queries.size))
+    step = max(FEWEST_ROWS, ONE_THREAD // max(1, queries.size))
     for start in range(0, len(rows), step):
         np.matmul(queries, rows[start : start + step].T, out=found[:, start : start + step])
     return found
