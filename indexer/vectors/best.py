@@ -55,6 +55,7 @@ def largest(scores: Float32Array, count: int) -> Int64Array:
 
 
 def falling(positions: Int64Array, scores: Float32Array) -> tuple[Int64Array, Float32Array]:
+    """Both `[m, c]` by falling score."""
     order = np.argsort(-scores, axis=1)
     return np.take_along_axis(positions, order, axis=1), np.take_along_axis(scores, order, axis=1)
 

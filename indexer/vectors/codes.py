@@ -58,7 +58,7 @@ class Scale:
     def scores(self, queries: Float32Array, codes: UInt8Array) -> Float32Array:
         """Inner products of queries `[m, d]` with what `codes` `[n, d]` stand for, `[m, n]`: the ranges go into the
         queries, so that the bytes need no more than to become numbers."""
-        bent = queries * (self.width / STEPS)  # [m, d]
+        bent = np.asarray(queries * (self.width / STEPS), np.float32)  # [m, d]
         constant = queries @ self.lowest + 0.5 * bent.sum(axis=1)  # [m]
         found = np.empty((len(queries), len(codes)), np.float32)
         at_once = ROWS_AT_ONCE if len(queries) < 64 else 8 * ROWS_AT_ONCE

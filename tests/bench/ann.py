@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,7 @@ def show(rows: list[dict[str, Any]]) -> None:
         numbers = (f"{row[name]:.1f}" for name in COLUMNS.values())
         cells.append((f"{row['size']:,}", row["search"], f"{row['recall']:.3f}", *numbers))
     print(table(cells))
-    for one, other in zip(rows, rows[1:], strict=False):
+    for one, other in pairwise(rows):
         slopes = (f"{name} {growth(one, other, name):.2f}" for name in ("p50_ms", "p99_ms"))
         print(f"growth exponent from {one['size']:,} to {other['size']:,}: {', '.join(slopes)}")
     print(machine("numpy", "faiss-cpu"))

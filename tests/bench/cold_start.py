@@ -4,8 +4,8 @@
     python -m tests.bench.cold_start --vectors 100000
 
 Every run is a new process, after one that does not count and leaves the modules compiled, as pip does at installing.
-Wall time, medians; `-X importtime` says what a search imports. With `--vectors` the library is made up (`synthetic.py`),
-and `mmsearch serve --socket` is measured too: the same command as a process, and the server's answer alone.
+Wall time, medians; `-X importtime` says what a search imports. With `--vectors` the library is made up
+(`synthetic.py`), and `mmsearch serve --socket` is measured too: the command as a process, and the answer alone.
 """
 
 from __future__ import annotations
