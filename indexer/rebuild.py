@@ -47,13 +47,17 @@ class LiveIndex:
         k: int,
         within: Modality | None,
         hidden: Int64Array,
+        among: Int64Array | None = None,
         originals: Originals | None = None,
     ) -> list[tuple[Int64Array, Float32Array]]:
-        """Queries `[m, d]` -> for each ids and cosines `[k']`, `k' <= k`, among `within` and without `hidden`.
+        """Queries `[m, d]` -> for each ids and cosines `[k']`, `k' <= k`, of `within`, without `hidden`.
 
-        `originals` ranks what an index of bytes has found; see `means_of`.
+        `among` are the ids that may be found, None for all; `originals` ranks what an index of bytes has found, see
+        `means_of`.
         """
         allowed = self._allowed(within, hidden)
+        if among is not None:
+            allowed = np.intersect1d(self.ids if allowed is None else allowed, among, assume_unique=True)
         if isinstance(self.index, FileIndex):
             ids, scores = self.index.search(queries, k, allowed, originals)
         else:
