@@ -55,7 +55,7 @@ def run(tool: Tool, command: Command, state: Path, *, check: bool = True) -> flo
         ).returncode
         seconds = time.perf_counter() - started
     if check and code:
-        raise RuntimeError(f"{' '.join(command)[:200]} ended with {code}: {_last_line(state / 'log')}")
+        raise RuntimeError(f"{Path(command[0]).name} ended with {code}: {_last_line(state / 'log')}")
     return seconds
 
 
@@ -178,7 +178,7 @@ FAILURES: dict[str, Callable[[Tool, Path, Path, float], str]] = {
 
 
 def speeds(measured: dict[Tool, Times | str]) -> str:
-    own = next(times for tool, times in measured.items() if isinstance(tool, MmSearch) and isinstance(times, Times))
+    ours, own = next((tool, t) for tool, t in measured.items() if isinstance(tool, MmSearch) and isinstance(t, Times))
     lines = ["| | images/s, 224 px | images/s, 2 MP | cold query s | ours: times the images/s | share of the query |"]
     lines.append("|---|---:|---:|---:|---:|---:|")
     for tool, times in measured.items():
@@ -188,7 +188,7 @@ def speeds(measured: dict[Tool, Times | str]) -> str:
         query = statistics.median(times.queries_s)
         cells = [f"{times.small:.1f}", f"{times.large:.1f}"]
         cells.append(f"{query:.2f} ({min(times.queries_s):.2f} to {max(times.queries_s):.2f})")
-        if times is own:
+        if tool is ours:
             cells += ["", ""]
         else:
             cells.append(f"{own.small / times.small:.1f} and {own.large / times.large:.1f}")
