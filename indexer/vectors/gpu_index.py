@@ -98,8 +98,7 @@ class GpuIndex(FileIndex):
         inside = self._covered if within is None else int(np.count_nonzero(within))
         wanted = count if within is None else int(DEEPER * count * self._covered / max(1, inside)) + SLACK
         depth = min(wanted, self._covered)
-        probes = self._probes(mask) if self._file is not None and self._file.centroids is not None else 0
-        mirror = self._mirror
+        probes, mirror = self._lists_to_look_at(mask), self._mirror
         if mirror is None or not inside or depth > mirror.depth or probes > DEPTH:
             return cpu(part, count)
         try:
@@ -119,6 +118,9 @@ class GpuIndex(FileIndex):
         if not enough.all():
             best[0][~enough], best[1][~enough] = cpu(part[~enough], count)
         return best
+
+    def _lists_to_look_at(self, mask: BoolArray | None) -> int:
+        return self._probes(mask) if self._file is not None and self._file.centroids is not None else 0
 
     def _copy(self) -> None:
         """Make the copy anew, or give it up."""

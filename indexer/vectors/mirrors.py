@@ -183,6 +183,7 @@ class PqMirror(ListsMirror):
         size = next(size for size in PQ_CODES if dim % size == 0)
         index = _in_lists(rows, lambda *shape: faiss.IndexIVFPQ(*shape, size, 8, faiss.METRIC_INNER_PRODUCT))
         index.is_trained = False  # the lists are; the codes are not
+        index.pq.cp.min_points_per_centroid = 1  # with few rows FAISS prints a line for each byte
         sample = np.linspace(0, len(rows.vectors) - 1, min(PQ_SAMPLE, len(rows.vectors))).astype(np.int64)
         index.train(rows.vectors[sample])
         options = faiss.GpuClonerOptions()
