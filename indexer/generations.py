@@ -15,6 +15,7 @@ import os
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,7 +24,7 @@ import numpy as np
 from indexer.errors import LibraryCorrupt, LibraryError
 from indexer.failpoints import reach
 from indexer.reader import last_change, read
-from indexer.rebuild import LiveIndex, from_catalog
+from indexer.rebuild import LiveIndex, from_catalog, means_of
 from indexer.types import CAPTION, IMAGE, TEXT, Float32Array, Model
 from indexer.vectors.base import VectorIndex
 from indexer.vectors.choose import Device, load_index, suffix_of
@@ -185,7 +186,7 @@ def write(catalog: Catalog, folder: Path, live: LiveIndex) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         reach("save.opening")
-        _save(folder, live, temporary)
+        _save(catalog, folder, live, temporary)
         reach("save.written")
         _sync(temporary)
         reach("save.synced")
@@ -269,13 +270,16 @@ def _is_current(connection: Any, row: _Row) -> bool:
     return bool(read(connection, query, model=row.model_id, change=row.change)[0][0] * LAG < row.count)
 
 
-def _save(folder: Path, live: LiveIndex, path: Path) -> None:
+def _save(catalog: Catalog, folder: Path, live: LiveIndex, path: Path) -> None:
     if not isinstance(live.index, FileIndex):
         live.index.save(path)
         return
     photos = live.ids[live.kinds == IMAGE]
     answers = photos if len(photos) < len(live.ids) else None
-    live.index.save(path, planned(live.index, _questions(folder, live), answers))
+    with catalog.begin() as connection:
+        originals = partial(means_of, connection, live.model)
+        plan = planned(live.index, _questions(folder, live), answers, originals)
+    live.index.save(path, plan)
 
 
 def _questions(folder: Path, live: LiveIndex) -> Float32Array:
@@ -321,7 +325,7 @@ def _load(folder: Path, row: _Row, model: Model, device: Device, suspect: bool) 
     if len(row.entries) != ENTRY_BYTES * row.count:
         raise LibraryCorrupt(f"the catalog lists {len(row.entries) // ENTRY_BYTES} entries for {row.count} vectors")
     ids = np.frombuffer(row.entries, "<i8", row.count).astype(np.int64)
-    kinds = np.frombuffer(row.entries, np.uint8, row.count, offset=8 * row.count)
+    kinds = np.frombuffer(row.entries, np.uint8, row.count, offset=8 * row.count).copy()  # not to hold the ids twice
     return LiveIndex(model, index, ids, kinds, row.change)
 
 

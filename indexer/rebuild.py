@@ -12,12 +12,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.reader import last_change, pages
+from indexer.reader import last_change, pages, read
 from indexer.types import CAPTION, HIDDEN, IMAGE, TEXT, Float32Array, Modality, Model
-from indexer.vectors.base import Int64Array, VectorIndex
+from indexer.vectors.base import Int64Array, Originals, VectorIndex
 from indexer.vectors.choose import Device, new_index
+from indexer.vectors.file_index import FileIndex
 
 ROWS_AT_ONCE = 8192
+IDS_AT_ONCE = 5000
 
 SEARCHED: Final[dict[Modality | None, tuple[int, ...]]] = {
     None: (IMAGE, TEXT),  # a caption is represented by its photo
@@ -46,15 +48,20 @@ class LiveIndex:
         within: Modality | None,
         hidden: Int64Array,
         among: Int64Array | None = None,
+        originals: Originals | None = None,
     ) -> list[tuple[Int64Array, Float32Array]]:
         """Queries `[m, d]` -> for each ids and cosines `[k']`, `k' <= k`, of `within`, without `hidden`.
 
-        `among` are the ids that may be found, None for all.
+        `among` are the ids that may be found, None for all; `originals` ranks what an index of bytes has found, see
+        `means_of`.
         """
         allowed = self._allowed(within, hidden)
         if among is not None:
             allowed = np.intersect1d(self.ids if allowed is None else allowed, among, assume_unique=True)
-        ids, scores = self.index.search(queries, k, allowed)
+        if isinstance(self.index, FileIndex):
+            ids, scores = self.index.search(queries, k, allowed, originals)
+        else:
+            ids, scores = self.index.search(queries, k, allowed)
         return [(some[some >= 0], cosines[some >= 0]) for some, cosines in zip(ids, scores, strict=True)]
 
     def replay(self, connection: Any) -> int:
@@ -109,6 +116,19 @@ def from_catalog(connection: Any, model: Model, device: Device) -> LiveIndex:
         all_kinds.append(np.array([row[1] for row in rows], np.uint8))
         index.add(all_ids[-1], _matrix((row[2] for row in rows), model.dim))
     return LiveIndex(model, index, np.concatenate(all_ids), np.concatenate(all_kinds), last_change(connection))
+
+
+def means_of(connection: Any, model: Model, ids: Int64Array) -> Float32Array:
+    """The means of some vectors as the catalog has them now, `[n, d]`; zeros for one that is not there any more."""
+    means = np.zeros((len(ids), model.dim), np.float32)
+    places = {one: place for place, one in enumerate(ids.tolist())}
+    wanted = list(places)
+    for start in range(0, len(wanted), IDS_AT_ONCE):
+        part = ", ".join(str(one) for one in wanted[start : start + IDS_AT_ONCE])
+        for one, mu in read(connection, f"SELECT id, mu FROM vectors WHERE id IN ({part})"):
+            if mu is not None and len(mu) == 2 * model.dim:
+                means[places[one]] = np.frombuffer(mu, np.float16)
+    return means
 
 
 def _matrix(blobs: Iterable[bytes], dim: int) -> Float32Array:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from indexer.among import Among, ids_among
 from indexer.errors import LibraryCorrupt
 from indexer.generations import VECTORS_FOLDER, Transactions, open_index
 from indexer.reader import CatalogReader, live_model, mismatch, read
-from indexer.rebuild import LiveIndex
+from indexer.rebuild import LiveIndex, means_of
 from indexer.roots import all_roots, offline_reason
 from indexer.types import HIDDEN, Float32Array, Modality, Model
 from indexer.vectors.base import Int64Array
@@ -104,7 +105,7 @@ class Searcher:
             live.replay(connection)  # in the snapshot that the rows of the hits come from: no answer mixes two states
             hidden = np.concatenate([_of_offline_roots(connection, model), _of_assets(connection, model, exclude)])
             some = None if among.is_everything else ids_among(connection, model, among)
-            found = live.search(queries, k, within, hidden, some)
+            found = live.search(queries, k, within, hidden, some, partial(means_of, connection, model))
             rows = _rows(connection, np.concatenate([ids for ids, _ in found]) if found else np.empty(0, np.int64))
             frames = _frames(connection, model, sorted({row[1] for row in rows.values()}))
             gaps = any(int(one) not in rows for ids, _ in found for one in ids)
@@ -204,7 +205,7 @@ def _rows(connection: Any, ids: Int64Array) -> dict[int, tuple[Any, ...]]:
         "JOIN assets a ON a.id = v.asset_id JOIN roots r ON r.id = a.root_id "
         "LEFT JOIN captions c ON c.id = v.caption_id"
     )
-    wanted = np.unique(ids).tolist()
+    wanted = sorted(set(ids.tolist()))
     found: dict[int, tuple[Any, ...]] = {}
     for start in range(0, len(wanted), IDS_AT_ONCE):
         part = _listed(wanted[start : start + IDS_AT_ONCE])

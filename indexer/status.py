@@ -38,6 +38,7 @@ class RootStatus:
 class Status:
     """What can be found (`images`, `texts`, `captions` of photos) and what cannot (`missing`, `offline`, `skipped`).
 
+    `backend` is what counts: `numpy` on a CPU, with FAISS installed or without, `faiss-gpu` on an NVIDIA GPU.
     `search` says whether a search looks at every vector, and if not, how many of the 10 nearest it finds:
     `recall_at_10`, measured with texts when the index file was written; None where it is exact.
     """
@@ -118,6 +119,8 @@ def _search(measured: dict[str, Any]) -> str:
         return "exact"
     recall = f"{measured['recall_at_10']:.3f} (at least {measured['recall_at_10_low']:.3f})"
     lists = f"{measured['probes']} of {measured['lists']} lists"
+    if measured.get("bits") == 8:
+        lists += " in 8 bits, the best ranked again by the catalog"
     return f"{lists}, recall@10 {recall} by {measured['questions']} texts"
 
 

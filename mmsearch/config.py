@@ -33,6 +33,7 @@ class Config:
     Attributes:
         model: `default`, a path to a trained checkpoint, or the name of a sentence-transformers model.
         device: where to compute and search; `auto` takes the GPU where there is one.
+        gpu_index: the form of the vectors' copy on a GPU; `auto` chooses by size, `off` searches on the CPU.
         library: folder of the library; None is the default place, `default_library()`.
         k: number of hits.
         batch_size: files encoded together and committed together.
@@ -41,6 +42,7 @@ class Config:
 
     model: str = "default"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    gpu_index: Literal["auto", "flat", "lists", "pq", "cagra", "off"] = "auto"
     library: Path | None = None
     k: int = 10
     batch_size: int = 32

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # the catalog and the decoder are paid for when they are used
     from indexer.search import Finder
     from indexer.store import SkippedFile, Status, Store
     from indexer.types import Model as StoredModel
+    from indexer.vectors.choose import Device as SearchDevice
     from mmsearch.query.encode import Picture
     from mmsearch.training.tune import TuneReport
 
@@ -212,7 +213,7 @@ class Library:
         encoder = self._load_as(model)
         query = encode_query(encoder, text, image).mu  # [1, d]
         (found,) = finder.search(
-            query, k, fingerprint=model.fingerprint, within=within, among=among, device=self._device
+            query, k, fingerprint=model.fingerprint, within=within, among=among, device=self._search_device()
         )
         return to_hits(found)
 
@@ -252,7 +253,7 @@ class Library:
             return [[] for _ in texts]
         queries = encode_queries(self._load_as(model), texts).mu  # [m, d]
         found = finder.search(
-            queries, k, fingerprint=model.fingerprint, within=within, among=among, device=self._device
+            queries, k, fingerprint=model.fingerprint, within=within, among=among, device=self._search_device()
         )
         return [to_hits(hits) for hits in found]
 
@@ -295,7 +296,7 @@ class Library:
             within=within,
             exclude=None if itself is None else [itself],
             among=among,
-            device=self._device,
+            device=self._search_device(),
         )
         others = [hit for hit in found if itself is not None or not _is_same_file(hit.path, path)]
         return to_hits(others[:k])
@@ -521,6 +522,17 @@ class Library:
                 raise LibraryCorrupt(f"the catalog of {self.path} cannot be read; run 'mmsearch index' once")
             self._finder = finder
         return self._finder
+
+    def _search_device(self) -> SearchDevice:
+        """Where vectors are searched: the device, with what the configuration says of its copy of them."""
+        form = self.config.gpu_index
+        if form == "off" or self._device == "cpu":
+            return "cpu"
+        if form == "auto":
+            return self._device
+        from indexer.vectors.mirrors import Gpu
+
+        return Gpu(form, after=0 if self._device == "cuda" else Gpu.after)
 
     def _torch_device(self) -> str:
         from mmsearch.encoder import torch_device

@@ -88,10 +88,19 @@ def checked_ids(ids: Int64Array, count: int) -> Int64Array:
 
 Fetch = Callable[[Float32Array, int], tuple[Int64Array, Float32Array]]
 Gather = Callable[[Int64Array], Float32Array]
+Originals = Callable[[Int64Array], Float32Array]  # ids [n] -> their vectors [n, d] as the catalog has them
 
 
 def rank(
-    queries: Float32Array, k: int, available: int, ids: Int64Array, gather: Gather, fetch: Fetch
+    queries: Float32Array,
+    k: int,
+    available: int,
+    ids: Int64Array,
+    gather: Gather,
+    fetch: Fetch,
+    *,
+    spare: int = SLACK,
+    doubt: float = ROUNDING,
 ) -> tuple[Int64Array, Float32Array]:
     """The exact `k` best from a backend's candidates, scored and ordered in the same way for every backend.
 
@@ -102,6 +111,8 @@ def rank(
         ids: the id at each position, int64 `[n]`.
         gather: positions of any shape `[...]` -> their unit vectors, float32 `[..., d]`.
         fetch: (queries, count) -> positions `[m, count]`, scores `[m, count]`, the scores falling.
+        spare: candidates fetched beyond `k` at first.
+        doubt: two scores of `fetch` that differ by less may stand in the wrong order.
     """
     found_ids = np.full((len(queries), k), -1, np.int64)
     found_scores = np.full((len(queries), k), -np.inf, np.float32)
@@ -110,7 +121,7 @@ def rank(
         return found_ids, found_scores
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         part = slice(start, start + QUERIES_AT_ONCE)
-        positions = _candidates(queries[part], width, available, fetch)  # [m, count]
+        positions = _candidates(queries[part], width, available, fetch, spare, doubt)  # [m, count]
         pairs = np.einsum("md,mcd->mc", queries[part], gather(positions), dtype=np.float64)
         scores = pairs.astype(np.float32)  # summed in float64 and rounded once: equal vectors get equal scores
         order = np.lexsort((ids[positions], -scores), axis=1)[:, :width]
@@ -119,12 +130,14 @@ def rank(
     return found_ids, found_scores
 
 
-def _candidates(queries: Float32Array, width: int, available: int, fetch: Fetch) -> Int64Array:
+def _candidates(
+    queries: Float32Array, width: int, available: int, fetch: Fetch, spare: int, doubt: float
+) -> Int64Array:
     """Positions that hold the best `width` for certain: fetched until the last is clearly worse than the k-th."""
-    count = min(available, width + SLACK)
+    count = min(available, width + spare)
     while True:
         positions, scores = fetch(queries, count)
-        settled = scores[:, -1] < scores[:, width - 1] - ROUNDING
+        settled = scores[:, -1] < scores[:, width - 1] - doubt
         if count == available or bool(settled.all()):
             return positions
         count = min(available, 4 * count)

@@ -1,7 +1,8 @@
-"""Which backend serves: a GPU through FAISS where there is one, else numpy over a file. Both read the same files.
+"""Which backend serves: numpy over a file, and a GPU through FAISS where there is one. Both read the same files.
 
 In: what is installed. Out: an index, new or from a file. FAISS takes a tenth of a second to import and is imported
-only where an NVIDIA driver is there, or lists are trained. Next: `indexer/generations.py`, which keeps index files.
+only where an NVIDIA driver is there and so much is asked that a copy on the GPU pays, or where lists are trained.
+Next: `indexer/generations.py`, which keeps index files.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ from typing import Final, Literal
 from indexer.vectors.base import VectorIndex
 from indexer.vectors.exact import ExactIndex
 from indexer.vectors.file_index import FileIndex
+from indexer.vectors.gpu_index import GpuIndex
+from indexer.vectors.mirrors import Gpu, gpu_count
 
-Device = Literal["auto", "cpu", "cuda"]
-Backend = Literal["exact", "faiss-gpu"]
+Device = Literal["auto", "cpu", "cuda"] | Gpu  # a `Gpu` says how a GPU is used, where there is one
+Backend = Literal["numpy", "faiss-gpu"]
 
 log = logging.getLogger(__name__)
 
 DRIVER: Final = Path("/proc/driver/nvidia/version")
 HINT: Final = (
-    "FAISS is not installed, searching with numpy: for large libraries pip install 'mmsearch[cpu]', "
-    "or 'mmsearch[gpu]' for an NVIDIA GPU"
+    "FAISS is not installed; numpy finds the same, but trains a large library's lists more slowly and uses no GPU: "
+    "pip install 'mmsearch[cpu]', or 'mmsearch[gpu]' for an NVIDIA GPU"
 )
 
 
@@ -34,12 +37,17 @@ def has_faiss() -> bool:
 
 
 def backend(device: Device = "auto") -> Backend:
-    """What a search on this machine uses."""
-    if device == "cpu" or not has_faiss() or (device == "auto" and not DRIVER.exists()):
-        return "exact"
-    from indexer.vectors.faiss_index import gpu_count
+    """What searches use on this machine, once many are asked."""
+    return "faiss-gpu" if _gpu_for(device) is not None and gpu_count() else "numpy"
 
-    return "faiss-gpu" if gpu_count() else "exact"
+
+def _gpu_for(device: Device) -> Gpu | None:
+    """How a GPU is used, None where none is wanted or none is likely there; FAISS is asked when it is needed."""
+    if device == "cpu" or not has_faiss():
+        return None
+    if isinstance(device, Gpu):
+        return device if DRIVER.exists() or not device.after else None
+    return Gpu(after=0) if device == "cuda" else Gpu() if DRIVER.exists() else None
 
 
 @functools.cache
@@ -51,11 +59,8 @@ def new_index(dim: int, device: Device = "auto") -> VectorIndex:
     """An empty index for vectors of length `dim`."""
     if not has_faiss():
         _hint_once()
-    if backend(device) == "faiss-gpu":
-        from indexer.vectors.faiss_index import FaissIndex
-
-        return FaissIndex(dim, device)
-    return FileIndex(dim)
+    gpu = _gpu_for(device)
+    return FileIndex(dim) if gpu is None else GpuIndex(dim, gpu=gpu)
 
 
 def load_index(path: Path, device: Device = "auto") -> VectorIndex:
@@ -64,11 +69,8 @@ def load_index(path: Path, device: Device = "auto") -> VectorIndex:
         _hint_once()
     if path.suffix == ExactIndex.suffix:
         return ExactIndex.load(path)
-    if backend(device) == "faiss-gpu":
-        from indexer.vectors.faiss_index import FaissIndex
-
-        return FaissIndex.load(path, device)
-    return FileIndex.load(path)
+    gpu = _gpu_for(device)
+    return FileIndex.load(path) if gpu is None else GpuIndex.load(path, gpu)
 
 
 def suffix_of(index: VectorIndex) -> str:

@@ -1,7 +1,7 @@
 """Exact search in numpy: the truth other backends are tested against, and what serves where FAISS is not installed.
 
 In: vectors under ids. Out: exact neighbours. One matrix product a search: 100,000 vectors of 256 take some tens of
-milliseconds. Next: `faiss_index.py`, the same answers sooner.
+milliseconds. Next: `file_index.py`, the same answers from a file.
 """
 
 from __future__ import annotations

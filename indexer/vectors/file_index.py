@@ -2,14 +2,15 @@
 
 In: vectors under ids. Out: the nearest. A file of one list is searched whole, and exactly. A file of many is searched
 in the `probes` lists whose centroids are nearest to the query: an inverted file (Jégou, Douze & Schmid 2011, section
-4), whose scores are exact because the vectors are; whether all of the nearest were met is measured when the file is
-written (`lists.py`). Exact in any case: what was added since, and searches that allow at most `EXACT_ROWS` vectors.
-Next: `lists.py`.
+4); whether all of the nearest were met is measured when the file is written (`lists.py`). Exact in any case: what was
+added since, and searches that allow at most `EXACT_ROWS` vectors. Beyond `CODED_BYTES` of float32, rows are a byte a
+dimension (`codes.py`), in memory as in the file, and whoever searches brings the originals by which the best are ranked
+again; without them, scores are those of the bytes. Next: `lists.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -17,9 +18,12 @@ from typing import Final
 import numpy as np
 
 from indexer.types import Float32Array
-from indexer.vectors.base import BoolArray, Int64Array, checked_ids, normalised, rank
-from indexer.vectors.layout import FLAT_ROWS, IndexFile, Rows, write_flat, write_lists
-from indexer.vectors.lists import Lists, assign
+from indexer.vectors.base import BoolArray, Fetch, Int64Array, Originals, checked_ids, normalised, rank
+from indexer.vectors.best import best_so_far, by_list, falling, largest, products
+from indexer.vectors.codes import CODED_BYTES, SPARE, Scale
+from indexer.vectors.layout import FLAT_ROWS, IndexFile, Stored
+from indexer.vectors.lists import Lists, assign, everything
+from indexer.vectors.writer import write_flat, write_lists
 
 EXACT_ROWS: Final = 100_000  # a search among so few is exact: it takes some 20 ms
 TAIL_ROWS: Final = 65_536  # a block of the tail
@@ -36,7 +40,8 @@ class FileIndex:
         self.dim = dim
         self._file = file
         self._dead: BoolArray = np.zeros(file.count if file else 0, np.bool_)  # [positions in the file]
-        self._tail: list[Rows] = []
+        self._tail: list[tuple[Int64Array, Stored]] = []
+        self._scale = file.scale if file else None  # what bytes stand for, in the file and in the tail
         self._ids: Int64Array | None = None
         self._order: Int64Array | None = None  # positions that hold a vector, by rising id
         self._lists: tuple[Int64Array, Int64Array] | None = None
@@ -50,6 +55,11 @@ class FileIndex:
     def file(self) -> IndexFile | None:
         """What lies below the changes."""
         return self._file
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether rows are bytes here, or will be in the next file."""
+        return self._scale is not None or 4 * len(self) * self.dim > CODED_BYTES
 
     def ids(self) -> Int64Array:
         """The ids, int64 `[n]`, in stored order."""
@@ -65,9 +75,11 @@ class FileIndex:
         if self._file is not None or ids.min() <= self._greatest:
             self.remove(ids)
         self._greatest = max(self._greatest, int(ids.max()))
-        if self._tail and len(self._tail[-1][0]) + len(ids) <= TAIL_ROWS:
+        if self._tail and len(self._tail[-1][0]) + len(ids) <= TAIL_ROWS and self._tail[-1][1].dtype == np.float32:
             last_ids, last = self._tail.pop()
             ids, vectors = np.concatenate([last_ids, ids]), np.concatenate([last, vectors])
+        elif sum(rows.nbytes for _, rows in self._tail if rows.dtype == np.float32) > CODED_BYTES:
+            self._encode_tail()
         self._tail.append((ids, vectors))
         self._changed()
 
@@ -87,30 +99,82 @@ class FileIndex:
         return before - len(self)
 
     def search(
-        self, queries: Float32Array, k: int, allowed: Int64Array | None = None
+        self,
+        queries: Float32Array,
+        k: int,
+        allowed: Int64Array | None = None,
+        originals: Originals | None = None,
     ) -> tuple[Int64Array, Float32Array]:
-        """The `k` nearest, see `VectorIndex`."""
+        """The `k` nearest, see `VectorIndex`; ranked by `originals` where rows are bytes."""
         queries = normalised(queries, self.dim)
         mask = self._mask(allowed)
         available = len(self) if mask is None else int(np.count_nonzero(mask))
-        fetch = self._scan if self._is_exact(k, available, allowed is not None) else self._probe
-        return rank(queries, k, available, self._all_ids(), self.gather, partial(fetch, mask))
+        fetch = self._fetcher(len(queries), k, available, allowed is not None, mask)
+        return self._ranked(queries, k, available, self._all_ids(), fetch, originals)
 
-    def search_exactly(self, queries: Float32Array, k: int, allowed: Int64Array | None) -> Int64Array:
+    def _fetcher(self, asked: int, k: int, available: int, filtered: bool, mask: BoolArray | None) -> Fetch:
+        """How the candidates of `asked` queries are found."""
+        return partial(self._scan if self._is_exact(k, available, filtered) else self._probe, mask)
+
+    def search_exactly(
+        self, queries: Float32Array, k: int, allowed: Int64Array | None, originals: Originals | None = None
+    ) -> Int64Array:
         """The positions of the true `k` nearest, `[m, k]`, for measuring; `k` or more must be allowed."""
-        return self._scan(self._mask(allowed), normalised(queries, self.dim), k)[0]
+        queries, mask = normalised(queries, self.dim), self._mask(allowed)
+        available = len(self) if mask is None else int(np.count_nonzero(mask))
+        places = np.arange(len(self._all_ids()))
+        return self._ranked(queries, k, available, places, partial(self._scan, mask), originals)[0]
+
+    def _ranked(
+        self,
+        queries: Float32Array,
+        k: int,
+        available: int,
+        names: Int64Array,
+        fetch: Fetch,
+        originals: Originals | None,
+    ) -> tuple[Int64Array, Float32Array]:
+        if self._scale is None or originals is None:
+            return rank(queries, k, available, names, self.gather, fetch)
+        ids, source = self._all_ids(), originals
+
+        def gather(positions: Int64Array) -> Float32Array:
+            wanted, back = np.unique(positions, return_inverse=True)
+            return normalised(source(ids[wanted]), self.dim)[back.reshape(positions.shape)]
+
+        return rank(queries, k, available, names, gather, fetch, spare=SPARE, doubt=self._scale.doubt(queries))
 
     def gather(self, positions: Int64Array) -> Float32Array:
-        """The vectors at positions of any shape `[...]`, float32 `[..., d]`."""
+        """The vectors at positions of any shape `[...]`, float32 `[..., d]`; of bytes what they stand for."""
         wanted, back = np.unique(positions, return_inverse=True)
+        parts = [np.empty((0, self.dim), np.float32), *self._parts(wanted, self._decoded)]
+        return np.concatenate(parts)[back.reshape(positions.shape)]
+
+    def _parts(self, wanted: Int64Array, convert: Callable[[Stored], Stored]) -> list[Stored]:
+        """The rows at rising positions `[n]`, as `convert` makes them, list by list."""
         first, _ = self._layout()
         numbers = np.searchsorted(first, wanted, side="right") - 1
-        parts = [np.empty((0, self.dim), np.float32)]
+        parts = []
         cuts = np.flatnonzero(np.diff(numbers)) + 1
         for group in np.split(np.arange(len(wanted)), cuts) if len(wanted) else []:
             number = int(numbers[group[0]])
-            parts.append(self._some_rows(number, wanted[group] - first[number]))
-        return np.concatenate(parts)[back.reshape(positions.shape)]
+            parts.append(convert(self._some_rows(number, wanted[group] - first[number])))
+        return parts
+
+    def _decoded(self, rows: Stored) -> Float32Array:
+        return self._scale.decode(rows) if self._scale is not None and rows.dtype == np.uint8 else rows
+
+    def _scores(self, queries: Float32Array, rows: Stored) -> Float32Array:
+        """Inner products `[m, n]`, of bytes what they come to."""
+        if self._scale is not None and rows.dtype == np.uint8:
+            return self._scale.scores(queries, rows)
+        return products(queries, rows)
+
+    def _encode_tail(self) -> None:
+        """Bytes in place of float32 for what memory should not hold at four times the size."""
+        if self._scale is None:
+            self._scale = Scale.fitted([rows for _, rows in self._tail])
+        self._tail = [(ids, _encoded(rows, self._scale)) for ids, rows in self._tail]
 
     def vectors(self) -> Float32Array:
         """All unit vectors, float32 `[n, d]`, in stored order: a copy."""
@@ -131,17 +195,33 @@ class FileIndex:
     def save(self, path: Path, lists: Lists | None = None) -> None:
         """Write everything as one file, in `lists` where they are given, see `VectorIndex`."""
         ids, alive = self._all_ids(), self.alive()
+        if lists is None and self.is_coded:
+            lists = everything(self)
         if lists is None:
             parts = (self.gather(alive[start : start + FLAT_ROWS]) for start in range(0, len(alive), FLAT_ROWS))
             write_flat(path, self.dim, ids[alive], parts)
             return
+        scale = self._scale_of_next_file(alive)
         numbers = assign(self, lists.centroids)  # [n]
         order = np.argsort(numbers, kind="stable")
         sizes = np.bincount(numbers, minlength=len(lists.centroids)).astype(np.int64)
         ends = np.cumsum(sizes)
         chosen = (alive[order[end - size : end]] for end, size in zip(ends, sizes, strict=True))
-        filled = ((ids[part], self.gather(part)) for part in chosen)
-        write_lists(path, lists.centroids, sizes, lists.probes, filled, lists.facts)
+        filled = ((ids[part], self._stored(part, scale)) for part in chosen)
+        write_lists(path, lists.centroids, sizes, lists.probes, filled, lists.facts, scale)
+
+    def _scale_of_next_file(self, alive: Int64Array) -> Scale | None:
+        if self._scale is not None or not self.is_coded:
+            return self._scale
+        starts = range(0, len(alive), FLAT_ROWS)
+        return Scale.fitted(self.gather(alive[start : start + FLAT_ROWS]) for start in starts)
+
+    def _stored(self, positions: Int64Array, scale: Scale | None) -> Stored:
+        """The rows at rising positions `[n]`, as a file with this `scale` has them."""
+        if scale is None:
+            return self.gather(positions)
+        parts = self._parts(positions, partial(_encoded, scale=scale))
+        return np.concatenate([np.empty((0, self.dim), np.uint8), *parts])
 
     @classmethod
     def load(cls, path: Path) -> FileIndex:
@@ -151,38 +231,48 @@ class FileIndex:
 
     def _is_exact(self, k: int, available: int, filtered: bool) -> bool:
         file = self._file
-        if file is None or file.centroids is None or (filtered and available <= EXACT_ROWS):
+        if file is None or file.centroids is None or self._is_small(k, available, filtered):
             return True
-        return file.probes * PROBES_PER_QUERY_TO_SCAN >= len(file.sizes) or k * 20 > available
+        return file.probes * PROBES_PER_QUERY_TO_SCAN >= len(file.sizes)
 
-    def _scan(self, mask: BoolArray | None, part: Float32Array, count: int) -> tuple[Int64Array, Float32Array]:
-        """The `count` best of everything: positions and scores `[m, count]`, falling."""
+    @staticmethod
+    def _is_small(k: int, available: int, filtered: bool) -> bool:
+        """Whether looking at everything allowed costs little, or so much is wanted that nothing less will do."""
+        return (filtered and available <= EXACT_ROWS) or k * 20 > available
+
+    def _scan(
+        self, mask: BoolArray | None, part: Float32Array, count: int, start: int = 0
+    ) -> tuple[Int64Array, Float32Array]:
+        """The `count` best of everything from position `start` on: positions and scores `[m, count]`, falling."""
         best = (np.empty(0, np.int64), np.empty((len(part), 0), np.float32))
         positions, scores = np.broadcast_to(best[0], (len(part), 0)), best[1]
         pending: list[tuple[Int64Array, Float32Array]] = []
         held = 0
-        for number in range(len(self._layout()[1])):
+        firsts, sizes = self._layout()
+        for number in range(int(np.searchsorted(firsts + sizes, start, side="right")), len(sizes)):
             places, rows = self._passing(number, mask)
+            before = int(np.searchsorted(places, start)) if firsts[number] < start else 0
+            places, rows = places[before:], rows[before:]
             if not len(rows):
                 continue
-            pending.append((places, part @ rows.T))  # [m, s]
+            pending.append((places, self._scores(part, rows)))  # [m, s]
             held += len(part) * len(rows)
             if held > SLAB:
-                positions, scores, held = *_best(positions, scores, pending, count), 0
+                positions, scores, held = *best_so_far(positions, scores, pending, count), 0
                 pending = []
-        return _falling(*_best(positions, scores, pending, count))
+        return falling(*best_so_far(positions, scores, pending, count))
 
     def _probe(self, mask: BoolArray | None, part: Float32Array, count: int) -> tuple[Int64Array, Float32Array]:
         """The `count` best of the nearest lists and the tail; of everything, where those hold fewer."""
         assert self._file is not None
         centroids = self._file.centroids
         assert centroids is not None
-        nearest = _largest(part @ centroids.T, self._probes(mask))  # [m, p]
+        nearest = largest(part @ centroids.T, self._probes(mask))  # [m, p]
         found: list[list[tuple[Int64Array, Float32Array]]] = [[] for _ in part]
-        for number, askers in _by_list(nearest, range(len(centroids), len(centroids) + len(self._tail))):
+        for number, askers in by_list(nearest, range(len(centroids), len(centroids) + len(self._tail))):
             places, rows = self._passing(number, mask)
             if len(rows):
-                scores = part[askers] @ rows.T  # [askers, s]
+                scores = self._scores(part[askers], rows)  # [askers, s]
                 for asker, row in zip(askers, scores, strict=True):
                     found[asker].append((places, row))
         if any(sum(len(places) for places, _ in lists) < count for lists in found):
@@ -193,7 +283,7 @@ class FileIndex:
             scores = np.concatenate([some for _, some in lists])
             chosen = np.argpartition(-scores, count - 1)[:count]
             positions[row], best[row] = places[chosen], scores[chosen]
-        return _falling(positions, best)
+        return falling(positions, best)
 
     def _probes(self, mask: BoolArray | None) -> int:
         """More lists where fewer of their vectors are allowed, so that as many are looked at."""
@@ -202,8 +292,8 @@ class FileIndex:
         share = 1.0 if mask is None else max(np.count_nonzero(mask) / len(mask), 1e-6)
         return max(1, min(lists, round(self._file.probes / share)))
 
-    def _passing(self, number: int, mask: BoolArray | None) -> tuple[Int64Array, Float32Array]:
-        """Positions and vectors of one list, without what the mask holds back."""
+    def _passing(self, number: int, mask: BoolArray | None) -> tuple[Int64Array, Stored]:
+        """Positions and rows of one list, without what the mask holds back."""
         firsts, sizes = self._layout()
         first, size = int(firsts[number]), int(sizes[number])
         if mask is None:
@@ -223,14 +313,14 @@ class FileIndex:
             self._lists = (np.cumsum(sizes) - sizes, sizes)
         return self._lists
 
-    def _rows(self, number: int) -> Float32Array:
+    def _rows(self, number: int) -> Stored:
         in_file = 0 if self._file is None else len(self._file.sizes)
-        return self._tail[number - in_file][1] if self._file is None or number >= in_file else self._file.rows(number)
+        return self._tail[number - in_file][1] if self._file is None or number >= in_file else self._file.stored(number)
 
-    def _some_rows(self, number: int, places: Int64Array) -> Float32Array:
+    def _some_rows(self, number: int, places: Int64Array) -> Stored:
         if self._file is None or number >= len(self._file.sizes):
             return self._rows(number)[places]
-        return self._file.some_rows(number, places)
+        return self._file.some_stored(number, places)
 
     def _all_ids(self) -> Int64Array:
         """The id at each position, also of what was removed."""
@@ -263,7 +353,7 @@ class FileIndex:
             return self._alive() if self._dead.any() else None
         if self._mask_of is None or self._mask_of[0] is not allowed:
             mask = np.zeros(len(self._all_ids()), np.bool_)
-            mask[self._positions(np.unique(allowed))] = True
+            mask[self._positions(allowed)] = True
             if allowed.flags.writeable:  # its owner may change it before the next search
                 return mask
             self._mask_of = (allowed, mask)
@@ -273,42 +363,5 @@ class FileIndex:
         self._ids = self._order = self._mask_of = self._lists = None
 
 
-def _best(
-    positions: Int64Array, scores: Float32Array, pending: list[tuple[Int64Array, Float32Array]], count: int
-) -> tuple[Int64Array, Float32Array]:
-    """The `count` best of what was best so far and what came since; fewer while there are not as many."""
-    rows = len(scores)
-    every = np.concatenate([scores, *(some for _, some in pending)], axis=1)  # [m, c]
-    places = np.concatenate([np.empty(0, np.int64), *(some for some, _ in pending)])
-    if every.shape[1] <= count:
-        chosen = np.broadcast_to(np.arange(every.shape[1]), every.shape)
-    else:
-        chosen = _largest(every, count)
-    old = positions.shape[1]
-    wide = np.concatenate([positions, np.broadcast_to(places, (rows, len(places)))], axis=1) if old else None
-    kept = np.take_along_axis(wide, chosen, axis=1) if wide is not None else places[chosen]
-    return kept, np.take_along_axis(every, chosen, axis=1)
-
-
-def _largest(scores: Float32Array, count: int) -> Int64Array:
-    """The columns of the `count` largest of each row, in no order."""
-    if count >= scores.shape[1]:
-        return np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
-    return np.argpartition(-scores, count - 1, axis=1)[:, :count]
-
-
-def _falling(positions: Int64Array, scores: Float32Array) -> tuple[Int64Array, Float32Array]:
-    order = np.argsort(-scores, axis=1)
-    return np.take_along_axis(positions, order, axis=1), np.take_along_axis(scores, order, axis=1)
-
-
-def _by_list(nearest: Int64Array, tail: range) -> Iterator[tuple[int, Int64Array]]:
-    """Each list that is wanted, with the queries that want it."""
-    askers, wanted = np.divmod(np.argsort(nearest, axis=None, kind="stable"), nearest.shape[1])
-    numbers = nearest[askers, wanted]
-    cuts = np.flatnonzero(np.diff(numbers)) + 1
-    for group in np.split(np.arange(len(numbers)), cuts):
-        yield int(numbers[group[0]]), askers[group]
-    everybody = np.arange(len(nearest))
-    for number in tail:
-        yield number, everybody
+def _encoded(rows: Stored, scale: Scale) -> Stored:
+    return rows if rows.dtype == np.uint8 else scale.encode(rows)

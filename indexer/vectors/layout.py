@@ -1,11 +1,11 @@
-"""Index files: FAISS's own format, written and read piece by piece without FAISS, with a trailer of our own behind it.
+"""Index files as they are read: FAISS's own format, read piece by piece without FAISS, with a trailer of our own.
 
-In: vectors in lists, and where there is more than one list its centroids. Out: a file that `faiss.read_index` reads
-(an `IndexFlatIP` under an `IndexIDMap2`, or an `IndexIVFFlat`), and `IndexFile`, the same file held open: a search
+In: a file that `writer.py` wrote and `faiss.read_index` reads too: an `IndexFlatIP` under an `IndexIDMap2`, an
+`IndexIVFFlat`, or, of a byte a dimension, an `IndexIVFScalarQuantizer`. Out: `IndexFile`, the file held open: a search
 reads the lists it needs and no others, into aligned memory that is used again. Not a memory map: its faults cost more
-than reading, and a file cut short would end the process. The trailer holds a 64-bit sum of the vectors of each list,
+than reading, and a file cut short would end the process. The trailer holds a 64-bit sum of the rows of each list,
 compared when the list is first read: hashing a whole file at every start would cost more than the search. A sum finds
-every flipped bit and every hole; what was forged on purpose it does not. Next: `file_index.py`, which searches these.
+every flipped bit and every hole; what was forged on purpose it does not. Next: `writer.py`, the other way.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import json
 import struct
 import threading
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,51 +23,17 @@ from numpy.typing import NDArray
 from indexer.errors import LibraryCorrupt
 from indexer.types import Float32Array
 from indexer.vectors.base import Int64Array
+from indexer.vectors.codes import Scale
 
 HEADER: Final = struct.Struct("<4siqqqBi")  # kind, d, n, two unused, trained, metric
 METRIC_INNER_PRODUCT: Final = 0
+SCALE: Final = struct.Struct("<iifQQQ")  # QT_8bit, how its range was found (two fields), d, bytes a row, 2 d numbers
 FOOTER: Final = struct.Struct("<IIQ8s")  # bytes of facts, crc32 of sums and facts, bytes of the FAISS index, MAGIC
 MAGIC: Final = b"mmsearch"
 FLAT_ROWS: Final = 2048  # a file of one list is cut into pieces of so many vectors
 FEW_ROWS: Final = 64  # so many are read one by one, more with their whole list
 
-Rows = tuple[Int64Array, Float32Array]
-
-
-def write_flat(path: Path, dim: int, ids: Int64Array, parts: Iterable[Float32Array]) -> None:
-    """Vectors under `ids` `[n]`, in one list; each of `parts` but the last holds `FLAT_ROWS` of them."""
-    with _Writer(path) as out:
-        out.put(HEADER.pack(b"IxM2", dim, len(ids), 1 << 20, 1 << 20, 1, METRIC_INNER_PRODUCT))
-        out.put(HEADER.pack(b"IxFI", dim, len(ids), 1 << 20, 1 << 20, 1, METRIC_INNER_PRODUCT))
-        out.put(struct.pack("<Q", len(ids) * dim))
-        out.end_head()
-        for vectors in parts:
-            out.put_vectors(vectors)
-        out.put(struct.pack("<Q", len(ids)))
-        out.finish(ids, {})
-
-
-def write_lists(
-    path: Path, centroids: Float32Array, sizes: Int64Array, probes: int, lists: Iterable[Rows], facts: dict[str, Any]
-) -> None:
-    """One list a centroid `[c, d]`, of `sizes` `[c]` vectors; `probes` of them are looked at by default."""
-    count, dim = len(centroids), centroids.shape[1]
-    with _Writer(path) as out:
-        out.put(HEADER.pack(b"IwFl", dim, int(sizes.sum()), 1 << 20, 1 << 20, 1, METRIC_INNER_PRODUCT))
-        out.put(struct.pack("<QQ", count, probes))
-        out.put(HEADER.pack(b"IxFI", dim, count, 1 << 20, 1 << 20, 1, METRIC_INNER_PRODUCT))
-        out.put(struct.pack("<Q", count * dim))
-        out.put(np.ascontiguousarray(centroids, "<f4").data.cast("B"))
-        out.put(struct.pack("<BQ", 0, 0))  # no direct map
-        out.put(struct.pack("<4sQQ4sQ", b"ilar", count, 4 * dim, b"full", count))
-        out.put(np.ascontiguousarray(sizes, "<u8").data.cast("B"))
-        out.end_head()
-        written = [np.empty(0, np.int64)]
-        for ids, vectors in lists:
-            out.put_vectors(vectors)
-            out.put(np.ascontiguousarray(ids, "<i8").tobytes())
-            written.append(ids)
-        out.finish(np.concatenate(written), facts)  # all ids again, in one piece: filters need them, but no vectors
+Stored = NDArray[Any]  # rows as a file has them: float32 `[n, d]`, or uint8 `[n, d]`
 
 
 class IndexFile:
@@ -80,6 +45,7 @@ class IndexFile:
         probes: lists to look at by default.
         sizes: int64 `[c]`, vectors in each list. `first`: int64 `[c]`, position of each list's first vector.
         facts: what was measured when the file was written.
+        scale: what the bytes of a file of codes stand for; None where the rows are float32.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,6 +53,7 @@ class IndexFile:
         self.dim = self.count = self.probes = 0
         self.centroids: Float32Array | None = None
         self.facts: dict[str, Any] = {}
+        self.scale: Scale | None = None
         self._stream: Any = None
         self._lock = threading.Lock()
         self._sums: NDArray[np.uint64] | None = None
@@ -114,23 +81,30 @@ class IndexFile:
         return self._sums is not None
 
     def rows(self, number: int) -> Float32Array:
-        """The vectors of one list, float32 `[n, d]`, valid until the next call. Raises: LibraryCorrupt."""
+        """The vectors of one list, float32 `[n, d]`, valid until the next call; of codes what they stand for.
+
+        Raises: LibraryCorrupt.
+        """
+        stored = self.stored(number)
+        return stored if self.scale is None else self.scale.decode(stored)
+
+    def stored(self, number: int) -> Stored:
+        """The rows of one list as they lie there, `[n, d]`, valid until the next call. Raises: LibraryCorrupt."""
         size = int(self.sizes[number])
-        wanted = 4 * size * self.dim
+        wanted = self._row_bytes * size
         if len(self._scratch) < wanted:
             self._scratch = np.empty(wanted, np.uint8)  # fresh memory for each list would cost more than reading it
         buffer = self._scratch[:wanted]
         self._read_into(int(self._vectors_at[number]), buffer)
         self._check(number, buffer)
-        rows: Float32Array = buffer.view("<f4").reshape(size, self.dim)
-        return rows
+        return buffer.view(self._kind).reshape(size, self.dim)
 
-    def some_rows(self, number: int, chosen: Int64Array) -> Float32Array:
-        """Some vectors of one list, by their places in it `[n]` -> float32 `[n, d]`. Raises: LibraryCorrupt."""
+    def some_stored(self, number: int, chosen: Int64Array) -> Stored:
+        """Some rows of one list, by their places in it `[n]` -> `[n, d]`. Raises: LibraryCorrupt."""
         if len(chosen) > FEW_ROWS or not self._seen[number]:
-            return self.rows(number)[chosen]
-        found = np.empty((len(chosen), self.dim), np.float32)
-        starts = int(self._vectors_at[number]) + chosen * 4 * self.dim
+            return self.stored(number)[chosen]
+        found = np.empty((len(chosen), self.dim), self._kind)
+        starts = int(self._vectors_at[number]) + chosen * self._row_bytes
         for row, start in zip(found, starts.tolist(), strict=True):
             self._read_into(start, row.view(np.uint8))
         return found
@@ -146,15 +120,23 @@ class IndexFile:
         """Compare every sum now. Raises: LibraryCorrupt."""
         ids = self.ids()
         for number, (first, size) in enumerate(zip(self.first.tolist(), self.sizes.tolist(), strict=True)):
-            self.rows(number)
+            self.stored(number)
             if self.centroids is not None:
-                beside = self._bytes(int(self._vectors_at[number]) + 4 * size * self.dim, 8 * size)
+                beside = self._bytes(int(self._vectors_at[number]) + self._row_bytes * size, 8 * size)
                 if beside != ids[first : first + size].astype("<i8").tobytes():
                     raise LibraryCorrupt(f"{self.path} has changed since it was written (the ids of list {number})")
 
+    @property
+    def _kind(self) -> str:
+        return "<f4" if self.scale is None else "u1"
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.dim if self.scale is not None else 4 * self.dim
+
     def _check(self, number: int, data: NDArray[np.uint8]) -> None:
         if not self._seen[number]:
-            if self._sums is not None and _sum(data) != int(self._sums[number]):
+            if self._sums is not None and summed(data) != int(self._sums[number]):
                 raise LibraryCorrupt(f"{self.path} has changed since it was written (list {number})")
             self._seen[number] = True
 
@@ -190,8 +172,8 @@ class IndexFile:
 
     def _read_index(self) -> None:
         kind, at = self._bytes(0, 4), HEADER.size
-        if kind == b"IwFl":
-            self._read_lists(at)
+        if kind in (b"IwFl", b"IwSq"):
+            self._read_lists(at, kind == b"IwSq")
         elif kind == b"IxM2":
             self._read_flat(at)
         else:
@@ -220,7 +202,7 @@ class IndexFile:
         self.sizes = np.minimum(self.count - starts, FLAT_ROWS)
         self._vectors_at = at + 8 + starts * 4 * self.dim
 
-    def _read_lists(self, at: int) -> None:
+    def _read_lists(self, at: int, coded: bool) -> None:
         _, self.dim, self.count, *_ = HEADER.unpack(self._bytes(0, HEADER.size))
         lists, self.probes = struct.unpack("<QQ", self._bytes(at, 16))
         dim, count, at = self._read_header(at + 16, b"IxFI")
@@ -229,19 +211,33 @@ class IndexFile:
         self._expect(at, lists * dim)
         self.centroids = np.frombuffer(self._bytes(at + 8, 4 * lists * dim), "<f4").reshape(lists, dim)
         at += 8 + 4 * lists * dim + 9
-        expected = struct.pack("<4sQQ4sQ", b"ilar", lists, 4 * dim, b"full", lists)
+        if coded:
+            at = self._read_scale(at)
+        expected = struct.pack("<4sQQ4sQ", b"ilar", lists, self._row_bytes, b"full", lists)
         if self._bytes(at, len(expected)) != expected:
             raise ValueError("its lists are of another kind")
         at += len(expected)
         self.sizes = np.frombuffer(self._bytes(at, 8 * lists), "<i8").astype(np.int64)
         at += 8 * lists
         self._check_head(at)
-        width = 4 * self.dim + 8
+        width = self._row_bytes + 8
         self._vectors_at = at + (np.cumsum(self.sizes) - self.sizes) * width
         self._ids_at = at + self.count * width
         if self._sums is None:
             raise ValueError("it was not written here")
         self._ends_at(self._ids_at + 8 * self.count)
+
+    def _read_scale(self, at: int) -> int:
+        kind, _, _, dim, row_bytes, numbers = SCALE.unpack(self._bytes(at, SCALE.size))
+        if (kind, dim, row_bytes, numbers) != (0, self.dim, self.dim, 2 * self.dim):
+            raise ValueError("its codes are of another kind")
+        at += SCALE.size
+        lowest, width = np.frombuffer(self._bytes(at, 8 * dim), "<f4").reshape(2, dim)
+        self.scale = Scale(lowest, width)
+        at += 8 * dim
+        if self._bytes(at, 9) != struct.pack("<QB", dim, 0):
+            raise ValueError("its codes are of another kind")
+        return at + 9
 
     def _check_head(self, stop: int) -> None:
         if self._sums is not None and zlib.crc32(self._bytes(0, stop)) != self._crc["head"]:
@@ -263,47 +259,7 @@ class IndexFile:
             raise ValueError(f"it ends after {self._end} bytes, expected {stop}")
 
 
-class _Writer:
-    """A file that sums itself up as it is written."""
-
-    def __init__(self, path: Path) -> None:
-        self._file: BinaryIO = path.open("wb")
-        self._sums: list[int] = []
-        self._head: int | None = None  # crc32 of what stands before the vectors
-        self._running = 0
-        self._size = 0
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def put(self, data: bytes | memoryview) -> None:
-        self._file.write(data)
-        self._size += len(data)
-        if self._head is None:
-            self._running = zlib.crc32(data, self._running)
-
-    def end_head(self) -> None:
-        self._head = self._running
-
-    def put_vectors(self, vectors: Float32Array) -> None:
-        if len(vectors):
-            data = np.ascontiguousarray(vectors, "<f4").view(np.uint8).reshape(-1)
-            self._sums.append(_sum(data))
-            self.put(data.data)
-
-    def finish(self, ids: Int64Array, facts: dict[str, Any]) -> None:
-        data = np.ascontiguousarray(ids, "<i8").tobytes()
-        crc = {"head": self._head, "ids": zlib.crc32(data)}
-        self.put(data)
-        text = json.dumps({"crc32": crc, "facts": facts}).encode()
-        trailer = np.array(self._sums, "<u8").tobytes() + text
-        self._file.write(trailer + FOOTER.pack(len(text), zlib.crc32(trailer), self._size, MAGIC))
-
-
-def _sum(data: NDArray[np.uint8]) -> int:
+def summed(data: NDArray[np.uint8]) -> int:
     """64-bit words added up modulo 2^64, the last one filled with zeros."""
     whole = len(data) // 8 * 8
     rest = int.from_bytes(data[whole:].tobytes(), "little")

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from indexer.types import Float32Array
-from indexer.vectors.base import Int64Array, normalised
+from indexer.vectors.base import Int64Array, Originals, normalised
+from indexer.vectors.guide import Guide
 
 if TYPE_CHECKING:
     from indexer.vectors.file_index import FileIndex
@@ -46,28 +47,29 @@ class Lists:
     facts: dict[str, Any]
 
 
-def planned(index: FileIndex, questions: Float32Array, answers: Int64Array | None) -> Lists | None:
-    """The lists `index` should be written in, or None to search everything.
+def planned(
+    index: FileIndex, questions: Float32Array, answers: Int64Array | None, originals: Originals | None = None
+) -> Lists | None:
+    """The lists `index` should be written in, or None to search everything. An index of bytes always has lists.
 
     Args:
         index: what will be searched.
         questions: vectors of texts, float32 `[q, d]`.
         answers: ids that questions look for (photos); None for all.
+        originals: where an index of bytes has its vectors from.
     """
     among = len(index) if answers is None else len(answers)
     if len(index) < LISTS_FROM or len(questions) < FEWEST_QUESTIONS or among < 10 * DEPTH:
-        return None
+        return everything(index) if index.is_coded else None
     questions = normalised(questions[:QUESTIONS], index.dim)
     exact_ms = _exact_ms(index, questions)
-    if exact_ms <= EXACT_MS:
+    if exact_ms <= EXACT_MS and not index.is_coded:
         return None
-    wanted = lists_for(len(index))
-    old = index.file.centroids if index.file is not None else None
-    centroids = old if old is not None and wanted / 2 <= len(old) <= wanted * 2 else trained(index, wanted)
-    probes, recall, low = probes_for(index, centroids, questions, answers)
+    centroids = centroids_for(index)
+    probes, recall, low = probes_for(index, centroids, questions, answers, originals)
     if probes > len(centroids) // 8:
         log.info("%d of %d lists for a recall of %.3f: searching everything instead", probes, len(centroids), recall)
-        return None
+        return Lists(centroids, len(centroids), {}) if index.is_coded else None
     facts = {
         "lists": len(centroids),
         "probes": probes,
@@ -75,8 +77,22 @@ def planned(index: FileIndex, questions: Float32Array, answers: Int64Array | Non
         "recall_at_10_low": round(low, 4),
         "questions": len(questions),
         "exact_ms": round(exact_ms, 1),
+        "bits": 8 if index.is_coded else 32,
     }
     return Lists(centroids, probes, facts)
+
+
+def everything(index: FileIndex) -> Lists:
+    """Lists all of which are looked at: how bytes are kept where nothing says what a shorter search would miss."""
+    centroids = centroids_for(index)
+    return Lists(centroids, len(centroids), {})
+
+
+def centroids_for(index: FileIndex) -> Float32Array:
+    """Those the file has while they are about as many as they should be, else new ones, float32 `[c, d]`."""
+    wanted = lists_for(len(index))
+    old = index.file.centroids if index.file is not None else None
+    return old if old is not None and wanted / 2 <= len(old) <= wanted * 2 else trained(index, wanted)
 
 
 def lists_for(count: int) -> int:
@@ -100,29 +116,34 @@ def trained(index: FileIndex, lists: int) -> Float32Array:
 
 
 def assign(index: FileIndex, centroids: Float32Array) -> Int64Array:
-    """The nearest centroid of every vector, int64 `[n]`, in stored order; what stands in a list stays there."""
+    """The list of every vector, int64 `[n]`, in stored order; what stands in a list stays there."""
     alive = index.alive()
     numbers = np.empty(len(alive), np.int64)
     known = 0
     if index.file is not None and index.file.centroids is centroids:
         known = int(np.searchsorted(alive, index.file.count))
         numbers[:known] = index.list_of()[alive[:known]]
+    guide = Guide.to(centroids)
     for start in range(known, len(alive), ROWS_AT_ONCE):
         part = index.gather(alive[start : start + ROWS_AT_ONCE])
-        numbers[start : start + len(part)] = np.argmax(part @ centroids.T, axis=1)
+        numbers[start : start + len(part)] = guide.nearest(part)
     return numbers
 
 
 def probes_for(
-    index: FileIndex, centroids: Float32Array, questions: Float32Array, answers: Int64Array | None
+    index: FileIndex,
+    centroids: Float32Array,
+    questions: Float32Array,
+    answers: Int64Array | None,
+    originals: Originals | None = None,
 ) -> tuple[int, float, float]:
     """The fewest lists whose recall is `RECALL` beyond chance, that recall, and its lower bound (one-sided, 95 %).
 
     A list that a question would look at as its r-th holds a true neighbour: with r lists or more, it is found. So the
     ranks of the lists of the true neighbours say the recall for every number of lists at once.
     """
-    nearest = index.search_exactly(questions, DEPTH, answers)  # [q, 10] positions
-    holders = np.argmax(index.gather(nearest.ravel()) @ centroids.T, axis=1).reshape(nearest.shape)
+    nearest = index.search_exactly(questions, DEPTH, answers, originals)  # [q, 10] positions
+    holders = Guide.to(centroids).nearest(index.gather(nearest.ravel())).reshape(nearest.shape)
     order = np.argsort(-(questions @ centroids.T), axis=1)  # [q, c]
     ranks = np.argsort(order, axis=1)  # [q, c]: the rank of each list
     needed = np.take_along_axis(ranks, holders, axis=1) + 1  # [q, 10]

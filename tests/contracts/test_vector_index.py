@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,27 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.errors import DimensionMismatch, LibraryCorrupt
+from indexer.vectors import file_index, mirrors
 from indexer.vectors.base import VectorIndex
 from indexer.vectors.choose import load_index
 from indexer.vectors.exact import ExactIndex
 from indexer.vectors.file_index import FileIndex
+from indexer.vectors.gpu_index import GpuIndex
 from indexer.vectors.layout import IndexFile
 from indexer.vectors.lists import Lists
+from indexer.vectors.mirrors import Gpu, gpu_count
+
+if importlib.util.find_spec("faiss") is not None:
+    from tests import gpu_stand_in
 
 Make = Callable[[int], VectorIndex]
 HAS_FAISS = importlib.util.find_spec("faiss") is not None
 needs_faiss = pytest.mark.skipif(not HAS_FAISS, reason="no FAISS package is installed")
-
-
-def _faiss(device: str) -> Make:
-    def make(dim: int) -> VectorIndex:
-        from indexer.vectors.faiss_index import FaissIndex, gpu_count
-
-        if device == "cuda" and not gpu_count():
-            pytest.skip("no GPU that this build of FAISS can use")
-        return FaissIndex(dim, device)
-
-    return make
 
 
 def _halfway(dim: int) -> FileIndex:
@@ -66,46 +62,92 @@ class _Halfway(FileIndex):
         return self._file is None or self._file.centroids is None
 
 
-def _readers(path: Path) -> list[Callable[[Path], VectorIndex]]:
-    """Whatever wrote a file of FAISS's format, FAISS's index and ours both read it."""
-    if not HAS_FAISS or path.suffix != ".faiss":
-        return [load_index]
-    from indexer.vectors.faiss_index import FaissIndex
+def _coded(dim: int) -> FileIndex:
+    """The same in bytes, as a large library is kept; what is found is ranked by the vectors that were given."""
+    return _Coded(dim)
 
-    return [load_index, FaissIndex.load]
+
+class _Coded(_Halfway):
+    """In lists, of a byte a dimension; the originals are at hand, as those of a library are in its catalog."""
+
+    def __init__(self, dim: int) -> None:
+        centroids = np.random.default_rng(5).standard_normal((7, dim)).astype(np.float32)
+        super().__init__(dim, Lists(centroids, 7, {}))
+        self._originals: dict[int, np.ndarray] = {}
+
+    def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(file_index, "CODED_BYTES", 0)
+            super().add(ids, vectors)
+        self._originals.update(zip(np.asarray(ids).tolist(), vectors, strict=True))
+        assert not len(ids) or self.file.scale is not None
+
+    def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        return super().search(queries, k, allowed, self._vectors_of)
+
+    def opened(self, path: Path) -> _Coded:
+        """Another index of the same library."""
+        other = _Coded(self.dim)
+        other.__dict__.update({**FileIndex.load(path).__dict__, "_originals": dict(self._originals)})
+        return other
+
+    def _vectors_of(self, ids: np.ndarray) -> np.ndarray:
+        return np.stack([self._originals[one] for one in ids.tolist()])
+
+
+class _HalfwayOnGpu(GpuIndex, _Halfway):
+    """The same with a copy on a GPU."""
+
+    def __init__(self, dim: int, lists: Lists | None, gpu: Gpu) -> None:
+        GpuIndex.__init__(self, dim, gpu=gpu)
+        self._written_in = lists
+
+
+class _CodedOnGpu(_Coded, GpuIndex):
+    """A file of bytes with a copy on a GPU of what the bytes stand for."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.gpu = Gpu("flat", after=0)
+
+
+def _on_gpu(kind: str, lists: int = 0) -> Make:
+    """A copy on a GPU, made by the first search; of a file cut into so many `lists`, all of which are looked at."""
+
+    def make(dim: int) -> VectorIndex:
+        centroids = np.random.default_rng(5).standard_normal((lists, dim)).astype(np.float32)
+        return _HalfwayOnGpu(dim, Lists(centroids, lists, {}) if lists else None, Gpu(kind, after=0))
+
+    return make
+
+
+BACKENDS = {"exact": ExactIndex, "file-index": FileIndex, "file": _halfway, "lists": _lists, "codes": _coded}
+GPU_BACKENDS = {
+    "gpu-flat": lambda dim: GpuIndex(dim, gpu=Gpu("flat", after=0)),
+    "gpu-flat-file": _on_gpu("flat"),
+    "gpu-lists": _on_gpu("lists", lists=7),
+    "gpu-pq": _on_gpu("pq", lists=7),
+    "gpu-cagra": _on_gpu("cagra"),
+    "gpu-codes": _CodedOnGpu,
+}
+
+
+def _as_with_a_gpu() -> AbstractContextManager[object]:
+    """A GPU where there is one, else a stand-in for it."""
+    return nullcontext() if gpu_count() else gpu_stand_in.installed(cuvs=True)
 
 
 @pytest.fixture(
     params=[
-        pytest.param(ExactIndex, id="exact"),
-        pytest.param(FileIndex, id="file-index"),
-        pytest.param(_halfway, id="file"),
-        pytest.param(_lists, id="lists"),
-        pytest.param(_faiss("cpu"), id="faiss-cpu", marks=needs_faiss),
-        pytest.param(_faiss("auto"), id="faiss-mirror", marks=needs_faiss),
-        pytest.param(_faiss("cuda"), id="faiss-cuda", marks=needs_faiss),
+        *(pytest.param(make, id=name) for name, make in BACKENDS.items()),
+        *(pytest.param(make, id=name, marks=needs_faiss) for name, make in GPU_BACKENDS.items()),
     ]
 )
-def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Make:
-    if request.node.callspec.id.startswith("faiss-mirror"):
-        _mirror_on_the_cpu(monkeypatch)
-    return request.param
-
-
-def _mirror_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way through a GPU's copy on a machine without one: a clone, and a depth limit that comes soon."""
-    import faiss
-
-    from indexer.vectors import faiss_index
-
-    def clone(index: faiss_index.FaissIndex) -> object:
-        if index._mirror is None:
-            index._mirror = faiss.clone_index(index._flat())
-        return index._mirror
-
-    monkeypatch.setattr(faiss_index, "gpu_count", lambda: 1)
-    monkeypatch.setattr(faiss_index, "GPU_DEPTH", 100)
-    monkeypatch.setattr(faiss_index.FaissIndex, "_on_gpu", clone)
+def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    monkeypatch.setattr(mirrors, "PQ_LEAST", mirrors.DEPTH)  # so that a few hundred codes miss nothing
+    monkeypatch.setattr(mirrors, "PQ_CODES", (8, 4, 2, 1))
+    with _as_with_a_gpu() if request.param in GPU_BACKENDS.values() else nullcontext():
+        yield request.param
 
 
 def reference(vectors: dict[int, np.ndarray], query: np.ndarray, k: int) -> list[tuple[int, float]]:
@@ -249,13 +291,12 @@ class TestVectorIndex:
         index.remove(np.array([110]))
         path = tmp_path / f"index{index.suffix}"
         index.save(path)
-        for load in _readers(path):
-            loaded = load(path)
-            assert (loaded.dim, len(loaded)) == (5, 39)
-            for left, right in zip(index.search(vectors, 6), loaded.search(vectors, 6), strict=True):
-                np.testing.assert_array_equal(left, right)
-            loaded.add(np.array([110]), vectors[10:11])
-            assert loaded.search(vectors[10:11], 1)[0].tolist() == [[110]]
+        loaded = index.opened(path) if isinstance(index, _Coded) else load_index(path)
+        assert (loaded.dim, len(loaded)) == (5, 39)
+        for left, right in zip(index.search(vectors, 6), loaded.search(vectors, 6), strict=True):
+            np.testing.assert_array_equal(left, right)
+        loaded.add(np.array([110]), vectors[10:11])
+        assert loaded.search(vectors[10:11], 1)[0].tolist() == [[110]]
 
     def test_save_and_load_empty(self, make: Make, tmp_path: Path) -> None:
         index = make(5)
@@ -279,10 +320,16 @@ class TestVectorIndex:
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 2**16))
 def test_backends_agree_after_any_history(data: st.DataObject, seed: int) -> None:
-    from indexer.vectors.faiss_index import FaissIndex
+    with _as_with_a_gpu():
+        _agree_after_any_history(data, seed)
 
+
+def _agree_after_any_history(data: st.DataObject, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    backends: list[VectorIndex] = [ExactIndex(4), FaissIndex(4, "cpu"), FileIndex(4), _halfway(4), _lists(4)]
+    on_gpu = (GPU_BACKENDS[name] for name in ("gpu-flat", "gpu-lists"))
+    makes: list[Make] = [ExactIndex, FileIndex, _halfway, _lists, _coded, *on_gpu]
+    backends = [make(4) for make in makes]
+    query = rng.integers(-2, 3, (2, 4)).astype(np.float32)
     for step in data.draw(st.lists(st.sampled_from(["add", "remove"]), max_size=6)):
         ids = rng.choice(30, size=int(rng.integers(0, 12)), replace=False).astype(np.int64)
         vectors = rng.integers(-2, 3, (len(ids), 4)).astype(np.float32)  # small integers: plenty of ties
@@ -291,7 +338,7 @@ def test_backends_agree_after_any_history(data: st.DataObject, seed: int) -> Non
                 index.add(ids, vectors)
             else:
                 index.remove(ids)
-    query = rng.integers(-2, 3, (2, 4)).astype(np.float32)
+            index.search(query, 1)  # a copy on a GPU is made here, and what changes comes on top of it
     allowed = rng.choice(30, size=15, replace=False).astype(np.int64) if data.draw(st.booleans()) else None
     k = data.draw(st.integers(1, 40))
     truth, *others = (index.search(query, k, allowed) for index in backends)
@@ -307,6 +354,51 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     faiss.write_index(faiss.IndexFlatL2(4), str(tmp_path / "other.faiss"))
     with pytest.raises(LibraryCorrupt, match="another kind"):
         load_index(tmp_path / "other.faiss")
+
+
+def _coded_file(path: Path, count: int, dim: int) -> tuple[_Coded, np.ndarray]:
+    index, vectors = _coded(dim), random_vectors(count, dim)
+    index.add(np.arange(1000, 1000 + count), vectors)
+    index.save(path, Lists(index.file.centroids, 7, {}))
+    return index, vectors
+
+
+@needs_faiss
+def test_files_of_bytes_are_plain_faiss(tmp_path: Path) -> None:
+    """FAISS decodes them to what is decoded here, and nearly to what was put in."""
+    import faiss
+
+    index, vectors = _coded_file(tmp_path / "own.faiss", 300, 24)
+    assert (tmp_path / "own.faiss").stat().st_size < 300 * (24 + 8 + 8) + 7 * 24 * 4 + 3000
+    read = faiss.read_index(str(tmp_path / "own.faiss"))
+    assert (type(read), read.ntotal, read.d) == (faiss.IndexIVFScalarQuantizer, 300, 24)
+    read.nprobe = 7
+    scores, ids = read.search(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), 5)
+    ours, ours_scores = FileIndex.search(index, vectors, 5)  # without originals, by what the bytes stand for
+    np.testing.assert_array_equal(ids, ours)
+    np.testing.assert_allclose(scores, ours_scores, atol=1e-5)
+    found, exact = index.search(vectors, 5)
+    assert found[:, 0].tolist() == list(range(1000, 1300))
+    np.testing.assert_allclose(exact[:, 0], 1, atol=1e-6)
+    np.testing.assert_allclose(ours_scores, exact, atol=0.02)
+
+
+def test_bytes_are_copied_from_file_to_file(tmp_path: Path) -> None:
+    """A file that is written again and again does not drift: bytes stay bytes, whatever its size has become."""
+    index, vectors = _coded_file(tmp_path / "first.faiss", 200, 16)
+    again = index.opened(tmp_path / "first.faiss")
+    again.remove(np.arange(1100, 1150))
+    again.save(tmp_path / "second.faiss", Lists(again.file.centroids, 7, {}))
+    second = index.opened(tmp_path / "second.faiss")
+    kept = np.setdiff1d(np.arange(1000, 1200), np.arange(1100, 1150))
+    assert second.is_coded
+    assert sorted(second.ids().tolist()) == kept.tolist()
+    for one in kept.tolist():
+        ids = np.array([one])
+        np.testing.assert_array_equal(second.vectors_of(ids), index.vectors_of(ids))
+    scale = index.file.scale
+    assert (np.abs(index.vectors_of(ids)[0] - vectors[ids[0] - 1000] / np.linalg.norm(vectors[ids[0] - 1000]))
+            <= scale.width / 255 / 2 + 1e-6).all()  # fmt: skip
 
 
 @needs_faiss
@@ -329,12 +421,12 @@ def test_files_are_plain_faiss(tmp_path: Path, lists: bool) -> None:
     np.testing.assert_allclose(scores, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("lists", [False, True])
-def test_any_flipped_bit_is_noticed_when_it_is_looked_at(tmp_path: Path, lists: bool) -> None:
-    index, vectors = (_lists if lists else _halfway)(8), random_vectors(300, 8)
+@pytest.mark.parametrize("make_index", [_halfway, _lists, _coded])
+def test_any_flipped_bit_is_noticed_when_it_is_looked_at(tmp_path: Path, make_index: Make) -> None:
+    index, vectors = make_index(8), random_vectors(300, 8)
     index.add(np.arange(300), vectors)
     path = tmp_path / "own.faiss"
-    index.save(path, Lists(index.file.centroids, 7, {}) if lists else None)
+    index.save(path, None if make_index is _halfway else Lists(index.file.centroids, 7, {}))
     data = path.read_bytes()
     for place in np.random.default_rng(0).integers(0, len(data), 60).tolist():
         path.write_bytes(data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])

@@ -153,7 +153,7 @@ def test_status_as_a_table_and_as_json(capfd: pytest.CaptureFixture[str]) -> Non
         size_bytes=1_500_000,
         model_name="default",
         model_fingerprint="ab" * 32,
-        backend="exact",
+        backend="numpy",
         search="exact",
         recall_at_10=None,
         last_indexed_at=datetime(2025, 1, 2, 3, 4, tzinfo=UTC),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from mmsearch import Library, cli
+from mmsearch.config import Config
 from mmsearch.errors import LibraryNotFound, QueryError
 from tests.e2e.runner import load_fake
 from tests.fakes import COLOURS, FakeEncoder, paint
@@ -78,3 +80,24 @@ def test_wrong_use_is_one_line(library: Path, tmp_path: Path, capfd: pytest.Capt
     for arguments in (["red", "--queries", "x"], ["--queries", str(tmp_path / "none.txt")]):
         assert cli.main(["search", *arguments]) == 2
         assert len(capfd.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("form", "device", "asked"),
+    [("auto", "cuda", "flat"), ("cagra", "cuda", "cagra"), ("off", "cuda", None), ("flat", "cpu", None)],
+)
+def test_on_a_gpu_in_the_form_that_is_configured(
+    library: Path, form: Literal["auto", "cagra", "off", "flat"], device: Literal["cuda", "cpu"], asked: str | None
+) -> None:
+    pytest.importorskip("faiss")
+    from tests import gpu_stand_in
+
+    with Library.open(library, device="cpu") as opened:
+        expected = opened.search_many(QUERIES, k=3)
+    with (
+        gpu_stand_in.installed(cuvs=True) as calls,
+        Library.open(library, device=device, config=Config(gpu_index=form)) as opened,
+    ):
+        assert opened.search_many(QUERIES, k=3) == expected
+    assert {name for name, _, _ in calls} <= {asked}
+    assert bool(calls) == (asked == "flat")  # for few files a graph is not asked

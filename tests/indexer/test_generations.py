@@ -160,7 +160,7 @@ def test_libraries_move_between_machines_with_and_without_faiss(
         patch.setattr(choose, "has_faiss", lambda: False)
         with reopened(filled) as store:
             assert answers(store, encoder) == expected
-            assert store.status().backend == "exact"
+            assert store.status().backend == "numpy"
             assert "mmsearch[cpu]" in choose.HINT
             assert "mmsearch[gpu]" in choose.HINT
             paint(photos / "new.png", "red", seed=50)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 
 from indexer import generations
 from indexer.catalog import next_change
+from indexer.compare import Faults, with_index
 from indexer.generations import VECTORS_FOLDER, open_index, refresh
-from indexer.rebuild import LiveIndex
+from indexer.rebuild import LiveIndex, means_of
 from indexer.schema import HIDDEN, IMAGE, OWN, TEXT, assets, vectors
 from indexer.store import Store
 from indexer.types import Model
@@ -38,6 +40,15 @@ def store(tmp_path: Path) -> Store:
     return Store.open(tmp_path / "library")
 
 
+@pytest.fixture
+def bytes_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The same library, so large that its index file is one of bytes."""
+    monkeypatch.setattr(file_index, "CODED_BYTES", 4 * DIM * COUNT // 2)
+    monkeypatch.setattr(file_index, "TAIL_ROWS", 1000)
+    make_library(tmp_path / "library", COUNT, texts=TEXTS, dim=DIM, model=PRINT, world=WORLD)
+    return Store.open(tmp_path / "library")
+
+
 def live_of(store: Store) -> LiveIndex:
     model = store._catalog.model()
     assert model is not None
@@ -58,19 +69,26 @@ def recall(live: LiveIndex, asked: np.ndarray) -> float:
     return float(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found.tolist(), truth.tolist(), strict=True)]))
 
 
-def grow(store: Store, count: int, gone: int) -> None:
-    """Photos that come and go, as the catalog tells of them."""
-    means = WORLD.photos(np.random.default_rng(5), count).astype(np.float16)
+def means_by_id(store: Store) -> dict[int, np.ndarray]:
+    """Every mean as the catalog has it."""
+    with store._catalog.begin() as connection:
+        rows = connection.execute(vectors.select().where(vectors.c.kind != HIDDEN)).all()
+    return {row.id: np.frombuffer(row.mu, np.float16).astype(np.float32) for row in rows}
+
+
+def grow(store: Store, count: int, gone: int, first: int = 100_000, seed: int = 5) -> None:
+    """Photos that come, numbered from `first` on, and those up to `gone` that go, as the catalog tells of them."""
+    means = WORLD.photos(np.random.default_rng(seed), count).astype(np.float16)
     with store._catalog.begin() as connection:
         change = next_change(connection)
         one = assets.select().limit(1)
         like = dict(connection.execute(one).mappings().one())
-        rows = [like | {"id": 100_000 + n, "rel_path": f"new{n}.jpg"} for n in range(count)]
+        rows = [like | {"id": first + n, "rel_path": f"new{first - 100_000 + n}.jpg"} for n in range(count)]
         connection.execute(assets.insert(), rows)
         row = {"model_id": 1, "role": OWN, "kind": IMAGE, "change": change, "logvar": b"\0" * 2 * DIM}
         connection.execute(
             vectors.insert(),
-            [row | {"id": 100_000 + n, "asset_id": 100_000 + n, "mu": mu.tobytes()} for n, mu in enumerate(means)],
+            [row | {"id": first + n, "asset_id": first + n, "mu": mu.tobytes()} for n, mu in enumerate(means)],
         )
         some = vectors.c.id.in_(range(1, gone + 1))
         connection.execute(vectors.update().where(some).values(kind=HIDDEN, change=change))
@@ -126,6 +144,30 @@ def test_a_new_file_keeps_the_centroids_and_measures_again(store: Store, monkeyp
     assert sorted(after.index.ids().tolist()) == after.ids.tolist()
 
 
+@pytest.mark.parametrize("kept_as", ["store", "bytes_store"])
+def test_recall_holds_over_many_saves(kept_as: str, request: pytest.FixtureRequest) -> None:
+    """A fifth comes and a tenth goes, in five runs: every file on the way keeps the promise, none is retrained."""
+    store: Store = request.getfixturevalue(kept_as)
+    first = live_of(store)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lists, "trained", lambda *_: pytest.fail("trained again for so little"))
+        for turn in range(5):
+            grow(store, count=COUNT // 25, gone=COUNT // 50 * (turn + 1), first=100_000 + 1000 * turn, seed=turn)
+            refresh(store._catalog, store.path / VECTORS_FOLDER, first.model)
+    live = live_of(store)
+    assert live.index.file.count > COUNT  # written anew on the way, not only replayed
+    np.testing.assert_array_equal(live.index.file.centroids, first.index.file.centroids)
+    assert len(live.index) == COUNT + COUNT // 5 - COUNT // 10
+    photos = live.ids[live.kinds == IMAGE]
+    with store._catalog.begin() as connection:
+        originals = partial(means_of, connection, live.model)
+        found, _ = live.index.search(questions(), 10, photos, originals)
+        truth = live.index._all_ids()[live.index.search_exactly(questions(), 10, photos, originals)]
+    hit = [len(set(a) & set(b)) / 10 for a, b in zip(found.tolist(), truth.tolist(), strict=True)]
+    assert np.mean(hit) >= lists.RECALL
+    assert (store.status().recall_at_10 or 0) >= lists.RECALL
+
+
 def test_a_few_changes_are_replayed_and_not_written(store: Store) -> None:
     before = sorted(path.name for path in (store.path / VECTORS_FOLDER).iterdir())
     grow(store, count=20, gone=5)
@@ -164,6 +206,89 @@ def test_a_wide_filter_returns_only_and_as_many_as_it_may(store: Store) -> None:
     assert (np.diff(scores, axis=1) <= 0).all()
     everything, _ = live.index.search(questions(2), COUNT)
     assert sorted(everything[0].tolist()) == live.ids.tolist()
+
+
+def test_a_file_of_bytes_keeps_recall_and_exact_scores(bytes_store: Store) -> None:
+    live = live_of(bytes_store)
+    means = means_by_id(bytes_store)
+    assert live.index.file.scale is not None
+    (path,) = (bytes_store.path / VECTORS_FOLDER).glob("index-*")
+    assert path.stat().st_size < COUNT * (DIM + 17) + 200_000  # a byte a dimension, two ids, sums and centroids
+    status = bytes_store.status()
+    assert (status.recall_at_10 or 0) >= lists.RECALL
+    assert "in 8 bits" in status.search
+    asked = questions()
+    photos = live.ids[live.kinds == IMAGE]
+    unit = {one: mean / np.linalg.norm(mean) for one, mean in means.items()}
+    matrix = np.stack([unit[one] for one in photos.tolist()])
+    found = 0
+    for question in asked[:100] / np.linalg.norm(asked[:100], axis=1, keepdims=True):
+        hits = bytes_store.search(question, 10, fingerprint=PRINT, within="image")
+        truth = photos[np.argsort(-(matrix @ question), kind="stable")[:10]]
+        found += len({hit.asset_id for hit in hits} & set(truth.tolist()))
+        np.testing.assert_allclose(
+            [hit.score for hit in hits], [unit[hit.asset_id] @ question for hit in hits], atol=1e-6
+        )
+    assert found / 1000 >= lists.RECALL
+
+
+def test_filters_are_exact_in_bytes(bytes_store: Store) -> None:
+    live = live_of(bytes_store)
+    unit = {one: mean / np.linalg.norm(mean) for one, mean in means_by_id(bytes_store).items()}
+    for count in (3, 50, 799):
+        allowed = np.sort(np.random.default_rng(count).choice(live.ids, count, replace=False))
+        matrix = np.stack([unit[one] for one in allowed.tolist()])
+        with bytes_store._catalog.begin() as connection:
+            originals = partial(means_of, connection, live.model)
+            ids, _ = live.index.search(questions(30), 10, allowed, originals)
+        for row, question in zip(ids, questions(30), strict=True):
+            order = np.argsort(-(matrix @ question), kind="stable")[:10]
+            assert row[: len(order)].tolist() == allowed[order].tolist()
+
+
+def test_bytes_hold_recall_while_photos_come_and_go(bytes_store: Store) -> None:
+    before = live_of(bytes_store)
+    grow(bytes_store, count=900, gone=700)
+    model = bytes_store._catalog.model()
+    assert model is not None
+    hits = bytes_store.search(WORLD.photos(np.random.default_rng(5), 900)[3], 3, fingerprint=PRINT)
+    assert hits[0].path.name == "new3.jpg"  # from memory, as float32, above a file of bytes
+    refresh(bytes_store._catalog, bytes_store.path / VECTORS_FOLDER, model)
+    after = live_of(bytes_store)
+    np.testing.assert_array_equal(after.index.file.centroids, before.index.file.centroids)
+    np.testing.assert_array_equal(after.index.file.scale.width, before.index.file.scale.width)
+    assert len(after.index) == COUNT + 200
+    assert after.index.file.facts["recall_at_10_low"] >= lists.RECALL
+    hits = bytes_store.search(WORLD.photos(np.random.default_rng(5), 900)[3], 3, fingerprint=PRINT)
+    assert (hits[0].path.name, round(hits[0].score, 3)) == ("new3.jpg", 1.0)
+
+
+def test_a_doctor_compares_bytes_with_the_catalog(bytes_store: Store) -> None:
+    model = bytes_store._catalog.model()
+    assert model is not None
+    for wrong in (False, True):
+        if wrong:
+            with bytes_store._catalog.begin() as connection:
+                other = WORLD.photos(np.random.default_rng(8), 1)[0].astype(np.float16).tobytes()
+                connection.execute(vectors.update().where(vectors.c.id == 17).values(mu=other))
+        faults = Faults()
+        with bytes_store._catalog.begin() as connection:
+            seen = with_index(connection, bytes_store.path / VECTORS_FOLDER, model, faults)
+        assert (seen.vectors, seen.compared) == (COUNT, COUNT)
+        assert faults.doubtful == ({17} if wrong else set())
+
+
+def test_bytes_without_texts_are_searched_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_index, "CODED_BYTES", 1000)
+    make_library(tmp_path / "library", 3000, texts=10, dim=DIM, model=PRINT, world=WORLD)
+    with Store.open(tmp_path / "library") as store:
+        live = live_of(store)
+        assert live.index.file.scale is not None
+        assert (store.status().search, store.status().recall_at_10) == ("exact", None)
+        unit = {one: mean / np.linalg.norm(mean) for one, mean in means_by_id(store).items()}
+        asked = questions(1)[0]
+        hits = store.search(asked, 10, fingerprint=PRINT)
+        assert [hit.asset_id for hit in hits] == sorted(unit, key=lambda one: -float(unit[one] @ asked))[:10]
 
 
 def test_without_texts_a_search_is_exact_until_there_are_questions(tmp_path: Path) -> None:
