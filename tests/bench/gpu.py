@@ -249,8 +249,6 @@ def run_part(part: str, rehearse: bool) -> None:
     size, device = (TINY, "cpu") if rehearse else (Size(), "cuda")
     from tests import gpu_stand_in
 
-    if rehearse:
-        load_faiss().omp_set_num_threads(1)  # on a busy machine its threads wait for each other
     with gpu_stand_in.installed(cuvs=True) if rehearse else nullcontext():
         if part == "parity":
             parity(size)
