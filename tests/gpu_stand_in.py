@@ -125,9 +125,12 @@ def installed(*, cuvs: bool = False, memory_bytes: int = 1 << 40) -> Iterator[li
     before = {name: vars(faiss).get(name) for name in names}
     Resources.memory_bytes, Resources.calls = memory_bytes, []
     vars(faiss).update(names)
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)  # a GPU needs none, and on a busy machine they wait for each other
     try:
         yield Resources.calls
     finally:
+        faiss.omp_set_num_threads(threads)
         for name, old in before.items():
             if old is None:
                 vars(faiss).pop(name)

@@ -28,7 +28,7 @@ import numpy as np
 from indexer.types import Float32Array
 from indexer.vectors.base import BoolArray, Int64Array
 from indexer.vectors.choose import has_faiss
-from indexer.vectors.file_index import FileIndex
+from indexer.vectors.file_index import TAIL_ROWS, FileIndex
 from indexer.vectors.gpu_index import GpuIndex
 from indexer.vectors.lists import ROUNDS, SAMPLE_PER_LIST, lists_for
 from indexer.vectors.mirrors import Gpu, Kind, Rows, gpu_count, load_faiss, memory_bytes
@@ -61,7 +61,7 @@ class Made(GpuIndex):
     def __init__(self, rows: Rows, probes: int, kind: Kind | None) -> None:
         super().__init__(rows.vectors.shape[1], gpu=Gpu(kind or "auto", share=0.9, after=0 if kind else sys.maxsize))
         self._made, self._given_probes = rows, probes
-        self._tail = [(np.arange(len(rows.vectors)), rows.vectors)]
+        self._tail = blocks(rows.vectors)
 
     def _first_rows(self, covered: int) -> Rows:
         return self._made
@@ -76,6 +76,12 @@ class Made(GpuIndex):
         if self.gpu.after == 0:
             raise AssertionError("the CPU was asked in the GPU's place")
         return self._scan(mask, part, count)
+
+
+def blocks(vectors: Float32Array) -> list[tuple[Int64Array, Float32Array]]:
+    """Rows as an index in memory holds them; their numbers are their ids."""
+    starts = range(0, len(vectors), TAIL_ROWS)
+    return [(np.arange(at, min(at + TAIL_ROWS, len(vectors))), vectors[at : at + TAIL_ROWS]) for at in starts]
 
 
 def made_up(count: int, batch: int) -> tuple[Rows, Float32Array]:
@@ -118,7 +124,7 @@ def parity(size: Size) -> None:
     """Every copy against an exact search on the CPU: recall@10, equal ids, equal scores."""
     rows, questions = made_up(size.vectors[0], size.batch)
     cpu = FileIndex(DIM)
-    cpu._tail = [(np.arange(len(rows.vectors)), rows.vectors)]
+    cpu._tail = blocks(rows.vectors)
     truth, scores = cpu.search(questions, 10)
     probes = enough_probes(rows, questions, truth)
     assert rows.centroids is not None
@@ -155,8 +161,10 @@ def _timed(index: Made, size: Size, questions: Float32Array, truth: Int64Array) 
     on_gpu = index.gpu.after == 0
     made_s = _seconds(lambda: index.search(questions[:1], 10))
     assert not on_gpu or index._mirror is not None, "the GPU took no copy; the warning says why"
-    single_s = [_seconds(lambda at=at: index.search(questions[at : at + 1], 10)) for at in range(size.singles)]
-    few = questions if on_gpu or len(index) <= 10**6 else questions[: len(questions) // 10]
+    quick = on_gpu or len(index) <= 10**6
+    singles = range(size.singles if quick else size.singles // 10)
+    single_s = [_seconds(lambda at=at: index.search(questions[at : at + 1], 10)) for at in singles]
+    few = questions if quick else questions[: len(questions) // 10]
     batch_s = statistics.median(_seconds(lambda: index.search(few, 10)) for _ in range(5 if on_gpu else 1))
     found = recall(index.search(few, 10)[0], truth[: len(few)]) if on_gpu else 1.0
     made = f"{made_s:.2f}" if on_gpu else "-"
@@ -241,8 +249,6 @@ def run_part(part: str, rehearse: bool) -> None:
     size, device = (TINY, "cpu") if rehearse else (Size(), "cuda")
     from tests import gpu_stand_in
 
-    if rehearse:
-        load_faiss().omp_set_num_threads(1)  # on a busy machine its threads wait for each other
     with gpu_stand_in.installed(cuvs=True) if rehearse else nullcontext():
         if part == "parity":
             parity(size)
