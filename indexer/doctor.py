@@ -19,7 +19,7 @@ from indexer import compare, generations
 from indexer.catalog import Catalog, Model, live_model
 from indexer.compare import Faults
 from indexer.roots import all_roots, offline_reason
-from indexer.schema import LIVE, OWN, assets, library, metadata, models, vectors
+from indexer.schema import LIVE, OWN, assets, library, metadata, models, roots, vectors
 from indexer.schema import generations as generations_table
 from indexer.types import Encoder
 
@@ -189,6 +189,8 @@ def _without_vector(connection: Connection, model: Model) -> Check:
 
 def _kinds(connection: Connection, model: Model) -> Check:
     count = rows.stale_kinds(connection, model)
+    if count and _count(connection, roots, roots.c.pairing_due):  # an interrupted run is no fault
+        return Check("visibility", 0, f"{count} vectors wait for the end of a run; 'mmsearch index FOLDER' goes on")
     found = f"{count} vectors are found, or hidden, where they should not be" if count else "hidden and found as due"
     return Check("visibility", count, found, MEND)
 

@@ -191,12 +191,16 @@ def write(catalog: Catalog, folder: Path, live: LiveIndex) -> Path:
         temporary.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise LibraryError(
-            f"the index file {path} cannot be written ({reason}); nothing is lost, run 'mmsearch index' again"
+            f"the index file {path} cannot be written ({reason}); nothing is lost, run the same command again"
         ) from error
-    with catalog.begin() as connection:
-        connection.execute(delete(generations))
-        connection.execute(generations.insert().values(_row(number, path, live)))
-        reach("save.vouching")
+    try:
+        with catalog.begin() as connection:
+            connection.execute(delete(generations))
+            connection.execute(generations.insert().values(_row(number, path, live)))
+            reach("save.vouching")
+    except LibraryError:  # a full disk: a file that nobody vouches for only takes room
+        path.unlink(missing_ok=True)
+        raise
     reach("save.vouched")
     _remove_others(folder, path)
     reach("save.swept")
