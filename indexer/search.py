@@ -19,7 +19,7 @@ import numpy as np
 
 from indexer.errors import LibraryCorrupt
 from indexer.generations import VECTORS_FOLDER, Transactions, open_index
-from indexer.reader import CatalogReader, live_model, mismatch, read
+from indexer.reader import CatalogReader, last_change, live_model, mismatch, read
 from indexer.rebuild import LiveIndex
 from indexer.roots import all_roots, offline_reason
 from indexer.types import HIDDEN, Float32Array, Modality, Model
@@ -92,6 +92,8 @@ class Searcher:
                 if now is None:
                     return [[] for _ in queries]
                 raise mismatch(self._library, now, model.fingerprint, model.name)
+            if last_change(connection) < live.change and not again:  # an older catalog was copied over this one
+                return self._anew(queries, k, within, exclude, model)
             live.replay(connection)  # in the snapshot that the rows of the hits come from: no answer mixes two states
             hidden = np.concatenate([_of_offline_roots(connection, model), _of_assets(connection, model, exclude)])
             found = live.search(queries, k, within, hidden)
@@ -99,9 +101,14 @@ class Searcher:
             frames = _frames(connection, model, sorted({row[1] for row in rows.values()}))
             gaps = any(int(one) not in rows for ids, _ in found for one in ids)
         if gaps and not again:  # rows pruned since the index was read: without them, the hits would be too few
-            self._live = None
-            return self._answers(queries, k, within, exclude, model, again=True)
+            return self._anew(queries, k, within, exclude, model)
         return [_hits(rows, ids, scores, frames, query) for (ids, scores), query in zip(found, queries, strict=True)]
+
+    def _anew(
+        self, queries: Float32Array, k: int, within: Modality | None, exclude: Sequence[int], model: Model
+    ) -> list[list[StoredHit]]:
+        self._live = None
+        return self._answers(queries, k, within, exclude, model, again=True)
 
     def _current(self, model: Model) -> LiveIndex:
         live = self._live

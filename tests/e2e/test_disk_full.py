@@ -6,54 +6,20 @@ one: elsewhere the full disk is the injected one of `tests/indexer/test_failpoin
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from indexer.store import CATALOG_FILE, Store
 from tests.e2e.conftest import Answer, Run
+from tests.e2e.disk import Disk
 from tests.fakes import paint
 from tests.indexer.folders import fill
 from tests.indexer.snapshots import contents
 
-DISK_BYTES = 2 << 20
 KIB = 1024
-
-
-class Disk:
-    """A small disk of its own."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._ballast = path / "ballast"
-
-    def leave(self, free_bytes: int) -> None:
-        """Fill the disk but for so much."""
-        self.clear()
-        found = os.statvfs(self.path)
-        with self._ballast.open("wb") as file:
-            file.write(bytes(max(0, found.f_bavail * found.f_frsize - free_bytes)))
-
-    def clear(self) -> None:
-        self._ballast.unlink(missing_ok=True)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        pytest.skip("only root on Linux may mount a small disk")
-    path = tmp_path / "disk"
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(path)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("no disk may be mounted here, as in most containers")
-    yield Disk(path)
-    subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 @pytest.fixture
