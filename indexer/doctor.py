@@ -15,7 +15,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table, and_, exists, func, select
 
 from indexer import assets as rows
-from indexer import compare, generations
+from indexer import compare, generations, moments
 from indexer.catalog import Catalog, Model, live_model
 from indexer.compare import Faults
 from indexer.roots import all_roots, offline_reason
@@ -77,6 +77,7 @@ def examine(
         checks += [
             _kinds(connection, model),
             *_vectors(connection, where, model, faults),
+            _moments(connection, model, faults),
             _leftovers(connection, where),
         ]
     if encoder is not None and sample > 0:
@@ -204,6 +205,12 @@ def _vectors(connection: Connection, where: Path, model: Model, faults: Faults) 
         Check("index file", int(faults.index), seen.index, MEND),
         Check("comparison", differing, f"{differing} of {seen.compared} vectors differ from the index file", MEND),
     ]
+
+
+def _moments(connection: Connection, model: Model, faults: Faults) -> Check:
+    count, faults.videos = moments.unfit(connection, model)
+    found = f"{len(faults.videos)} of {count} videos have keyframes that do not make up their vector"
+    return Check("keyframes", len(faults.videos), found, MEND)
 
 
 def _leftovers(connection: Connection, where: Path) -> Check:
