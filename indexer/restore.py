@@ -1,8 +1,8 @@
 """An archive from anywhere into a new library: everything in it is checked, and nothing is there until all of it is.
 
 In: a folder or a .tar that `export.py` wrote, or somebody who means harm. Out: a library. `unpack.py` gives only plain
-files that are what the manifest says; what stands in them has to fit together: row counts, references, values, paths
-below their root, and (`tensors.py`) a vector for every row. Next: nothing; this is a leaf of `store.py`.
+files that are what the manifest says, `parquet.py` and `tensors.py` read them; what stands in them has to fit together:
+row counts, references, values, paths below their root, a vector for every row. Next: nothing; a leaf of `store.py`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import Any, Final, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from safetensors import SafetensorError
 from sqlalchemy import URL, Connection, Table, delete, func, select
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from indexer import generations
-from indexer.archive import ROWS_AT_ONCE, TABLES, Manifest, arrow_schema
+from indexer.archive import TABLES, Manifest, arrow_schema
 from indexer.backup import CATALOG_FILE, CopyReport, new_folder
 from indexer.catalog import Catalog, live_model
 from indexer.errors import LibraryCorrupt
+from indexer.parquet import open_table, rows_of
 from indexer.schema import (
     CAPTION,
     FUSED,
@@ -77,18 +77,29 @@ def restore(source: Path, where: Path) -> CopyReport:
         except (
             ValueError,
             ArithmeticError,
+            LookupError,  # a header without what it must have
+            MemoryError,
+            pa.ArrowException,
             RecursionError,
             IntegrityError,
             StatementError,
             tarfile.TarError,
             SafetensorError,
         ) as error:
-            reason = " ".join(str(getattr(error, "orig", error)).split())[:200]
-            raise LibraryCorrupt(f"{source} is damaged, or no archive ({reason})") from error
+            raise _damaged(source, error) from error
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise _damaged(source, error) from error  # what pyarrow says of a file that is not Parquet
         shutil.rmtree(unpacked)
         size_bytes = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
     seconds = time.perf_counter() - started
     return CopyReport(where, manifest.rows["assets"], manifest.rows["vectors"], size_bytes, seconds)
+
+
+def _damaged(source: Path, error: Exception) -> LibraryCorrupt:
+    reason = " ".join(str(getattr(error, "orig", error)).split())[:200]
+    return LibraryCorrupt(f"{source} is damaged, or no archive ({reason})")
 
 
 def _fill(where: Path, unpacked: Path, manifest: Manifest) -> None:
@@ -124,13 +135,13 @@ def _read_table(connection: Connection, table: Table, unpacked: Path, manifest: 
     name = f"{table.name}.parquet"
     if name not in manifest.files and manifest.schema < SCHEMA_REVISION:
         return  # a table that came later
-    file = pq.ParquetFile(unpacked / name)
+    file = open_table(unpacked / name)
     _check_schema(table, file.schema_arrow, manifest)
     if file.metadata.num_rows != manifest.rows.get(table.name):
         raise LibraryCorrupt(f"{name} has {file.metadata.num_rows} rows, not {manifest.rows.get(table.name)}")
     tensors = Tensors(connection, unpacked) if table is vectors else None
-    for part in file.iter_batches(batch_size=ROWS_AT_ONCE):
-        rows = [_checked(table, row) for row in part.to_pylist()]
+    for part in rows_of(file, unpacked / name):
+        rows = [_checked(table, row) for row in part]
         if tensors is not None:
             tensors.put_into(rows)
         if rows:
@@ -145,7 +156,8 @@ def _check_schema(table: Table, found: pa.Schema, manifest: Manifest) -> None:
         at = found.get_field_index(field.name)
         if at < 0 and manifest.schema < SCHEMA_REVISION and table.c[field.name].nullable:
             continue  # a column that came later
-        if at < 0 or found.field(at).type != field.type:
+        kind = found.field(at).type if at >= 0 else None
+        if getattr(kind, "value_type", kind) != field.type:  # texts come as dictionaries
             raise LibraryCorrupt(f"{table.name}.parquet has no column {field.name} of {field.type}")
     strange = set(found.names) - set(expected.names)
     if strange:

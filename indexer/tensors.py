@@ -53,7 +53,7 @@ class Tensors:
             opened: Any = safe_open(unpacked / tensors_name(model.id), framework="numpy")
             slices = {name: opened.get_slice(name) for name in TENSORS}
             shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
-            count = shapes["mu"][0]
+            count = shapes["mu"][0] if shapes["mu"] else 0
             if any(shapes[name] != (count, model.dim) or slices[name].get_dtype() != "F16" for name in TENSORS):
                 raise LibraryCorrupt(f"{tensors_name(model.id)} does not hold float16 [n, {model.dim}] twice")
             self._files[model.id], self._next[model.id], self._count[model.id] = opened, 0, count

@@ -8,6 +8,7 @@ say is `restore.py`'s part. Next: `restore.py`.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import tarfile
 from collections.abc import Iterator
@@ -37,6 +38,9 @@ def unpack(source: Path, folder: Path) -> Manifest:
         manifest = Manifest.from_json(text)
         if manifest.schema > SCHEMA_REVISION:
             raise LibraryCorrupt(f"it has schema {manifest.schema[:20]}, this version reads {SCHEMA_REVISION}; update")
+        needed, free = sum(member.size_bytes for member in manifest.files.values()), shutil.disk_usage(folder).free
+        if needed > free:
+            raise LibraryError(f"{source} needs {needed:,} bytes at {folder.parent.parent}, where {free:,} are free")
         for name, member in manifest.files.items():
             with members.open(name) as file:
                 _copy(file, folder / name, name, member)
