@@ -14,8 +14,9 @@ from sqlalchemy import Connection, update
 from indexer.catalog import Catalog
 from indexer.errors import FolderNotFound, LibraryError
 from indexer.plan import count_live
-from indexer.roots import Root, Target, all_roots, some_are_there
+from indexer.roots import Root, Target, all_roots, as_known, some_are_there
 from indexer.schema import roots
+from indexer.spelling import as_on_disk
 
 NAMED = 5  # roots in a message
 
@@ -28,10 +29,11 @@ def relocate(catalog: Catalog, old: Path, new: Path) -> int:
     Raises: FolderNotFound when `new` is no folder; LibraryError when `old` is no root, `new` is one already, or none
     of the files indexed at `old` is at `new`.
     """
-    old, new = Path(os.path.abspath(old)), Path(os.path.abspath(new))
+    new = as_on_disk(Path(os.path.abspath(new)))
     if not new.is_dir():
         raise FolderNotFound(f"{new} is no folder; connect the drive, or name the place where the files are now")
     with catalog.begin() as connection:
+        old = as_known(connection, old)
         moving = _moving(connection, old, new)
         moved = [(root, Root(root.id, new / root.path.relative_to(old), None)) for root in moving]
         _refuse_taken(connection, moved)

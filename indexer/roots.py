@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from indexer.errors import FolderNotFound
 from indexer.excludes import is_passed_over
 from indexer.reader import read
+from indexer.spelling import as_on_disk, nfc
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -75,15 +76,38 @@ def known_targets(connection: Connection, folder: Path) -> list[Target]:
     return [Target(top, prefix, ()), *below]
 
 
+def as_known(connection: Any, folder: Path) -> Path:
+    """The absolute path of a folder, its names spelt as on the disk, and the root in it as on record: no two of one.
+
+    Not resolved: a link such as /media/drive is the name that stays.
+    """
+    typed = Path(os.path.abspath(folder))
+    if str(typed).isascii():
+        return typed
+    spelt = as_on_disk(typed)
+    for root in sorted(all_roots(connection), key=lambda one: -len(one.path.parts)):
+        length = len(root.path.parts)
+        if nfc(str(Path(*spelt.parts[:length]))) == nfc(str(root.path)) and not _is_other(spelt, root.path):
+            return root.path.joinpath(*spelt.parts[length:])
+    return spelt
+
+
+def _is_other(spelt: Path, root: Path) -> bool:
+    """Whether two spellings are two folders here, as they may be on Linux."""
+    top = Path(*spelt.parts[: len(root.parts)])
+    return top != root and top.exists() and root.exists() and not top.samefile(root)
+
+
 def is_offline(connection: Connection, folder: Path) -> bool:
     """Whether `folder`, absolute, lies in a root that is offline."""
+    folder = as_known(connection, folder)
     holders = [root for root in all_roots(connection) if root.path == folder or root.path in folder.parents]
     return any(offline_reason(connection, root) is not None for root in holders)
 
 
 def checked_folder(connection: Connection, folder: Path) -> Path:
     """The absolute path of a folder that is there, or that is known and offline. Raises: FolderNotFound."""
-    absolute = Path(os.path.abspath(folder))  # not resolved: a link such as /media/drive is the name that stays
+    absolute = as_known(connection, folder)
     if not absolute.is_dir() and not is_offline(connection, absolute):
         what = "is not a folder" if absolute.exists() else "does not exist"
         raise FolderNotFound(f"{folder} {what}; name a folder of pictures or texts, as in 'mmsearch index ./photos'")
