@@ -44,7 +44,7 @@ class Patterns:
     lines: tuple[tuple[bool, re.Pattern[str]], ...]
 
     def verdict(self, path: str) -> bool | None:
-        """Whether `path` (NFC; a folder's with its '/') is excluded (True), taken in (False), or not spoken of (None)."""
+        """Whether `path` (NFC; a folder's with its '/') is excluded (True), taken in (False) or not meant (None)."""
         for excluded, expression in self.lines:
             match = expression.match(path)
             if match is not None and _is_itself(match, path):

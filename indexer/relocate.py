@@ -14,7 +14,7 @@ from sqlalchemy import Connection, update
 from indexer.catalog import Catalog
 from indexer.errors import FolderNotFound, LibraryError
 from indexer.plan import count_live
-from indexer.roots import Root, Target, all_roots, as_known, some_are_there
+from indexer.roots import Root, Target, all_roots, as_known, device_of, some_are_there
 from indexer.schema import roots
 from indexer.spelling import as_on_disk
 
@@ -43,7 +43,7 @@ def relocate(catalog: Catalog, old: Path, new: Path) -> int:
         for root in moving:
             connection.execute(update(roots).where(roots.c.id == root.id).values(path=f"\0{root.id}"))
         for root, after in moved:
-            device = os.stat(after.path).st_dev if after.path.is_dir() else root.device
+            device = device_of(after.path) if after.path.is_dir() else root.device
             connection.execute(update(roots).where(roots.c.id == root.id).values(path=str(after.path), device=device))
         return sum(count_live(connection, Target(after, "", ())) for _, after in moved)
 

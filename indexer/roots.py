@@ -7,6 +7,7 @@ Next: `scan.py`, which walks a target.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,7 @@ def checked_folder(connection: Connection, folder: Path) -> Path:
 def offline_reason(connection: Any, root: Root) -> str | None:
     """Why the files of `root` cannot be there now, in words; None when they can."""
     try:
-        device = os.stat(root.path).st_dev
+        device = device_of(root.path)
         with os.scandir(root.path) as listing:
             empty = all(is_passed_over(entry.name) for entry in listing)
     except (FileNotFoundError, NotADirectoryError):
@@ -135,13 +136,27 @@ def offline_reason(connection: Any, root: Root) -> str | None:
     return None if some_are_there(connection, root) else "is on another device, without the files indexed there"
 
 
+def device_of(path: Path) -> int:
+    """A number for the disk that a folder is on: of its device number, its file system's id and its size.
+
+    The next stick in the same socket gets the device number of the last one. FAT has no id, but hardly two have as many
+    blocks. A disk whose number changes without need costs a look for one of its files, no more. Raises: OSError.
+    """
+    number = os.stat(path).st_dev
+    if not hasattr(os, "statvfs"):  # Windows: the number is the volume's own
+        return number
+    disk = os.statvfs(path)
+    said = repr((number, disk.f_fsid, disk.f_frsize * disk.f_blocks)).encode()
+    return int.from_bytes(hashlib.blake2b(said, digest_size=7).digest())
+
+
 def remember_device(connection: Connection, root: Root) -> None:
     """Note the device a root was last seen on."""
     from sqlalchemy import update
 
     from indexer.schema import roots
 
-    connection.execute(update(roots).where(roots.c.id == root.id).values(device=os.stat(root.path).st_dev))
+    connection.execute(update(roots).where(roots.c.id == root.id).values(device=device_of(root.path)))
 
 
 def _add(connection: Connection, folder: Path) -> Root:
