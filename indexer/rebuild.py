@@ -40,10 +40,21 @@ class LiveIndex:
         self._filters: dict[tuple[Modality | None, bytes], Int64Array | None] = {}
 
     def search(
-        self, queries: Float32Array, k: int, within: Modality | None, hidden: Int64Array
+        self,
+        queries: Float32Array,
+        k: int,
+        within: Modality | None,
+        hidden: Int64Array,
+        among: Int64Array | None = None,
     ) -> list[tuple[Int64Array, Float32Array]]:
-        """Queries `[m, d]` -> for each ids and cosines `[k']`, `k' <= k`, among `within` and without `hidden`."""
-        ids, scores = self.index.search(queries, k, self._allowed(within, hidden))
+        """Queries `[m, d]` -> for each ids and cosines `[k']`, `k' <= k`, of `within`, without `hidden`.
+
+        `among` are the ids that may be found, None for all.
+        """
+        allowed = self._allowed(within, hidden)
+        if among is not None:
+            allowed = np.intersect1d(self.ids if allowed is None else allowed, among, assume_unique=True)
+        ids, scores = self.index.search(queries, k, allowed)
         return [(some[some >= 0], cosines[some >= 0]) for some, cosines in zip(ids, scores, strict=True)]
 
     def replay(self, connection: Any) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from indexer.among import Among, ids_among
 from indexer.errors import LibraryCorrupt
 from indexer.generations import VECTORS_FOLDER, Transactions, open_index
 from indexer.reader import CatalogReader, last_change, live_model, mismatch, read
@@ -28,6 +29,7 @@ from indexer.vectors.choose import Device
 
 CATALOG_FILE = "catalog.sqlite"
 IDS_AT_ONCE = 5000
+EVERYTHING = Among()
 
 log = logging.getLogger(__name__)
 
@@ -63,17 +65,23 @@ class Searcher:
         self._lock = threading.Lock()
 
     def search(
-        self, queries: Float32Array, k: int, within: Modality | None, exclude: Sequence[int], model: Model
+        self,
+        queries: Float32Array,
+        k: int,
+        within: Modality | None,
+        exclude: Sequence[int],
+        model: Model,
+        among: Among = EVERYTHING,
     ) -> list[list[StoredHit]]:
         """The `k` nearest files to each of `queries` `[m, d]` among what can be found now."""
         with self._lock:
             try:
-                return self._answers(queries, k, within, exclude, model)
+                return self._answers(queries, k, within, exclude, model, among)
             except LibraryCorrupt as error:
                 log.warning("%s; searching the catalog instead", error)
             self._mend(model)
             self._live, _ = open_index(self._catalog, self._library / VECTORS_FOLDER, model, self._device, suspect=True)
-            return self._answers(queries, k, within, exclude, model)
+            return self._answers(queries, k, within, exclude, model, among)
 
     def _answers(
         self,
@@ -82,6 +90,7 @@ class Searcher:
         within: Modality | None,
         exclude: Sequence[int],
         model: Model,
+        among: Among,
         *,
         again: bool = False,
     ) -> list[list[StoredHit]]:
@@ -92,23 +101,18 @@ class Searcher:
                 if now is None:
                     return [[] for _ in queries]
                 raise mismatch(self._library, now, model.fingerprint, model.name)
-            if last_change(connection) < live.change and not again:  # an older catalog was copied over this one
-                return self._anew(queries, k, within, exclude, model)
+            older = last_change(connection) < live.change  # another catalog was written over the one that was read
             live.replay(connection)  # in the snapshot that the rows of the hits come from: no answer mixes two states
             hidden = np.concatenate([_of_offline_roots(connection, model), _of_assets(connection, model, exclude)])
-            found = live.search(queries, k, within, hidden)
+            some = None if among.is_everything else ids_among(connection, model, among)
+            found = live.search(queries, k, within, hidden, some)
             rows = _rows(connection, np.concatenate([ids for ids, _ in found]) if found else np.empty(0, np.int64))
             frames = _frames(connection, model, sorted({row[1] for row in rows.values()}))
             gaps = any(int(one) not in rows for ids, _ in found for one in ids)
-        if gaps and not again:  # rows pruned since the index was read: without them, the hits would be too few
-            return self._anew(queries, k, within, exclude, model)
+        if (gaps or older) and not again:  # gaps: rows pruned since the index was read, the hits would be too few
+            self._live = None
+            return self._answers(queries, k, within, exclude, model, among, again=True)
         return [_hits(rows, ids, scores, frames, query) for (ids, scores), query in zip(found, queries, strict=True)]
-
-    def _anew(
-        self, queries: Float32Array, k: int, within: Modality | None, exclude: Sequence[int], model: Model
-    ) -> list[list[StoredHit]]:
-        self._live = None
-        return self._answers(queries, k, within, exclude, model, again=True)
 
     def _current(self, model: Model) -> LiveIndex:
         live = self._live
@@ -154,16 +158,17 @@ class Finder:
         *,
         fingerprint: str,
         within: Modality | None = None,
+        among: Among = EVERYTHING,
         device: Device = "auto",
     ) -> list[list[StoredHit]]:
-        """The `k` nearest to each of `queries` (float32 `[m, d]`), best first. Raises: ModelMismatch."""
+        """The `k` nearest to each of `queries` (float32 `[m, d]`), best first. Raises: ModelMismatch, LibraryError."""
         model = self.model()
         if model is None:
             return [[] for _ in queries]
         if model.fingerprint != fingerprint:
             raise mismatch(self.path, model, fingerprint)
         searcher = self._searchers.setdefault(device, Searcher(self._reader, self.path, device, self._mend))
-        return searcher.search(queries, k, within, (), model)
+        return searcher.search(queries, k, within, (), model, among)
 
     def close(self) -> None:
         """Release the database."""

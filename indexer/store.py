@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import URL
 
 from indexer import examples, generations, status
+from indexer.among import Among
 from indexer.catalog import Catalog, Model, mismatch
 from indexer.errors import LibraryError, LibraryNotFound, SchemaOutdated
 from indexer.examples import CaptionedPhoto
@@ -23,7 +24,7 @@ from indexer.excludes import Excludes
 from indexer.lock import writer_lock
 from indexer.roots import is_offline
 from indexer.scan import NOTHING_MORE
-from indexer.search import CATALOG_FILE, Searcher, StoredHit
+from indexer.search import CATALOG_FILE, EVERYTHING, Searcher, StoredHit
 from indexer.status import RootStatus, SkippedFile, Status
 from indexer.types import Encoder, Float32Array, IndexReport, Modality, Posterior, ProgressCallback
 from indexer.vectors.choose import Device
@@ -150,14 +151,18 @@ class Store:
         fingerprint: str,
         within: Modality | None = None,
         exclude: Sequence[int] | None = None,
+        among: Among = EVERYTHING,
         device: Device = "auto",
     ) -> list[StoredHit]:
-        """The `k` nearest to `query` (float32 `[d]`), best first; `exclude` names asset ids. Raises: ModelMismatch."""
+        """The `k` nearest to `query` (float32 `[d]`), best first; `exclude` names asset ids.
+
+        Raises: ModelMismatch; LibraryError when nothing of the folder in `among` is in the library.
+        """
         model = self._matching(fingerprint)
         if model is None:
             return []
         searcher = self._searchers.setdefault(device, Searcher(self._catalog, self.path, device, self.mend_index))
-        return searcher.search(query[None, :], k, within, exclude or (), model)[0]
+        return searcher.search(query[None, :], k, within, exclude or (), model, among)[0]
 
     def wants_questions(self) -> bool:
         """Whether `keep_questions` would let a search look at less than everything."""

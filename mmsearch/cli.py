@@ -30,14 +30,17 @@ from mmsearch.cli_options import (
     CountOption,
     Device,
     DeviceOption,
+    FolderOption,
     JsonOption,
     LibraryOption,
     ModelOption,
     PathsOption,
     Print0Option,
     QueriesOption,
+    SinceOption,
+    UntilOption,
     WithinOption,
-    modality_of,
+    narrowed,
     nothing_found,
     one_blas_thread,
     open_library,
@@ -118,6 +121,9 @@ def search(
     image: Annotated[Path | None, typer.Option("--image", help="A picture to look for, alone or with words.")] = None,
     k: CountOption = None,
     within: WithinOption = None,
+    folder: FolderOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     library: LibraryOption = None,
     model: ModelOption = None,
     device: DeviceOption = Device.AUTO,
@@ -131,21 +137,22 @@ def search(
 
     style = style_of(as_json, paths, print0)
     text = " ".join(words) if words else None
+    options = narrowed(within, folder, since, until)
     if queries is not None:
         texts = queries_of(queries, text, image)
-        answers = served(texts, None, k, within, library, model, device)
+        answers = served(texts, None, k, options, library, model, device)
         if answers is None:
             with open_library(library, model, device) as opened:
-                answers = opened.search_many(texts, k=opened.config.k if k is None else k, within=modality_of(within))
+                answers = opened.search_many(texts, k=opened.config.k if k is None else k, **options)
         show_answers(texts, answers, style)
         return FOUND if any(answers) else nothing_found()
     one_blas_thread()
-    answers = served([text] if text else [], image, k, within, library, model, device)
+    answers = served([text] if text else [], image, k, options, library, model, device)
     if answers:
         hits = answers[0]
     else:
         with open_library(library, model, device) as opened:
-            hits = opened.search(text, image, k=opened.config.k if k is None else k, within=modality_of(within))
+            hits = opened.search(text, image, k=opened.config.k if k is None else k, **options)
     show_hits(hits, {"query": text} if image is None else {"query": text, "image": str(image)}, style)
     return FOUND if hits else nothing_found()
 
@@ -155,6 +162,9 @@ def similar(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture or a text, indexed or not.")],
     k: CountOption = None,
     within: WithinOption = None,
+    folder: FolderOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     library: LibraryOption = None,
     model: ModelOption = None,
     device: DeviceOption = Device.AUTO,
@@ -166,8 +176,9 @@ def similar(
     from mmsearch.render import show_hits
 
     style = style_of(as_json, paths, print0)
+    options = narrowed(within, folder, since, until)
     with open_library(library, model, device) as opened:
-        hits = opened.similar(file, k=opened.config.k if k is None else k, within=modality_of(within))
+        hits = opened.similar(file, k=opened.config.k if k is None else k, **options)
     show_hits(hits, {"query": str(file)}, style)
     return FOUND if hits else nothing_found()
 

@@ -9,7 +9,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 import typer
 
@@ -48,6 +48,13 @@ ModelOption = Annotated[
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute.")]
 CountOption = Annotated[int | None, typer.Option("-k", metavar="K", help="How many hits; 10 if not configured.")]
 WithinOption = Annotated[Within | None, typer.Option("--in", help="Find only images or only texts.")]
+FolderOption = Annotated[
+    Path | None, typer.Option("--folder", metavar="FOLDER", help="Find only what lies at or below it.")
+]
+SinceOption = Annotated[
+    str | None, typer.Option("--since", metavar="DAY", help="Taken then or later: 2019, 2019-05 or 2019-05-31.")
+]
+UntilOption = Annotated[str | None, typer.Option("--until", metavar="DAY", help="Taken then or before, likewise.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 PathsOption = Annotated[bool, typer.Option("--paths", help="Print paths only, one a line.")]
 Print0Option = Annotated[bool, typer.Option("-0", "--print0", help="Print paths ended by NUL, for 'xargs -0'.")]
@@ -78,11 +85,26 @@ def one_blas_thread() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
 
 
+class Narrowed(TypedDict):
+    """What a search is narrowed to, as `Library.search` takes it."""
+
+    within: Modality | None
+    folder: Path | None
+    since: str | None
+    until: str | None
+
+
+def narrowed(within: Within | None, folder: Path | None, since: str | None, until: str | None) -> Narrowed:
+    """The four options that narrow a search."""
+    modality: Modality | None = None if within is None else "image" if within is Within.IMAGE else "text"
+    return Narrowed(within=modality, folder=folder, since=since, until=until)
+
+
 def served(
     texts: list[str],
     image: Path | None,
     k: int | None,
-    within: Within | None,
+    options: Narrowed,
     library: Path | None,
     model: str | None,
     device: Device,
@@ -94,15 +116,8 @@ def served(
     from mmsearch.config import default_library, load_config
 
     config = load_config()
-    folder = library.expanduser() if library is not None else config.library or default_library()
-    return ask(folder, texts, image=image, k=config.k if k is None else k, within=modality_of(within))
-
-
-def modality_of(within: Within | None) -> Modality | None:
-    """`--in` as a modality."""
-    if within is None:
-        return None
-    return "image" if within is Within.IMAGE else "text"
+    where = library.expanduser() if library is not None else config.library or default_library()
+    return ask(where, texts, image=image, k=config.k if k is None else k, **options)
 
 
 def style_of(as_json: bool, paths: bool, print0: bool) -> Format:

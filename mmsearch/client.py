@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 from mmsearch import __version__
 from mmsearch.query.hits import Hit
 
-PROTOCOL: Final = f"2 {__version__}"
+PROTOCOL: Final = f"3 {__version__}"
 CONNECT_TIMEOUT_S: Final = 0.5
 ANSWER_TIMEOUT_S: Final = 30.0
 LONGEST_BYTES: Final = 64 << 20  # of a question or an answer
@@ -56,6 +56,9 @@ def ask(
     image: Path | None = None,
     k: int = 10,
     within: Literal["image", "text"] | None = None,
+    folder: Path | None = None,
+    since: str | None = None,
+    until: str | None = None,
 ) -> list[list[Hit]] | None:
     """The hits for each of `texts`, or for `image` alone or with one text; None where no server answers."""
     question = {
@@ -65,6 +68,9 @@ def ask(
         "image": None if image is None else os.path.abspath(image.expanduser()),
         "k": k,
         "within": within,
+        "folder": None if folder is None else os.path.abspath(folder.expanduser()),
+        "since": since,
+        "until": until,
     }
     answer = _exchange(socket_path(library), question)
     if answer is None or "hits" not in answer:

@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
@@ -182,7 +183,15 @@ class Library:
         return self.rebuild(progress)
 
     def search(
-        self, text: str | None = None, image: Picture | None = None, k: int = 10, within: Modality | None = None
+        self,
+        text: str | None = None,
+        image: Picture | None = None,
+        k: int = 10,
+        within: Modality | None = None,
+        *,
+        folder: str | Path | None = None,
+        since: str | date | None = None,
+        until: str | date | None = None,
     ) -> list[Hit]:
         """The `k` files nearest to some words, a picture, or both (fused by the product of experts).
 
@@ -191,62 +200,97 @@ class Library:
             image: a path, a PIL image or a uint8 array `[h, w, 3]`.
             k: how many hits, at least 1.
             within: `image` or `text` to find only those.
+            folder: only what lies at or below it.
+            since: only pictures taken on this day or later: a date, or `2019`, `2019-05`, `2019-05-31`.
+            until: only pictures taken on this day or before, likewise; a month or a year to its last day.
 
         Raises:
-            QueryError: nothing to search for, or `k` below 1.
+            QueryError: nothing to search for, `k` below 1, or days that are none.
             LibraryNotFound: nothing was indexed yet.
+            LibraryError: nothing of `folder` is in the library.
             ModelMismatch: the library was written with another model.
         """
+        from mmsearch.query.days import among_of
         from mmsearch.query.encode import check_query, encode_query
 
         check_query(text, image, k)
+        among = among_of(folder, since, until)
         finder = self._open_finder()
         model = finder.model()
         if model is None:
             return []  # an empty library has no vectors, whatever the model
         encoder = self._load_as(model)
         query = encode_query(encoder, text, image).mu  # [1, d]
-        (found,) = finder.search(query, k, fingerprint=model.fingerprint, within=within, device=self._device)
+        (found,) = finder.search(
+            query, k, fingerprint=model.fingerprint, within=within, among=among, device=self._device
+        )
         return to_hits(found)
 
-    def search_many(self, texts: Sequence[str], k: int = 10, within: Modality | None = None) -> list[list[Hit]]:
+    def search_many(
+        self,
+        texts: Sequence[str],
+        k: int = 10,
+        within: Modality | None = None,
+        *,
+        folder: str | Path | None = None,
+        since: str | date | None = None,
+        until: str | date | None = None,
+    ) -> list[list[Hit]]:
         """`search` for many texts at once, which takes a fraction of the time of one by one.
 
         Args:
             texts: what to look for, one after the other.
             k: how many hits for each, at least 1.
-            within: `image` or `text` to find only those.
+            within, folder, since, until: as `search`.
 
         Returns:
             For each text its hits, in the order of `texts`.
 
         Raises:
-            QueryError: a text is empty, or `k` below 1; `texts` itself may be empty.
-            LibraryNotFound, ModelMismatch: as `search`.
+            QueryError: a text is empty, `k` below 1, or days that are none; `texts` itself may be empty.
+            LibraryNotFound, LibraryError, ModelMismatch: as `search`.
         """
+        from mmsearch.query.days import among_of
         from mmsearch.query.encode import check_query, encode_queries
 
         for text in texts:
             check_query(text, None, k)
+        among = among_of(folder, since, until)
         finder = self._open_finder()
         model = finder.model()
         if model is None or not texts:
             return [[] for _ in texts]
         queries = encode_queries(self._load_as(model), texts).mu  # [m, d]
-        found = finder.search(queries, k, fingerprint=model.fingerprint, within=within, device=self._device)
+        found = finder.search(
+            queries, k, fingerprint=model.fingerprint, within=within, among=among, device=self._device
+        )
         return [to_hits(hits) for hits in found]
 
-    def similar(self, path: str | Path, k: int = 10, within: Modality | None = None) -> list[Hit]:
+    def similar(
+        self,
+        path: str | Path,
+        k: int = 10,
+        within: Modality | None = None,
+        *,
+        folder: str | Path | None = None,
+        since: str | date | None = None,
+        until: str | date | None = None,
+    ) -> list[Hit]:
         """The `k` files nearest to a file, itself not among them. An indexed file needs no model.
 
+        `within`, `folder`, `since` and `until` are those of `search`.
+
         Raises:
-            QueryError: no such file, or `k` below 1.
+            QueryError: no such file, `k` below 1, or days that are none.
             LibraryNotFound: nothing was indexed yet.
+            LibraryError: nothing of `folder` is in the library.
         """
+        from mmsearch.query.days import among_of
         from mmsearch.query.encode import check_query, encode_file
 
         path = Path(path).expanduser()
         check_query(None, path, k)
+        among = among_of(folder, since, until)
         store = self._open_store()
         fingerprint = store.model_fingerprint()
         if fingerprint is None:
@@ -260,6 +304,7 @@ class Library:
             fingerprint=fingerprint,
             within=within,
             exclude=None if itself is None else [itself],
+            among=among,
             device=self._device,
         )
         others = [hit for hit in found if itself is not None or not _is_same_file(hit.path, path)]

@@ -151,11 +151,12 @@ class _Server:
             return self._found(question)
 
     def _found(self, question: dict[str, Any]) -> list[Any]:
-        texts, image, k, within = (question[name] for name in ("texts", "image", "k", "within"))
+        texts, image, k = (question[name] for name in ("texts", "image", "k"))
+        options = {name: question[name] for name in ("within", "folder", "since", "until")}
         if image is not None:
-            answers = [self._library.search(texts[0] if texts else None, image, k=k, within=within)]
+            answers = [self._library.search(texts[0] if texts else None, image, k=k, **options)]
         else:
-            answers = self._library.search_many(texts, k=k, within=within)
+            answers = self._library.search_many(texts, k=k, **options)
         return [[_packed(hit) for hit in hits] for hits in answers]
 
     def _reopen(self) -> None:

@@ -3,28 +3,25 @@
 In: a model folder of `run.py`. Out: a folder with `model.safetensors`, `model.json`, `tokenizer.json` and the graphs
 `image.onnx` and `text.onnx`, which hold no weights: their initialisers point into the safetensors file, where torch
 reads them too, so that there is one copy and no way to differ. int8 weights are turned to float32 when a graph is
-loaded, and these two graphs compute in float32. Words that photographs never need are pruned. Next: `int8.py`, a third
-graph beside them for processors that compute in int8.
+loaded, and these two graphs compute in float32. Next: `int8.py`, a third graph beside them for processors that compute
+in int8.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from mmsearch.models.checkpoint import SCALE, Precision, load_vae, read_description, save_model
 from mmsearch.models.digest import seal
-from mmsearch.models.vae import ImageEncoder, MultimodalVAE, TextEncoder
-from mmsearch.training.corpus import Corpus
+from mmsearch.models.vae import ImageEncoder, MultimodalVAE
 
 INT8_GRAPH = "image-int8.onnx"
 _OPSET = 18
@@ -36,7 +33,6 @@ def export(
     target: Path,
     *,
     precision: Precision = "int8",
-    words: Iterable[str] | None = None,
     photos: Sequence[Path] = (),
 ) -> Path:
     """Write the shipped form of a trained model.
@@ -45,7 +41,6 @@ def export(
         source: a folder written by `mmsearch train` (architecture `pretrained`).
         target: the folder to write.
         precision: of the stored matrices.
-        words: word pieces to keep; None keeps all.
         photos: of training. With precision `int8`, some of them tell the ranges of the graph that computes in int8
             (`int8.py`); without them there is none.
 
@@ -55,12 +50,6 @@ def export(
     vae, architecture = load_vae(source)
     described = read_description(source)
     tokenizer_json = (source / "tokenizer.json").read_text(encoding="utf-8")
-    if words is not None:
-        tokenizer_json, rows = prune(tokenizer_json, set(words))
-        text = cast(TextEncoder, vae.encoders["text"])
-        kept = text.transformer.words.weight.detach()[rows].clone()
-        text.transformer.words = nn.Embedding(len(rows), kept.shape[1], _weight=kept)
-        architecture = replace(architecture, vocabulary=len(rows))
     extra = {k: described[k] for k in _KEPT if k in described}
     name = str(described["name"])
     save_model(target, vae, architecture, name=name, tokenizer_json=tokenizer_json, precision=precision, extra=extra)
@@ -78,34 +67,6 @@ def export(
         export_int8(target, some_squares(photos, side))
     seal(target)
     return target
-
-
-def frequent_words(tokenizer: Tokenizer, count: int, corpus: Corpus) -> set[str] | None:
-    """The pieces of the training captions and the `count` most frequent ones of plain ASCII; None for `count` 0.
-
-    BERT's vocabulary is sorted by frequency, so the first ids are the frequent ones.
-    """
-    if not count:
-        return None
-    by_id = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    words = {word for word, _ in by_id[:count] if word.isascii() and not word.startswith("[unused")}
-    for encoding in tokenizer.encode_batch([c for captions in corpus.captions[: corpus.train] for c in captions]):
-        words.update(encoding.tokens)
-    return words
-
-
-def prune(tokenizer_json: str, words: set[str]) -> tuple[str, list[int]]:
-    """Cut a WordPiece vocabulary to `words` and the special tokens; the JSON, and the rows kept in order."""
-    described = json.loads(tokenizer_json)
-    vocabulary: dict[str, int] = described["model"]["vocab"]
-    special = {t["content"] for t in described["added_tokens"]}
-    kept = [w for w, _ in sorted(vocabulary.items(), key=lambda item: item[1]) if w in words or w in special]
-    described["model"]["vocab"] = new = {w: i for i, w in enumerate(kept)}
-    for token in described["added_tokens"]:
-        token["id"] = new[token["content"]]
-    for special_token in (described.get("post_processor") or {}).get("special_tokens", {}).values():
-        special_token["ids"] = [new[t] for t in special_token["tokens"]]
-    return json.dumps(described, ensure_ascii=False), [vocabulary[w] for w in kept]
 
 
 class _ImageGraph(nn.Module):

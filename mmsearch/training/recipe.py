@@ -95,7 +95,9 @@ class Schedule:
         epochs: of the main stage: for `pretrained` the late blocks, the transformer and the heads on cached views;
             for `scratch` everything.
         deep_epochs: of the last stage of `pretrained`: the trunk from stride 16 on, on freshly augmented photos.
-        typo_epochs: of the text encoder of `pretrained` learning its own posteriors for misspelt captions (`typos.py`).
+        typo_epochs: of the text encoder of `pretrained` learning its own posteriors for misspelt captions (`typos.py`),
+            in each cycle.
+        typo_cycles: of the learning rate there; the mean of the weights at their ends is kept.
         batch: photos a step in these stages; the warm stage takes `warm_batch`.
         views: cached augmented views of each kind of photo besides the whole photo: sentences, labels.
         texts: captions of a photo drawn in one step.
@@ -112,6 +114,7 @@ class Schedule:
     deep_epochs: int = 0
     deep_rate: float = 1.0
     typo_epochs: int = 0
+    typo_cycles: int = 1
     batch: int = 256
     views: tuple[int, int] = (3, 2)
     texts: int = 2

@@ -1,6 +1,6 @@
 """`mmsearch train`: a recipe in, a model folder out.
 
-    recipe -> corpus -> model with its initial weights -> stages, each by the same loop -> export
+    recipe -> corpus -> initial weights -> stages, each by the same loop -> fewer words -> typos -> export
 
 Every stage resumes on its own; a run that was cut off starts again with `resume=True` and skips what is done.
 Next: `export.py`, which writes what is shipped.
@@ -36,6 +36,7 @@ from mmsearch.training.stages import CachedStage, FeatureStage, PixelStage, Stag
 from mmsearch.training.texts import word_tokenizer
 from mmsearch.training.typos import TypoStage
 from mmsearch.training.views import Views
+from mmsearch.training.vocabulary import cut_vocabulary, frequent_words
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,9 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
     best: float | None = None  # where no stage is trained none is measured
     for stage in _stages(recipe, corpus, vae, tokenizer):
         best = Loop(recipe, vae, contrast, stage, folder / stage.name).run(resume).best
+    if recipe.export is not None and recipe.export.words:
+        words = frequent_words(tokenizer, recipe.export.words, corpus)
+        architecture, tokenizer = cut_vocabulary(vae, architecture, tokenizer, words)
     if recipe.schedule.typo_epochs and recipe.model.architecture == "pretrained":
         TypoStage(recipe, corpus, tokenizer).run(vae, folder / "typos", resume)
         side_px = cast(ImageEncoder, vae.encoders["image"]).trunk.side_px
@@ -120,11 +124,10 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
     )
     if recipe.export is None:
         return trained
-    from mmsearch.training.export import export, frequent_words
+    from mmsearch.training.export import export
 
-    words = frequent_words(tokenizer, recipe.export.words, corpus)
     photos = corpus.photos[: corpus.train]
-    return export(trained, folder / "shipped", precision=recipe.export.precision, words=words, photos=photos)
+    return export(trained, folder / "shipped", precision=recipe.export.precision, photos=photos)
 
 
 def _train_heads(recipe: Recipe, corpus: Corpus, folder: Path, resume: bool, device: str) -> Path:

@@ -1,9 +1,11 @@
 """The last stage of a pretrained model's training: a misspelt caption is led to where the spelt one lies.
 
-In: a model that is otherwise trained, and its captions. Out: the same model, its text encoder moved a little, word
-embeddings included. Photos take no part: the encoder learns from itself as it was (self-distillation), by the
-divergence from its posterior of the caption as written to its posterior of the caption misspelt. A part of the captions
-stays as written, so that those keep their place. Next: `run.py` writes the model.
+In: a model that is otherwise trained, with the vocabulary it ships with, and its captions. Out: the same model, its
+text encoder moved a little, word embeddings included. Photos take no part: the encoder learns from itself as it was
+(self-distillation), by the divergence from its posterior of the caption as written to its posterior of the caption
+misspelt. A part of the captions stays as written, so that those keep their place. The longer it learns, the better it
+reads slips and the worse single names; the mean of the weights after each cycle of the learning rate (stochastic weight
+averaging, Izmailov et al. 2018) keeps more of both than either end. Next: `run.py` writes the model.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from mmsearch.errors import TrainingError
+from mmsearch.errors import CheckpointError, TrainingError
 from mmsearch.models.checkpoint import load_tensors, save_tensors
 from mmsearch.models.gaussian import kl_between
 from mmsearch.models.vae import MultimodalVAE, TextEncoder
@@ -40,7 +42,7 @@ class TypoStage:
     """Teaches a text encoder its own posteriors for misspelt captions.
 
     Args:
-        recipe: `typo_epochs`, batch, rates and seed.
+        recipe: `typo_cycles`, `typo_epochs`, batch, rates and seed.
         corpus: whose training captions are read; labels in everyday phrases.
         tokenizer: of the text encoder.
     """
@@ -53,15 +55,23 @@ class TypoStage:
         """Move the text encoder of `vae`, in place; a stage of minutes, which is not taken up in its middle.
 
         Raises:
+            CheckpointError: an earlier result of this stage that has another vocabulary.
             TrainingError: where the loss is not a number.
         """
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "text.safetensors"
         text = cast(TextEncoder, vae.encoders["text"])
         if resume and file.exists():
-            text.load_state_dict(load_tensors(file))
+            try:
+                text.load_state_dict(load_tensors(file))
+            except RuntimeError as error:  # torch lists every row that does not fit
+                raise CheckpointError(f"{file} is of another vocabulary; delete {folder} and --resume again") from error
             return
-        self._train(text)
+        ends = []
+        for cycle in range(self.recipe.schedule.typo_cycles):
+            self._train(text, cycle)
+            ends.append({name: value.clone() for name, value in text.state_dict().items()})
+        text.load_state_dict({name: torch.stack([end[name] for end in ends]).mean(0) for name in ends[0]})
         save_tensors(file, {name: value.clone() for name, value in text.state_dict().items()})
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -74,7 +84,8 @@ class TypoStage:
             typed = [c if rng.random() < _AS_WRITTEN else misspell(c, rng, _SLIPS, _SHORTEST) for c in written]
             yield self._ids(written), self._ids(typed)
 
-    def _train(self, text: TextEncoder) -> None:
+    def _train(self, text: TextEncoder, cycle: int) -> None:
+        """One cycle: from what the encoder is now, which is its teacher, with the learning rate up and down once."""
         s = self.recipe.schedule
         teacher = copy.deepcopy(text.eval()).requires_grad_(False)  # neither with dropout: they are compared
         heads = [*text.pool.parameters(), *text.head.parameters()]
@@ -90,7 +101,7 @@ class TypoStage:
         optimizer = torch.optim.AdamW([{"params": g.parameters} for g in groups], weight_decay=s.weight_decay)
         device = next(text.parameters()).device
         steps, step = s.typo_epochs * math.ceil(len(self.captions) / s.batch), 0
-        for epoch in range(s.typo_epochs):
+        for epoch in range(cycle * s.typo_epochs, (cycle + 1) * s.typo_epochs):
             total, count = 0.0, 0
             for written, typed in self.batches(epoch):
                 factor = min(1.0, (step + 1) / max(1.0, 0.05 * steps)) * 0.5 * (1 + math.cos(math.pi * step / steps))

@@ -111,7 +111,9 @@ def test_replaced_by_a_backup(library: Path, photos: Path, run: Run, tmp_path: P
     assert len(assert_same(library)[0]) == len(before[0]) + 11
 
 
-def test_an_older_catalog_written_over_it(library: Path, photos: Path, run: Run, tmp_path: Path) -> None:
+def test_an_older_catalog_written_over_it(
+    library: Path, photos: Path, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """As `sqlite3 catalog.sqlite '.restore ...'` does: the same file, and rows that were gone are there again."""
     Served(library)
     before = assert_same(library)
@@ -125,6 +127,7 @@ def test_an_older_catalog_written_over_it(library: Path, photos: Path, run: Run,
     ):
         source.backup(target)
     assert assert_same(library) == before
+    assert not caplog.records  # and nothing was taken for damage
 
 
 def test_replaced_by_another_library(library: Path, run: Run, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from indexer.among import Among
 from indexer.excludes import Excludes
 from indexer.spelling import as_on_disk, by_spelling, nfc
 from indexer.store import Store
@@ -79,9 +80,12 @@ def test_prune_and_index_of_a_part(store: Store, encoder: FakeEncoder, photos: P
         paint(folder / name, seed=number)
     paint(photos / "c.png", seed=7)
     store.ingest(photos, encoder)
+    asked = photos / spelt("fêtes", typed)
+    query = encoder.embed_texts(["red"]).mu[0]
+    found = store.search(query, 9, fingerprint=encoder.fingerprint, among=Among(asked))
+    assert sorted(hit.path for hit in found) == [folder / "a.png", folder / "b.png"]
     (folder / "a.png").unlink()
     (photos / "c.png").unlink()
-    asked = photos / spelt("fêtes", typed)
     assert store.ingest(asked, encoder).added == 0  # the part, and no second root of it
     assert rows(store, "SELECT count(*) FROM roots") == [(1,)]
     assert store.prune(asked, dry_run=True).paths == (folder / "a.png",)

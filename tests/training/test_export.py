@@ -13,7 +13,6 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
 from mmsearch import encoder
@@ -21,8 +20,7 @@ from mmsearch.encoder import PRETRAINED, OnnxModel, load_model
 from mmsearch.models.checkpoint import pack, unpack
 from mmsearch.models.torch_model import TorchModel
 from mmsearch.preprocess import square
-from mmsearch.training.corpus import Corpus
-from mmsearch.training.export import INT8_GRAPH, frequent_words, point_to_safetensors, prune
+from mmsearch.training.export import INT8_GRAPH, point_to_safetensors
 from mmsearch.training.int8 import export_int8, fold_constants, join_pads, quantised
 from mmsearch.training.scenes import render_scene
 
@@ -133,50 +131,6 @@ def test_int8_arithmetic_is_for_processors_that_name_it(
         assert encoder._graph(tmp_path, "text").name == "text.onnx"
     finally:
         encoder.multiplies_bytes.cache_clear()
-
-
-PIECES = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "##a", "##b", "cat", "##s", "ba", "dog", "é"]
-
-
-def word_pieces() -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(PIECES)}, unk_token="[UNK]"))
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
-    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 3), ("[SEP]", 4)]
-    )
-    return tokenizer
-
-
-def test_a_pruned_vocabulary_spells_what_it_lost() -> None:
-    before = word_pieces()
-    described, rows = prune(before.to_str(), {"a", "b", "##a", "##b", "cat", "##s"})
-    after = Tokenizer.from_str(described)
-    kept = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "##a", "##b", "cat", "##s"]
-    assert [PIECES[row] for row in rows] == kept
-    assert after.get_vocab() == {piece: i for i, piece in enumerate(kept)}
-    assert after.token_to_id("[PAD]") == 0
-    for text in ("cats", "a cat", "Cat b"):  # the same pieces, read from the same rows of the embedding
-        old, new = before.encode(text), after.encode(text)
-        assert new.tokens == old.tokens
-        assert [rows[i] for i in new.ids] == old.ids
-    assert before.encode("ba dog").tokens == ["[CLS]", "ba", "dog", "[SEP]"]
-    assert after.encode("ba dog").tokens == ["[CLS]", "b", "##a", "[UNK]", "[SEP]"]
-
-
-def test_words_kept_are_those_of_the_captions_and_the_first_plain_ones() -> None:
-    corpus = Corpus(
-        photos=(Path("a"), Path("b")), captions=(("dog dog",), ("ba",)), shares=np.ones(1), sentences=1, train=1
-    )
-    tokenizer = word_pieces()
-    assert frequent_words(tokenizer, 0, corpus) is None
-    found = frequent_words(tokenizer, 8, corpus)
-    assert found is not None
-    assert {"a", "b", "##a", "dog", "[CLS]", "[SEP]"} <= found
-    assert found.isdisjoint({"[unused0]", "##b", "ba", "é"})  # not among the first, or of a validation photo alone
-    everything = frequent_words(tokenizer, 99, corpus)
-    assert everything is not None
-    assert set(PIECES) - everything == {"[unused0]", "é"}
 
 
 @pytest.mark.skipif(not (SHIPPED / "model.json").exists(), reason="this checkout holds no default model")

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 
-from mmsearch.errors import TrainingError
+from mmsearch.errors import CheckpointError, TrainingError
 from mmsearch.models.gaussian import kl_between
 from mmsearch.models.minilm import BertSize
 from mmsearch.models.vae import MultimodalVAE, TextEncoder
@@ -100,11 +100,38 @@ def test_a_stage_that_ended_is_read_again_and_not_trained(tmp_path: Path) -> Non
     TypoStage(RECIPE, corpus(), letters()).run(trained, tmp_path, resume=False)
 
     class Untouched(TypoStage):
-        def _train(self, text: TextEncoder) -> None:
+        def _train(self, text: TextEncoder, cycle: int) -> None:
             raise AssertionError("trained again")
 
     Untouched(RECIPE, corpus(), letters()).run(fresh, tmp_path, resume=True)
     assert torch.equal(posterior(trained, ["a black dog"])[0], posterior(fresh, ["a black dog"])[0])
+
+
+def test_the_mean_of_the_cycles_is_kept_and_each_starts_where_the_last_ended(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, schedule=replace(RECIPE.schedule, typo_epochs=1, typo_cycles=2))
+    ends: list[Tensor] = []
+
+    class Watched(TypoStage):
+        def _train(self, text: TextEncoder, cycle: int) -> None:
+            if ends:
+                assert torch.equal(text.head.mu.weight, ends[-1])
+            super()._train(text, cycle)
+            ends.append(text.head.mu.weight.detach().clone())
+
+    vae = small_vae()
+    Watched(recipe, corpus(), letters()).run(vae, tmp_path, resume=False)
+    first, second = ends
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(cast(TextEncoder, vae.encoders["text"]).head.mu.weight.detach(), (first + second) / 2)
+
+
+def test_a_result_of_another_vocabulary_is_refused_in_one_line(tmp_path: Path) -> None:
+    vae = small_vae()
+    TypoStage(RECIPE, corpus(), letters()).run(vae, tmp_path, resume=False)
+    text = cast(TextEncoder, vae.encoders["text"])
+    text.transformer.words = nn.Embedding(20, 32)
+    with pytest.raises(CheckpointError, match=r"text\.safetensors is of another vocabulary; delete .* --resume"):
+        TypoStage(RECIPE, corpus(), letters()).run(vae, tmp_path, resume=True)
 
 
 def test_a_loss_that_is_no_number_stops_it_and_writes_nothing(tmp_path: Path) -> None:
