@@ -72,7 +72,7 @@ def test_index(disk: Disk, run: Run, photos: Path, whole: Path) -> None:
         assert contents(library) == expected
         shutil.rmtree(library)
 
-    codes = sweep(disk, lambda: run(*indexed), check, range(0, 1024 * KIB, 112 * KIB))
+    codes = sweep(disk, lambda: run(*indexed), check, range(0, 1024 * KIB, 140 * KIB))
     assert codes[-1] == 3
     assert len(codes) > 2
 

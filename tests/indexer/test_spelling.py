@@ -17,7 +17,7 @@ from tests.fakes import FakeEncoder, paint
 from tests.indexer.test_descriptions import TAKEOUT, rows, said
 
 WAYS = ("NFC", "NFD")
-pytestmark = pytest.mark.parametrize(("disk", "typed"), [(one, other) for one in WAYS for other in WAYS])
+pytestmark = pytest.mark.parametrize(("disk", "typed"), [WAYS, WAYS[::-1]])
 
 
 def spelt(text: str, way: str) -> str:
