@@ -16,7 +16,7 @@ import numpy as np
 
 from indexer.errors import LibraryError
 from indexer.reader import read
-from indexer.roots import Target, known_targets
+from indexer.roots import Target, as_known, known_targets
 from indexer.types import HIDDEN, Model
 from indexer.vectors.base import Int64Array
 
@@ -58,7 +58,7 @@ def ids_among(connection: Any, model: Model, among: Among) -> Int64Array:
 
 
 def _targets(connection: Any, folder: Path) -> list[Target]:
-    targets = known_targets(connection, Path(os.path.abspath(folder)))
+    targets = known_targets(connection, as_known(connection, folder))
     if not targets:
         raise LibraryError(f"nothing of {folder} is in the library; 'mmsearch status' lists the folders that are")
     return targets

@@ -17,10 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from indexer.catalog import Catalog
+from indexer.durable import sha256_of, sync
 from indexer.errors import LibraryCorrupt, LibraryError
 from indexer.generations import VECTORS_FOLDER
-from indexer.generations import _sha256 as sha256_of
-from indexer.generations import _sync as sync
 from indexer.guard import JOURNAL_FILE
 from indexer.lock import LOCK_FILE
 

@@ -27,6 +27,7 @@ from indexer.plan import within
 from indexer.roots import Target
 from indexer.scan import CAPTIONS_NAME, Found, Scan
 from indexer.schema import HIDDEN, LIVE, MISSING, OWN, assets, captions, notices, vectors
+from indexer.spelling import by_spelling, nfc
 from indexer.types import Encoder
 
 IMAGES_FOLDER = "images"  # where many data sets keep the pictures that captions.csv names
@@ -60,6 +61,7 @@ def pair(catalog: Catalog, target: Target, scan: Scan) -> None:
     sources = [file for file in scan.found if file.role == "captions"] + _above(target)
     with catalog.begin() as connection:
         photos, texts = _files(connection, target)
+        alike = by_spelling(photos)
         wanted = dict((one.key, one) for one in _beside(photos, texts, target))
         reread = or_(
             within(notices.c.rel_path, target.prefix), notices.c.rel_path.in_([file.rel_path for file in sources])
@@ -67,7 +69,7 @@ def pair(catalog: Catalog, target: Target, scan: Scan) -> None:
         ours = (notices.c.root_id == target.root.id, notices.c.source == "captions")
         connection.execute(delete(notices).where(*ours, reread))
         for file in sources:
-            rows, reason = _read(target.root.path, file.rel_path, photos)
+            rows, reason = _read(target.root.path, file.rel_path, photos, alike)
             wanted.update((one.key, one) for one in rows)
             if reason:
                 values = {"root_id": target.root.id, "rel_path": file.rel_path, "source": "captions", "reason": reason}
@@ -132,7 +134,7 @@ def parse(data: str) -> list[tuple[int, str, str]]:
         raise DecodeError(f"line {reader.line_num} is not CSV ({error})") from error
 
 
-def _read(root: Path, source: str, photos: dict[str, _Photo]) -> tuple[list[Wanted], str | None]:
+def _read(root: Path, source: str, photos: dict[str, _Photo], alike: dict[str, str]) -> tuple[list[Wanted], str | None]:
     """The captions of one CSV, and what to say about rows that name no picture."""
     try:
         data = (root / source).read_bytes()
@@ -145,7 +147,7 @@ def _read(root: Path, source: str, photos: dict[str, _Photo]) -> tuple[list[Want
     wanted: list[Wanted] = []
     lost: list[tuple[int, str]] = []
     for line, image, text in rows:
-        photo = _resolve(folder, image, photos)
+        photo = _resolve(folder, image, photos, alike)
         if photo is None:
             lost.append((line, image))
         elif photo.is_live:
@@ -167,12 +169,13 @@ def _decoded(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def _resolve(folder: str, image: str, photos: dict[str, _Photo]) -> _Photo | None:
+def _resolve(folder: str, image: str, photos: dict[str, _Photo], alike: dict[str, str]) -> _Photo | None:
     image = image.replace("\\", "/")
     for parts in ((folder, image), (folder, IMAGES_FOLDER, image)):
         path = os.path.normpath("/".join(part for part in parts if part)).replace(os.sep, "/")
-        if path in photos:
-            return photos[path]
+        found = path if path in photos else alike.get(nfc(path))
+        if found is not None:
+            return photos[found]
     return None
 
 
@@ -203,8 +206,10 @@ def _beside(photos: dict[str, _Photo], texts: dict[str, int], target: Target) ->
         if photo.is_live and _within(path, target.prefix):
             by_stem.setdefault(path, []).append(photo)
             by_stem.setdefault(os.path.splitext(path)[0], []).append(photo)
+    alike = by_spelling(by_stem)
     for path, text_id in texts.items():
-        for photo in by_stem.get(os.path.splitext(path)[0], ()):
+        stem = os.path.splitext(path)[0]
+        for photo in by_stem.get(stem if stem in by_stem else alike.get(nfc(stem), ""), ()):
             yield Wanted(photo.id, text_id)
 
 

@@ -47,6 +47,7 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+MAKE_ROOM = "nothing is lost, make room and run the same command again"
 
 
 class Catalog:
@@ -96,14 +97,13 @@ class Catalog:
             if error.errno != errno.ENOSPC:
                 raise
             raise LibraryError(
-                f"the catalog {self._place()} cannot be written ({error.strerror}); nothing is lost, make room and "
-                "run 'mmsearch index' again"
+                f"the catalog {self._place()} cannot be written ({error.strerror}); {MAKE_ROOM}"
             ) from error
         except (IntegrityError, ProgrammingError):
             raise  # a fault of ours, not of the disk
         except DatabaseError as error:
             if isinstance(error, OperationalError) and not _is_damage(error):
-                raise LibraryError(f"the catalog {self._place()} cannot be used now ({_complaint(error)})") from error
+                raise LibraryError(self._unusable(error)) from error
             raise self._damaged(_complaint(error)) from error
         except (NoResultFound, MultipleResultsFound) as error:
             raise self._damaged("a row that must be there once is not") from error
@@ -139,6 +139,11 @@ class Catalog:
                 if connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one():
                     raise  # not a new file, one that has lost its list of tables
             return None
+
+    def _unusable(self, error: DatabaseError) -> str:
+        if _is_about_room(error):
+            return f"the catalog {self._place()} cannot be written (the disk is full); {MAKE_ROOM}"
+        return f"the catalog {self._place()} cannot be used now ({_complaint(error)})"
 
     def _damaged(self, how: str) -> LibraryCorrupt:
         return LibraryCorrupt(f"the catalog {self._place()} is damaged ({how}); run 'mmsearch doctor --repair'")
@@ -195,6 +200,12 @@ def _is_damage(error: OperationalError) -> bool:
     """Whether SQLite finds the file itself wrong (an unknown format, a table missing) and not its surroundings."""
     code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # none: text that is not UTF-8
     return isinstance(error.orig, sqlite3.Error) and code == sqlite3.SQLITE_ERROR
+
+
+def _is_about_room(error: DatabaseError) -> bool:
+    """Whether SQLite could not write: of a library without the right to write the lock has spoken before."""
+    name = str(getattr(error.orig, "sqlite_errorname", ""))
+    return name.startswith(("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR_SHM", "SQLITE_IOERR_WRITE"))
 
 
 def _complaint(error: DatabaseError) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from sqlalchemy import Connection, func, or_, select
 
-from indexer import generations
+from indexer import generations, moments
 from indexer.assets import Blobs, from_blobs
 from indexer.catalog import Catalog, Model
 from indexer.frames import encode_pictures
@@ -41,6 +41,7 @@ class Faults:
 
     unusable: set[int] = field(default_factory=set)  # no search can use them
     doubtful: set[int] = field(default_factory=set)  # usable, and not what the index or the file says
+    videos: set[int] = field(default_factory=set)  # own vectors that the keyframes beside them do not make
     index: bool = False
 
 
@@ -78,7 +79,7 @@ def sample(catalog: Catalog, model: Model, encoder: Encoder, count: int) -> tupl
 
     A file that is away, or has changed since it was indexed, says nothing about its vector and is left out.
     """
-    columns = (vectors.c.id, vectors.c.mu, vectors.c.logvar, captions.c.text, assets.c.root_id)
+    columns = (vectors.c.id, vectors.c.asset_id, vectors.c.mu, vectors.c.logvar, captions.c.text, assets.c.root_id)
     with catalog.begin() as connection:
         online = {root.id: root.path for root in all_roots(connection) if offline_reason(connection, root) is None}
         query = (
@@ -91,17 +92,17 @@ def sample(catalog: Catalog, model: Model, encoder: Encoder, count: int) -> tupl
         chosen = _usable(connection.execute(query.order_by(func.random()).limit(count)).all(), model.dim)
     texts = [(row, row.text) for row in chosen if row.text is not None]
     images: list[tuple[Any, Any]] = []
-    for row in chosen:
-        if row.text is None:
-            loaded = _load(online[row.root_id], row, encoder)
+    with Guard(encoder.side_px) as guard:  # one for all: a worker takes longer to start than to decode
+        for row in (one for one in chosen if one.text is None):
+            loaded = _load(online[row.root_id], row, encoder, guard)
             if loaded.content_hash == row.content_hash and loaded.is_fresh:
                 target = images if loaded.pixels is not None else texts
                 target.append((row, loaded if loaded.pixels is not None else loaded.text))
     strange: set[int] = set()
     for start in range(0, len(images), AT_ONCE):
-        part = images[start : start + AT_ONCE]
-        fresh = from_blobs(encode_pictures(encoder, [one for _, one in part]), encoder.dim)
-        strange |= _unlike([row for row, _ in part], fresh.mu)
+        part = [row for row, _ in images[start : start + AT_ONCE]]
+        blobs = encode_pictures(encoder, [one for _, one in images[start : start + AT_ONCE]])
+        strange |= _unlike(part, from_blobs(blobs, encoder.dim).mu) | _without_moments(catalog, model, part, blobs)
     for start in range(0, len(texts), AT_ONCE):
         part = texts[start : start + AT_ONCE]
         strange |= _unlike([row for row, _ in part], encoder.encode_texts([one for _, one in part]).mu)
@@ -182,10 +183,16 @@ def _unit(blobs: Sequence[bytes], dim: int) -> Float32Array:
     return normalised(np.frombuffer(b"".join(blobs), np.float16).reshape(-1, dim).astype(np.float32), dim)  # [n, d]
 
 
-def _load(root: Path, row: Any, encoder: Encoder) -> Loaded:
-    with Guard(encoder.side_px) as guard:
-        reader = Reader(root, encoder, {"image": (), "text": ()}, guard, Journal(root))  # not opened: nothing is noted
-        return load(reader, Job(row.rel_path, row.modality, None, None))
+def _load(root: Path, row: Any, encoder: Encoder, guard: Guard) -> Loaded:
+    reader = Reader(root, encoder, {"image": (), "text": ()}, guard, Journal(root))  # not opened: nothing is noted
+    return load(reader, Job(row.rel_path, row.modality, None, None))
+
+
+def _without_moments(catalog: Catalog, model: Model, rows: Sequence[Any], fresh: Sequence[Blobs]) -> set[int]:
+    """The ids of videos none of whose keyframes is on record."""
+    with catalog.begin() as connection:
+        videos = [row for row, blobs in zip(rows, fresh, strict=True) if blobs.frames]
+        return {int(row.id) for row in videos if not moments.of_asset(connection, model.id, row.asset_id)}
 
 
 def _unlike(rows: Sequence[Any], fresh: Float32Array) -> set[int]:

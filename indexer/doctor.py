@@ -15,11 +15,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table, and_, exists, func, select
 
 from indexer import assets as rows
-from indexer import compare, generations
+from indexer import compare, generations, moments
 from indexer.catalog import Catalog, Model, live_model
 from indexer.compare import Faults
 from indexer.roots import all_roots, offline_reason
-from indexer.schema import LIVE, OWN, assets, library, metadata, models, vectors
+from indexer.schema import LIVE, OWN, assets, library, metadata, models, roots, vectors
 from indexer.schema import generations as generations_table
 from indexer.types import Encoder
 
@@ -77,6 +77,7 @@ def examine(
         checks += [
             _kinds(connection, model),
             *_vectors(connection, where, model, faults),
+            _moments(connection, model, faults),
             _leftovers(connection, where),
         ]
     if encoder is not None and sample > 0:
@@ -189,6 +190,8 @@ def _without_vector(connection: Connection, model: Model) -> Check:
 
 def _kinds(connection: Connection, model: Model) -> Check:
     count = rows.stale_kinds(connection, model)
+    if count and _count(connection, roots, roots.c.pairing_due):  # an interrupted run is no fault
+        return Check("visibility", 0, f"{count} vectors wait for the end of a run; 'mmsearch index FOLDER' goes on")
     found = f"{count} vectors are found, or hidden, where they should not be" if count else "hidden and found as due"
     return Check("visibility", count, found, MEND)
 
@@ -202,6 +205,12 @@ def _vectors(connection: Connection, where: Path, model: Model, faults: Faults) 
         Check("index file", int(faults.index), seen.index, MEND),
         Check("comparison", differing, f"{differing} of {seen.compared} vectors differ from the index file", MEND),
     ]
+
+
+def _moments(connection: Connection, model: Model, faults: Faults) -> Check:
+    count, faults.videos = moments.unfit(connection, model)
+    found = f"{len(faults.videos)} of {count} videos have keyframes that do not make up their vector"
+    return Check("keyframes", len(faults.videos), found, MEND)
 
 
 def _leftovers(connection: Connection, where: Path) -> Check:

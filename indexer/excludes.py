@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from indexer.spelling import nfc
+
 IGNORE_NAME: Final = ".mmsearchignore"
 IGNORE_LIMIT_BYTES: Final = 1 << 20
 PASSED_OVER: Final = frozenset(
@@ -42,7 +44,7 @@ class Patterns:
     lines: tuple[tuple[bool, re.Pattern[str]], ...]
 
     def verdict(self, path: str) -> bool | None:
-        """Whether `path`, a folder's with its '/', is excluded (True), taken in (False), or not spoken of (None)."""
+        """Whether `path` (NFC; a folder's with its '/') is excluded (True), taken in (False) or not meant (None)."""
         for excluded, expression in self.lines:
             match = expression.match(path)
             if match is not None and _is_itself(match, path):
@@ -73,7 +75,7 @@ class Rules:
         """Whether the file or folder at `rel_path`, below the root, is passed over."""
         for base, spec in self.specs:
             if rel_path.startswith(base):  # a run's patterns say nothing of what lies outside the folder it was told
-                verdict = spec.verdict(rel_path[len(base) :] + ("/" if is_folder else ""))
+                verdict = spec.verdict(nfc(rel_path[len(base) :]) + ("/" if is_folder else ""))
                 if verdict is not None:
                     return verdict
         return is_passed_over(rel_path.rpartition("/")[2])
@@ -91,7 +93,7 @@ def compiled(patterns: Sequence[str]) -> Patterns:
     expressions: list[tuple[bool, re.Pattern[str]]] = []
     for line in patterns:
         try:
-            spec = GitIgnoreSpec.from_lines([line])
+            spec = GitIgnoreSpec.from_lines([nfc(line)])
         except ValueError as error:
             raise ValueError(f"'{line}' is no pattern; write it as in a .gitignore, such as '*.gif'") from error
         for pattern in spec.patterns:

@@ -6,9 +6,7 @@ the library, but for one id a vector. Pictures and models are not in it. Next: `
 
 from __future__ import annotations
 
-import json
 import os
-import struct
 import tarfile
 import tempfile
 import time
@@ -25,7 +23,6 @@ from indexer.archive import (
     ROW,
     ROWS_AT_ONCE,
     TABLES,
-    TENSORS,
     Manifest,
     Member,
     arrow_schema,
@@ -34,10 +31,10 @@ from indexer.archive import (
 )
 from indexer.backup import CopyReport, new_folder
 from indexer.catalog import Catalog
+from indexer.durable import sha256_of, sync
 from indexer.errors import LibraryError
-from indexer.generations import _sha256 as sha256_of
-from indexer.generations import _sync as sync
 from indexer.schema import SCHEMA_REVISION, PathBytes, models, vectors
+from indexer.tensors import write_tensors
 
 TAR_SUFFIX = ".tar"
 
@@ -65,7 +62,7 @@ def _write(catalog: Catalog, folder: Path) -> Manifest:
         for table in TABLES:
             rows[table.name] = _write_table(connection, table, folder / f"{table.name}.parquet")
         for model in connection.execute(select(models.c.id, models.c.dim).order_by(models.c.id)).all():
-            _write_tensors(connection, model.id, model.dim, folder / tensors_name(model.id))
+            write_tensors(connection, model.id, model.dim, folder / tensors_name(model.id))
     files = {
         path.name: Member(path.stat().st_size, sha256_of(path)) for path in sorted(folder.iterdir()) if path.is_file()
     }
@@ -106,27 +103,6 @@ def _pages(connection: Connection, table: Table) -> Iterator[list[dict[str, Any]
 
 def _plain(value: Any, column: Any) -> Any:
     return os.fsencode(value) if value is not None and isinstance(column.type, PathBytes) else value
-
-
-def _write_tensors(connection: Connection, model_id: int, dim: int, path: Path) -> None:
-    """The layout of safetensors is written here, since its library wants whole matrices in memory."""
-    mine = (vectors.c.model_id == model_id, vectors.c.mu.is_not(None))
-    with path.open("wb") as file:
-        count = len(connection.scalars(select(vectors.c.id).where(*mine)).all())
-        size_bytes = 2 * count * dim
-        header: dict[str, Any] = {
-            name: {"dtype": "F16", "shape": [count, dim], "data_offsets": [at * size_bytes, (at + 1) * size_bytes]}
-            for at, name in enumerate(TENSORS)
-        }
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
-        file.write(struct.pack("<Q", len(text)) + text)
-        for name in TENSORS:
-            blobs = connection.execution_options(yield_per=ROWS_AT_ONCE).scalars(
-                select(vectors.c[name]).where(*mine).order_by(vectors.c.id)
-            )
-            for blob in blobs:
-                file.write(blob)
 
 
 def _write_tar(catalog: Catalog, dest: Path) -> Manifest:

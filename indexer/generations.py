@@ -8,11 +8,8 @@ set aside, and the index comes out of the catalog instead. Next: `search.py`.
 from __future__ import annotations
 
 import contextlib
-import glob
-import hashlib
 import logging
 import os
-import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from functools import partial
@@ -21,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from indexer.durable import set_aside, sha256_of, sync
 from indexer.errors import LibraryCorrupt, LibraryError
 from indexer.failpoints import reach
 from indexer.reader import last_change, read
@@ -188,22 +186,26 @@ def write(catalog: Catalog, folder: Path, live: LiveIndex) -> Path:
         reach("save.opening")
         _save(catalog, folder, live, temporary)
         reach("save.written")
-        _sync(temporary)
+        sync(temporary)
         reach("save.synced")
         os.replace(temporary, path)
         reach("save.renamed")
-        _sync(folder)
+        sync(folder)
         reach("save.named")
     except (OSError, RuntimeError) as error:  # RuntimeError is how FAISS says that a write failed
         temporary.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise LibraryError(
-            f"the index file {path} cannot be written ({reason}); nothing is lost, run 'mmsearch index' again"
+            f"the index file {path} cannot be written ({reason}); nothing is lost, run the same command again"
         ) from error
-    with catalog.begin() as connection:
-        connection.execute(delete(generations))
-        connection.execute(generations.insert().values(_row(number, path, live)))
-        reach("save.vouching")
+    try:
+        with catalog.begin() as connection:
+            connection.execute(delete(generations))
+            connection.execute(generations.insert().values(_row(number, path, live)))
+            reach("save.vouching")
+    except LibraryError:  # a full disk: a file that nobody vouches for only takes room
+        path.unlink(missing_ok=True)
+        raise
     reach("save.vouched")
     _remove_others(folder, path)
     reach("save.swept")
@@ -224,28 +226,12 @@ def remake(catalog: Catalog, folder: Path, model: Model) -> None:
     write(catalog, folder, live)
 
 
-def set_aside(path: Path) -> None:
-    """Rename a file that is not to be trusted; it is kept for whoever wants to know why."""
-    if path.exists():
-        aside = aside_name(path)
-        os.replace(path, aside)
-        log.warning("%s is damaged; kept as %s", path, aside.name)
-
-
-def aside_name(path: Path) -> Path:
-    """A name beside `path` that no file has, with the time: two in one second, or a clock set back, stay two."""
-    stem = f"{path.name}.bad-{time.strftime('%Y%m%dT%H%M%S')}"
-    taken = {one.name for one in path.parent.glob(f"{glob.escape(path.name)}.bad-*")}
-    names = (stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3)))
-    return path.with_name(next(name for name in names if name not in taken))
-
-
 def _row(number: int, path: Path, live: LiveIndex) -> dict[str, Any]:
     return {
         "generation": number,
         "model_id": live.model.id,
         "file_name": path.name,
-        "sha256": _sha256(path),
+        "sha256": sha256_of(path),
         "size_bytes": path.stat().st_size,
         "count": len(live.ids),
         "dim": live.model.dim,
@@ -337,7 +323,7 @@ def _verify_size(path: Path, row: _Row) -> None:
 
 def _verify(path: Path, row: _Row) -> None:
     _verify_size(path, row)
-    if _sha256(path) != row.sha256:
+    if sha256_of(path) != row.sha256:
         raise LibraryCorrupt(f"{path} has changed since it was written (sha256 differs)")
 
 
@@ -347,22 +333,6 @@ def _is_sound(folder: Path, row: _Row) -> bool:
         return bool((folder / row.file_name).stat().st_size == row.size_bytes)
     except OSError:
         return False
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Force a file, or the names in a folder, to the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows opens no folders, and keeps names in order by itself
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_others(folder: Path, current: Path) -> None:

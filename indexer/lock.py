@@ -35,7 +35,7 @@ def writer_lock(library: Path) -> Iterator[None]:
             raise LibraryLocked(
                 f"library {library} is being written by {_holder(descriptor)}; wait until it is done, or stop it"
             )
-        _write_holder(descriptor)
+        _write_holder(descriptor, library)
         yield
     finally:
         os.close(
@@ -43,10 +43,15 @@ def writer_lock(library: Path) -> Iterator[None]:
         )  # releases the lock; the file stays, since removing it would let two writers hold two files
 
 
-def _write_holder(descriptor: int) -> None:
-    os.ftruncate(descriptor, 0)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+def _write_holder(descriptor: int, library: Path) -> None:
+    try:
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    except OSError as error:
+        raise LibraryError(
+            f"library {library} cannot be written ({error.strerror}); make room and run the same command again"
+        ) from error
 
 
 def _holder(descriptor: int) -> str:

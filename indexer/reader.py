@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -97,14 +97,16 @@ class CatalogReader:
     def begin(self) -> Iterator[sqlite3.Connection]:
         """One snapshot. Raises: LibraryCorrupt, LibraryError: what the database complains of, in one line."""
         try:
-            connection = readonly.connect(self._path) if self._read_only else self._connection()
+            if self._read_only:
+                with self._unlocked() as connection:
+                    yield connection
+                return
+            connection = self._connection()
             connection.execute("BEGIN")
             try:
                 yield connection
             finally:
                 connection.rollback()  # nothing was written
-                if self._read_only:
-                    connection.close()
         except sqlite3.DatabaseError as error:
             damaged = not isinstance(error, sqlite3.OperationalError) or _is_damage(error)
             if not damaged:
@@ -120,6 +122,21 @@ class CatalogReader:
                 connection.close()
             self._opened.clear()
         self._local = threading.local()
+
+    @contextmanager
+    def _unlocked(self) -> Iterator[sqlite3.Connection]:
+        """One snapshot where no lock can be held: somebody who may write could do so meanwhile.
+
+        Raises: LibraryError when somebody did.
+        """
+        before = readonly.stamp(self._path)
+        with closing(readonly.connect(self._path)) as connection:
+            try:
+                connection.execute("BEGIN")
+                yield connection
+            finally:
+                if readonly.stamp(self._path) != before:  # also where this is why it looked damaged
+                    raise LibraryError(f"the catalog {self._path} was written while it was read; ask again")
 
     def _connection(self) -> sqlite3.Connection:
         found: sqlite3.Connection | None = getattr(self._local, "connection", None)

@@ -14,8 +14,9 @@ from sqlalchemy import Connection, update
 from indexer.catalog import Catalog
 from indexer.errors import FolderNotFound, LibraryError
 from indexer.plan import count_live
-from indexer.roots import Root, Target, all_roots, some_are_there
+from indexer.roots import Root, Target, all_roots, as_known, device_of, some_are_there
 from indexer.schema import roots
+from indexer.spelling import as_on_disk
 
 NAMED = 5  # roots in a message
 
@@ -28,10 +29,11 @@ def relocate(catalog: Catalog, old: Path, new: Path) -> int:
     Raises: FolderNotFound when `new` is no folder; LibraryError when `old` is no root, `new` is one already, or none
     of the files indexed at `old` is at `new`.
     """
-    old, new = Path(os.path.abspath(old)), Path(os.path.abspath(new))
+    new = as_on_disk(Path(os.path.abspath(new)))
     if not new.is_dir():
         raise FolderNotFound(f"{new} is no folder; connect the drive, or name the place where the files are now")
     with catalog.begin() as connection:
+        old = as_known(connection, old)
         moving = _moving(connection, old, new)
         moved = [(root, Root(root.id, new / root.path.relative_to(old), None)) for root in moving]
         _refuse_taken(connection, moved)
@@ -41,7 +43,7 @@ def relocate(catalog: Catalog, old: Path, new: Path) -> int:
         for root in moving:
             connection.execute(update(roots).where(roots.c.id == root.id).values(path=f"\0{root.id}"))
         for root, after in moved:
-            device = os.stat(after.path).st_dev if after.path.is_dir() else root.device
+            device = device_of(after.path) if after.path.is_dir() else root.device
             connection.execute(update(roots).where(roots.c.id == root.id).values(path=str(after.path), device=device))
         return sum(count_live(connection, Target(after, "", ())) for _, after in moved)
 

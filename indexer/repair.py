@@ -38,7 +38,8 @@ def mend(catalog: Catalog, where: Path, faults: Faults) -> list[Path]:
             for chunk in chunked(removed):
                 connection.execute(delete(vectors).where(vectors.c.id.in_(chunk)))
             certain = _replaceable(connection, faults.doubtful - faults.unusable)
-            due = _forget(connection, model, faults.unusable | certain)
+            videos = _replaceable(connection, faults.videos)
+            due = _forget(connection, model, faults.unusable | certain | videos)
             rows.refresh_kinds(connection, model)
         reach("repair.mending")
     reach("repair.mended")

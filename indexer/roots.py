@@ -7,6 +7,7 @@ Next: `scan.py`, which walks a target.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from indexer.errors import FolderNotFound
 from indexer.excludes import is_passed_over
 from indexer.reader import read
+from indexer.spelling import as_on_disk, nfc
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -75,15 +77,38 @@ def known_targets(connection: Connection, folder: Path) -> list[Target]:
     return [Target(top, prefix, ()), *below]
 
 
+def as_known(connection: Any, folder: Path) -> Path:
+    """The absolute path of a folder, its names spelt as on the disk, and the root in it as on record: no two of one.
+
+    Not resolved: a link such as /media/drive is the name that stays.
+    """
+    typed = Path(os.path.abspath(folder))
+    if str(typed).isascii():
+        return typed
+    spelt = as_on_disk(typed)
+    for root in sorted(all_roots(connection), key=lambda one: -len(one.path.parts)):
+        length = len(root.path.parts)
+        if nfc(str(Path(*spelt.parts[:length]))) == nfc(str(root.path)) and not _is_other(spelt, root.path):
+            return root.path.joinpath(*spelt.parts[length:])
+    return spelt
+
+
+def _is_other(spelt: Path, root: Path) -> bool:
+    """Whether two spellings are two folders here, as they may be on Linux."""
+    top = Path(*spelt.parts[: len(root.parts)])
+    return top != root and top.exists() and root.exists() and not top.samefile(root)
+
+
 def is_offline(connection: Connection, folder: Path) -> bool:
     """Whether `folder`, absolute, lies in a root that is offline."""
+    folder = as_known(connection, folder)
     holders = [root for root in all_roots(connection) if root.path == folder or root.path in folder.parents]
     return any(offline_reason(connection, root) is not None for root in holders)
 
 
 def checked_folder(connection: Connection, folder: Path) -> Path:
     """The absolute path of a folder that is there, or that is known and offline. Raises: FolderNotFound."""
-    absolute = Path(os.path.abspath(folder))  # not resolved: a link such as /media/drive is the name that stays
+    absolute = as_known(connection, folder)
     if not absolute.is_dir() and not is_offline(connection, absolute):
         what = "is not a folder" if absolute.exists() else "does not exist"
         raise FolderNotFound(f"{folder} {what}; name a folder of pictures or texts, as in 'mmsearch index ./photos'")
@@ -93,7 +118,7 @@ def checked_folder(connection: Connection, folder: Path) -> Path:
 def offline_reason(connection: Any, root: Root) -> str | None:
     """Why the files of `root` cannot be there now, in words; None when they can."""
     try:
-        device = os.stat(root.path).st_dev
+        device = device_of(root.path)
         with os.scandir(root.path) as listing:
             empty = all(is_passed_over(entry.name) for entry in listing)
     except (FileNotFoundError, NotADirectoryError):
@@ -111,13 +136,27 @@ def offline_reason(connection: Any, root: Root) -> str | None:
     return None if some_are_there(connection, root) else "is on another device, without the files indexed there"
 
 
+def device_of(path: Path) -> int:
+    """A number for the disk that a folder is on: of its device number, its file system's id and its size.
+
+    The next stick in the same socket gets the device number of the last one. FAT has no id, but hardly two have as many
+    blocks. A disk whose number changes without need costs a look for one of its files, no more. Raises: OSError.
+    """
+    number = os.stat(path).st_dev
+    if not hasattr(os, "statvfs"):  # Windows: the number is the volume's own
+        return number
+    disk = os.statvfs(path)
+    said = repr((number, disk.f_fsid, disk.f_frsize * disk.f_blocks)).encode()
+    return int.from_bytes(hashlib.blake2b(said, digest_size=7).digest())
+
+
 def remember_device(connection: Connection, root: Root) -> None:
     """Note the device a root was last seen on."""
     from sqlalchemy import update
 
     from indexer.schema import roots
 
-    connection.execute(update(roots).where(roots.c.id == root.id).values(device=os.stat(root.path).st_dev))
+    connection.execute(update(roots).where(roots.c.id == root.id).values(device=device_of(root.path)))
 
 
 def _add(connection: Connection, folder: Path) -> Root:

@@ -20,9 +20,9 @@ from urllib.parse import quote
 from sqlalchemy import URL, update
 
 from indexer.catalog import Catalog
+from indexer.durable import aside_name
 from indexer.errors import LibraryError
 from indexer.failpoints import reach
-from indexer.generations import aside_name
 from indexer.repair import references
 from indexer.schema import generations, library, metadata, roots
 

@@ -103,7 +103,7 @@ roots = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("path", PathBytes, nullable=False, unique=True),
-    Column("device", BigInteger),
+    Column("device", BigInteger),  # roots.device_of; in older libraries the system's device number
     Column("captions_seen", String(64)),  # digest of the captions.csv files as last read
     Column("pairing_due", Boolean, nullable=False),  # set before files change, cleared when captions are in step again
     sqlite_autoincrement=True,

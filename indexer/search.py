@@ -21,7 +21,7 @@ import numpy as np
 from indexer.among import Among, ids_among
 from indexer.errors import LibraryCorrupt
 from indexer.generations import VECTORS_FOLDER, Transactions, open_index
-from indexer.reader import CatalogReader, live_model, mismatch, read
+from indexer.reader import CatalogReader, last_change, live_model, mismatch, read
 from indexer.rebuild import LiveIndex, means_of
 from indexer.roots import all_roots, offline_reason
 from indexer.types import HIDDEN, Float32Array, Modality, Model
@@ -102,6 +102,7 @@ class Searcher:
                 if now is None:
                     return [[] for _ in queries]
                 raise mismatch(self._library, now, model.fingerprint, model.name)
+            older = last_change(connection) < live.change  # another catalog was written over the one that was read
             live.replay(connection)  # in the snapshot that the rows of the hits come from: no answer mixes two states
             hidden = np.concatenate([_of_offline_roots(connection, model), _of_assets(connection, model, exclude)])
             some = None if among.is_everything else ids_among(connection, model, among)
@@ -109,7 +110,7 @@ class Searcher:
             rows = _rows(connection, np.concatenate([ids for ids, _ in found]) if found else np.empty(0, np.int64))
             frames = _frames(connection, model, sorted({row[1] for row in rows.values()}))
             gaps = any(int(one) not in rows for ids, _ in found for one in ids)
-        if gaps and not again:  # rows pruned since the index was read: without them, the hits would be too few
+        if (gaps or older) and not again:  # gaps: rows pruned since the index was read, the hits would be too few
             self._live = None
             return self._answers(queries, k, within, exclude, model, among, again=True)
         return [_hits(rows, ids, scores, frames, query) for (ids, scores), query in zip(found, queries, strict=True)]

@@ -24,6 +24,7 @@ from indexer.plan import within
 from indexer.roots import Target
 from indexer.scan import Found, Scan
 from indexer.schema import MISSING, about, assets, notices
+from indexer.spelling import by_spelling, nfc
 from indexer.xmp import read_xmp
 
 SIDECAR_BYTES: Final = 1 << 20
@@ -128,8 +129,20 @@ def _pairs(scan: Scan) -> Iterator[tuple[str, Found]]:
     for file in scan.found:
         if file.role == "sidecar":
             folder, _, name = file.rel_path.rpartition("/")
-            for picture in pictures_of(name, folders.get(folder, {}), whole.get(folder, frozenset())):
+            stems, names = folders.get(folder, {}), whole.get(folder, frozenset())
+            for picture in pictures_of(name, stems, names) or _spelt_otherwise(name, names):
                 yield (f"{folder}/{picture}" if folder else picture), file
+
+
+def _spelt_otherwise(name: str, names: frozenset[str]) -> list[str]:
+    """The same question with all names in one spelling: Takeout packs names as they were typed, disks may not."""
+    if name.isascii() and all(one.isascii() for one in names):
+        return []
+    alike = by_spelling(names)
+    stems: dict[str, list[str]] = {}
+    for one in alike:
+        stems.setdefault(one.rpartition(".")[0], []).append(one)
+    return [alike[one] for one in pictures_of(nfc(name), stems, frozenset(alike))]
 
 
 def _photos(connection: Connection, target: Target) -> dict[str, int]:

@@ -18,7 +18,7 @@ from indexer.assets import Blobs, from_blobs
 from indexer.catalog import Model, live_model
 from indexer.generations import VECTORS_FOLDER
 from indexer.generations import facts as index_facts
-from indexer.roots import Root, all_roots, offline_reason
+from indexer.roots import Root, all_roots, as_known, offline_reason
 from indexer.schema import FUSED, LIVE, MISSING, SKIPPED, assets, captions, library, notices, roots, vectors
 from indexer.types import Posterior
 from indexer.vectors.choose import backend
@@ -139,9 +139,10 @@ def errors(connection: Connection) -> list[SkippedFile]:
 
 def find(connection: Connection, path: Path) -> Any:
     """The row of the live asset at `path`, or None."""
-    for name in dict.fromkeys((os.path.abspath(path), os.path.realpath(path))):
-        for root in _holders(connection, Path(name)):
-            rel_path = Path(name).relative_to(root.path).as_posix()
+    absolute = Path(os.path.abspath(path))
+    for name in dict.fromkeys((absolute, Path(os.path.realpath(path)), as_known(connection, absolute))):
+        for root in _holders(connection, name):
+            rel_path = name.relative_to(root.path).as_posix()
             query = select(assets).where(assets.c.root_id == root.id, assets.c.rel_path == rel_path)
             row = connection.execute(query.where(assets.c.state == LIVE)).one_or_none()
             if row is not None:

@@ -49,7 +49,7 @@ from mmsearch.cli_options import (
     style_of,
 )
 from mmsearch.errors import LibraryNotFound, MMSearchError
-from mmsearch.render import NoteHandler, note
+from mmsearch.terminal import NoteHandler, note
 
 DEBUG_VARIABLE = "MMSEARCH_DEBUG"
 OPTIONAL_PACKAGES = {

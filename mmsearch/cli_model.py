@@ -24,7 +24,7 @@ from mmsearch.cli_options import (
     ModelOption,
     open_library,
 )
-from mmsearch.render import note
+from mmsearch.terminal import note
 
 if TYPE_CHECKING:
     from indexer.types import Progress, ProgressCallback
@@ -145,8 +145,9 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> int:
     """Measure a model: recall both ways, median rank, ELBO, KL, active units; or one of the four questions."""
-    from mmsearch import render
+    from mmsearch import render_eval
     from mmsearch.config import load_config
+    from mmsearch.render import show_facts
 
     if phrasing + zero_shot + fusion + uncertainty > 1:
         raise typer.BadParameter("give one of --phrasing, --zero-shot, --fusion, --uncertainty, not two.")
@@ -156,22 +157,22 @@ def evaluate(
     if phrasing:
         from mmsearch.training.phrasing import evaluate_phrasing
 
-        render.show_phrasing(evaluate_phrasing(data, split=split, model=name, device=device.value), as_json)
+        render_eval.show_phrasing(evaluate_phrasing(data, split=split, model=name, device=device.value), as_json)
     elif zero_shot:
         from mmsearch.training.zero_shot import evaluate_zero_shot
 
         named = evaluate_zero_shot(data, split=split, model=name, device=device.value, only=only)
-        render.show_facts(named.to_dict(), as_json)
+        show_facts(named.to_dict(), as_json)
     elif fusion:
         from mmsearch.training.fusion_eval import evaluate_fusion
 
-        render.show_fusion(evaluate_fusion(data, split=split, model=name, device=device.value), as_json)
+        render_eval.show_fusion(evaluate_fusion(data, split=split, model=name, device=device.value), as_json)
     elif uncertainty:
         from mmsearch.training.uncertainty import evaluate_uncertainty
 
-        render.show_uncertainty(evaluate_uncertainty(data, split=split, model=name, device=device.value), as_json)
+        render_eval.show_uncertainty(evaluate_uncertainty(data, split=split, model=name, device=device.value), as_json)
     else:
         from mmsearch.training.evaluate import evaluate as run
 
-        render.show_eval(run(data, split=split, model=name, device=device.value), as_json)
+        render_eval.show_eval(run(data, split=split, model=name, device=device.value), as_json)
     return FOUND

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 import typer
 
-from mmsearch.render import Format, note
+from mmsearch.terminal import Format, note
 
 if TYPE_CHECKING:
     from indexer.types import Modality

@@ -190,7 +190,8 @@ def _default_folder() -> Path:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run it and print a table, or JSON; 0 where it ran, 2 with one line where it could not."""
     from mmsearch.progress import progress_on_stderr
-    from mmsearch.render import note, show_demo
+    from mmsearch.render_eval import show_demo
+    from mmsearch.terminal import note
 
     parser = argparse.ArgumentParser(prog="python -m mmsearch.demo", description="Index real photos, search, judge.")
     parser.add_argument("--json", action="store_true", help="print JSON")

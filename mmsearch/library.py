@@ -7,6 +7,7 @@ Next: `../indexer/store.py` for what is kept, `encoder.py` for what is computed,
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
@@ -66,6 +67,14 @@ def _check_patterns(patterns: Sequence[str]) -> None:
         raise ConfigError(str(error)) from error
 
 
+def _check_folder(folder: Path) -> None:
+    scheme = re.match(r"([a-z][a-z0-9+]+):[/\\]", str(folder))
+    if scheme:
+        raise ConfigError(
+            f"the library is an address ({scheme[1]}), and must be a folder: the catalog is a SQLite file"
+        )
+
+
 class Library:
     """Pictures and texts on disk with their vectors. Open with `Library.open`; usable as a context manager.
 
@@ -105,6 +114,7 @@ class Library:
         """
         config = load_config() if config is None else config
         folder = Path(path).expanduser() if path is not None else config.library or default_library()
+        _check_folder(folder)
         return cls(folder, model, config.device if device == "auto" else device, config)
 
     def index(

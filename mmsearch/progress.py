@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mmsearch.render import note
+from mmsearch.terminal import note
 
 if TYPE_CHECKING:
     from indexer.types import IndexReport, Profile, Progress, ProgressCallback

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from indexer.durable import sha256_of
 from mmsearch.errors import CheckpointError
 
 DESCRIPTION: Final = "model.json"
@@ -29,7 +30,7 @@ def seal(folder: Path) -> None:
     """Note the sha256 of graphs and tokenizer in `model.json`, outside the fingerprint."""
     path = folder / DESCRIPTION
     described = json.loads(path.read_text(encoding="utf-8"))
-    described["files"] = {one.name: _sha256(one) for pattern in _SEALED for one in sorted(folder.glob(pattern))}
+    described["files"] = {one.name: sha256_of(one) for pattern in _SEALED for one in sorted(folder.glob(pattern))}
     path.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
 
 
@@ -52,15 +53,10 @@ def check_file(path: Path, described: Mapping[str, Any]) -> None:
     if expected is None:
         return
     try:
-        found = _sha256(path)
+        found = sha256_of(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}); copy the model again") from error
     if found != expected:
         raise CheckpointError(
             f"{path} is damaged: sha256 {found[:12]}, expected {str(expected)[:12]}; copy the model again"
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -49,7 +49,8 @@ def encode_query(encoder: Encoder, text: str | None = None, image: Picture | Non
     if text is not None and text.strip():
         posteriors.append(encoder.encode_texts([_clean(text)]))
     if image is not None:
-        pixels = encoder.prepare_image(to_image(image, encoder.side_px))  # [side_px, side_px, 3]
+        upright = _guarded(Path(image), encoder.side_px) if isinstance(image, (str, Path)) else None
+        pixels = encoder.prepare_image(upright or to_image(image, encoder.side_px))  # [side_px, side_px, 3]
         posteriors.append(encoder.encode_images(pixels[np.newaxis]))
     return posteriors[0] if len(posteriors) == 1 else encoder.fuse(posteriors)
 
@@ -71,7 +72,7 @@ def encode_file(encoder: Encoder, path: Path) -> Posterior:
 
 
 def to_image(picture: Picture, side_px: int) -> Image.Image:
-    """Any picture -> upright RGB. Arrays are uint8 `[h, w]`, `[h, w, 3]` or `[h, w, 4]`."""
+    """Any picture -> upright RGB, decoded in this process. Arrays are uint8 `[h, w]`, `[h, w, 3]` or `[h, w, 4]`."""
     from PIL import Image, ImageOps
 
     if isinstance(picture, (str, Path)):
@@ -93,6 +94,29 @@ def _on_white(image: Image.Image) -> Image.Image:
 
     page = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(page, image.convert("RGBA")).convert("RGB")
+
+
+def _guarded(path: Path, side_px: int) -> Image.Image | None:
+    """A picture whose decoder may crash, by way of a process that may die; None for all others, which cost no process.
+
+    Raises: DecodeError.
+    """
+    from indexer.kinds import HEAD_BYTES, RISKY, kind_of, missing_extra
+
+    try:
+        with path.open("rb") as file:
+            kind = kind_of(file.read(HEAD_BYTES))
+    except OSError:
+        return None  # said by whoever reads it next
+    if kind not in RISKY or missing_extra(kind):
+        return None
+    from indexer.guard import Guard
+
+    try:
+        with Guard(side_px) as guard:
+            return guard.decode(path).image
+    except DecodeError as error:
+        raise DecodeError(f"{path}: {error}") from error
 
 
 def _read_image(path: Path, side_px: int) -> Image.Image:

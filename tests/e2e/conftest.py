@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from mmsearch import cli
+from tests.e2e.disk import disk
 from tests.e2e.runner import load_fake
+from tests.e2e.served import runtime
 from tests.fakes import paint
+
+__all__ = ["Answer", "Run", "disk", "runtime"]
 
 
 @dataclass(frozen=True)

@@ -133,3 +133,14 @@ def test_help_and_version(run: Run) -> None:
         assert f"  {command} " in bare.out
         assert run(command, "--help").code == 0
     assert run("--version").out.startswith("mmsearch 0.")
+
+
+@pytest.mark.parametrize("address", ["postgresql://me:secret@host/photos", "sqlite:///library/catalog.sqlite"])
+def test_a_library_that_is_an_address(run: Run, photos: Path, home: Path, address: str) -> None:
+    (home / "config.toml").write_text(f'library = "{address}"\n')
+    for command in (("index", photos), ("search", "red"), ("status",), ("index", photos, "--library", address)):
+        answer = run(*command)
+        assert (answer.code, len(answer.err.splitlines())) == (2, 1)
+        assert "must be a folder: the catalog is a SQLite file" in answer.err
+        assert "secret" not in answer.err
+    assert not list(photos.parent.glob("*sql*"))

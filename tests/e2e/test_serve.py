@@ -10,9 +10,6 @@ import socket
 import stat
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,45 +19,19 @@ from mmsearch.errors import LibraryError, LibraryLocked, LibraryNotFound
 from tests.e2e.conftest import Run
 from tests.e2e.processes import environment
 from tests.e2e.runner import load_fake
+from tests.e2e.served import Served
 from tests.fakes import FakeEncoder, paint
 
-pytestmark = pytest.mark.skipif(not client.HAS_SOCKETS, reason="no Unix sockets here")
-
-
-@pytest.fixture(autouse=True)
-def runtime(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    base = Path("/tmp") / f"mm-{os.getpid()}-{time.monotonic_ns() % 10**9}"  # short: paths of sockets must be
-    base.mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
-    yield base
-    shutil.rmtree(base, ignore_errors=True)
+pytestmark = [
+    pytest.mark.skipif(not client.HAS_SOCKETS, reason="no Unix sockets here"),
+    pytest.mark.usefixtures("runtime"),
+]
 
 
 @pytest.fixture
 def library(run: Run, photos: Path, home: Path) -> Path:
     assert run("index", photos).code == 0
     return home / "library"
-
-
-class Served:
-    """A server in a thread of this process."""
-
-    def __init__(self, path: Path, idle_s: float = 30.0) -> None:
-        self.encoder = FakeEncoder(name="default")
-        self.failure: list[Exception] = []
-        heard = threading.Event()
-
-        def run() -> None:
-            try:
-                with Library.open(path) as opened:
-                    opened.serve(idle_s, lambda _: heard.set())
-            except Exception as error:
-                self.failure.append(error)
-            heard.set()
-
-        self.thread = threading.Thread(target=run, daemon=True)
-        self.thread.start()
-        assert heard.wait(20)
 
 
 def lines(answer: object) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,10 +12,10 @@ import pytest
 
 from indexer.store import RootStatus, SkippedFile, Status
 from indexer.types import IndexReport, Profile, Progress, Stage
-from mmsearch import render
 from mmsearch.progress import limit_of, progress_on_stderr, show_profile
 from mmsearch.query.hits import Hit
-from mmsearch.render import Format, show_errors, show_facts, show_hits, show_report, show_status
+from mmsearch.render import show_errors, show_facts, show_hits, show_report, show_status
+from mmsearch.terminal import Format
 
 NAMES = [b"plain.jpg", b"two words.jpg", b"caf\xe9.jpg", "日本.jpg".encode(), b"new\nline.jpg", b"esc\x1b[31m.jpg"]
 STAGES = (Stage("decode", 30, 15.0, 5.0), Stage("encode", 20, 8.0, 12.0), Stage("index_file", 0, 0.0, 0.0))
@@ -26,16 +27,16 @@ HITS = [
 
 def test_paths_are_the_bytes_of_the_file_names(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     show_hits(HITS, {"query": "x"}, Format.PRINT0)
-    render.sys.stdout.flush()
+    sys.stdout.flush()
     assert capfdbinary.readouterr().out == b"".join(b"/photos/" + name + b"\0" for name in NAMES)
     show_hits(HITS, {"query": "x"}, Format.PATHS)
-    render.sys.stdout.flush()
+    sys.stdout.flush()
     assert capfdbinary.readouterr().out == b"".join(b"/photos/" + name + b"\n" for name in NAMES)
 
 
 def test_json_gives_every_path_back(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     show_hits(HITS, {"query": "caf\udce9"}, Format.JSON)
-    render.sys.stdout.flush()
+    sys.stdout.flush()
     out = capfdbinary.readouterr().out
     assert out.isascii()
     answer = json.loads(out)
@@ -47,10 +48,10 @@ def test_json_gives_every_path_back(capfdbinary: pytest.CaptureFixture[bytes]) -
 def test_a_text_hit_carries_its_text(capfd: pytest.CaptureFixture[str]) -> None:
     hit = Hit(Path("/notes/a.md"), 0.5, 1, "text", "a long\n\nstory " * 20)
     show_hits([hit], {"query": "x"}, Format.JSON)
-    render.sys.stdout.flush()
+    sys.stdout.flush()
     assert json.loads(capfd.readouterr().out)["hits"][0]["text"] == hit.text
     show_hits([hit], {"query": "x"}, Format.TABLE)
-    render.sys.stdout.flush()
+    sys.stdout.flush()
     row = capfd.readouterr().out
     assert row.count("\n") == 1
     assert "a long story a long" in row
@@ -59,7 +60,7 @@ def test_a_text_hit_carries_its_text(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_a_table_has_one_line_a_hit_and_no_control_characters(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     show_hits(HITS, {"query": "x"}, Format.TABLE)
-    render.sys.stdout.flush()
+    sys.stdout.flush()
     lines = capfdbinary.readouterr().out.splitlines()
     assert len(lines) == len(HITS)
     assert b"\x1b" not in b"".join(lines)
@@ -73,19 +74,19 @@ def test_files_below_the_current_folder_are_shown_relative(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     show_hits([Hit(tmp_path / "a" / "b.jpg", 0.5, 1, "image")], {"query": "x"}, Format.TABLE)
-    render.sys.stdout.flush()
+    sys.stdout.flush()
     assert capfd.readouterr().out.split()[-1] == os.path.join("a", "b.jpg")
 
 
 def test_a_report_on_stdout_and_the_skips_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     report = IndexReport(added=3, updated=1, unchanged=2, skipped=1, encoded=4, seconds=2.0)
     show_report(report, as_json=False)
-    render.sys.stdout.flush()
+    sys.stdout.flush()
     out, err = capfd.readouterr()
     assert out == "3 added, 1 updated, 0 moved, 2 unchanged in 2.0 s, 2.0 encoded/s\n"
     assert err == "mmsearch: 1 file skipped; 'mmsearch errors' lists them with the reasons\n"
     show_report(IndexReport(seconds=0.5, profile=PROFILE), as_json=True)
-    render.sys.stdout.flush()
+    sys.stdout.flush()
     out, err = capfd.readouterr()
     counts = {"added", "updated", "moved", "unchanged", "skipped", "offline", "excluded", "encoded"}
     assert set(json.loads(out)) == {*counts, "seconds"}
@@ -94,7 +95,7 @@ def test_a_report_on_stdout_and_the_skips_on_stderr(capfd: pytest.CaptureFixture
 
 def test_what_a_run_hid_is_said_only_where_there_is_any(capfd: pytest.CaptureFixture[str]) -> None:
     show_report(IndexReport(unchanged=2, offline=3, excluded=4, seconds=2.0), as_json=False)
-    render.sys.stdout.flush()
+    sys.stdout.flush()
     counts = "0 added, 0 updated, 0 moved, 2 unchanged, 3 offline, 4 newly excluded in 2.0 s\n"
     assert capfd.readouterr().out == counts
 
@@ -102,7 +103,7 @@ def test_what_a_run_hid_is_said_only_where_there_is_any(capfd: pytest.CaptureFix
 def test_a_profile_is_a_table_on_stderr_and_stands_in_the_json(capfd: pytest.CaptureFixture[str]) -> None:
     report = IndexReport(encoded=20, seconds=10.0, profile=PROFILE)
     show_report(report, as_json=True, profile=True)
-    render.sys.stdout.flush()
+    sys.stdout.flush()
     show_profile(report)
     out, err = capfd.readouterr()
     assert json.loads(out)["profile"] == PROFILE.to_dict()
@@ -132,10 +133,10 @@ def test_errors_in_every_form(capfd: pytest.CaptureFixture[str]) -> None:
     show_errors(skipped, Format.TABLE)
     show_errors(skipped, Format.PATHS)
     show_errors([], Format.TABLE)
-    render.sys.stdout.flush()
+    sys.stdout.flush()
     assert capfd.readouterr().out == "/photos/a.jpg  not a picture\n/photos/a.jpg\n"
     show_errors(skipped, Format.JSON)
-    render.sys.stdout.flush()
+    sys.stdout.flush()
     assert json.loads(capfd.readouterr().out) == [
         {"path": "/photos/a.jpg", "reason": "not a picture", "when": "2025-01-02T00:00:00+00:00"}
     ]
@@ -159,13 +160,13 @@ def test_status_as_a_table_and_as_json(capfd: pytest.CaptureFixture[str]) -> Non
         last_indexed_at=datetime(2025, 1, 2, 3, 4, tzinfo=UTC),
     )
     show_status(Path("/lib"), status, as_json=False)
-    render.sys.stdout.flush()
+    sys.stdout.flush()
     out = capfd.readouterr().out
     for words in ["1.5 MB", "default (abababababab)", "2025-01-02 03:04 UTC"]:
         assert words in out
     assert "/usb  3 files, offline: the folder is missing\n" in out
     show_status(Path("/lib"), status, as_json=True)
-    render.sys.stdout.flush()
+    sys.stdout.flush()
     answer = json.loads(capfd.readouterr().out)
     assert answer["images"] == 7
     assert answer["library"] == "/lib"
@@ -174,7 +175,7 @@ def test_status_as_a_table_and_as_json(capfd: pytest.CaptureFixture[str]) -> Non
 
 def test_nested_figures_are_indented(capfd: pytest.CaptureFixture[str]) -> None:
     show_facts({"split": "val", "text_to_image": {"r1": 21.0, "median_rank": 5.0}, "elbo": -1.2345678}, as_json=False)
-    render.sys.stdout.flush()
+    sys.stdout.flush()
     lines = [" ".join(line.split()) for line in capfd.readouterr().out.splitlines()]
     assert lines == ["split val", "text to image", "r1 21.0", "median rank 5.0", "elbo -1.2346"]
 

@@ -18,6 +18,8 @@ QUERIES = (
     "LEFT JOIN assets t ON t.id = c.text_asset_id",
     "SELECT a.rel_path, c.text, v.role, v.kind, v.mu, v.logvar, m.fingerprint FROM vectors v "
     "JOIN assets a ON a.id = v.asset_id JOIN models m ON m.id = v.model_id LEFT JOIN captions c ON c.id = v.caption_id",
+    "SELECT a.rel_path, f.time_ms, f.mu, m.fingerprint FROM frames f "
+    "JOIN assets a ON a.id = f.asset_id JOIN models m ON m.id = f.model_id",
     "SELECT rel_path, source, reason FROM notices",
 )
 

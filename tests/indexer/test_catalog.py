@@ -127,7 +127,7 @@ def test_an_index_file_that_cannot_be_written(tmp_path: Path, monkeypatch: pytes
 
     with Store.open(tmp_path / "library", create=True) as store:
         with monkeypatch.context() as patch:
-            patch.setattr(generations, "_sync", full)
+            patch.setattr(generations, "sync", full)
             with pytest.raises(LibraryError, match="No space left on device"):
                 store.ingest(tmp_path / "photos", encoder)
         assert list((tmp_path / "library" / "vectors").iterdir()) == []

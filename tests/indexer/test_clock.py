@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer import catalog, generations
+from indexer import catalog, durable
 from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
 from tests.indexer.crashing import ingest
@@ -69,6 +69,6 @@ def test_two_files_set_aside_in_one_second_are_both_kept(tmp_path: Path, monkeyp
     monkeypatch.setattr(time, "strftime", lambda _: "20200101T000000")
     for count in range(3):
         (tmp_path / "index-1.faiss").write_bytes(bytes([count]))
-        generations.set_aside(tmp_path / "index-1.faiss")
+        durable.set_aside(tmp_path / "index-1.faiss")
     kept = sorted(tmp_path.iterdir(), key=lambda path: (len(path.name), path.name))
     assert [path.read_bytes()[0] for path in kept] == [0, 1, 2]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import update
 
+from indexer.roots import device_of
 from indexer.schema import roots
 from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
@@ -78,6 +80,60 @@ def test_another_disk_under_the_same_name(store: Store, two: tuple[Path, Path], 
     assert "another device" in str(store.status().roots[0].reason)
 
 
+def test_another_disk_with_the_same_number(
+    store: Store, two: tuple[Path, Path], encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next stick in the same socket: the system gives it the number of the last one."""
+    drive, _ = two
+    real, number = os.statvfs, os.stat(drive).st_dev
+    own = drive.rename(drive.with_name("unplugged"))
+    paint(drive / "stranger.jpg", "red", seed=9)
+    assert os.stat(drive).st_dev == number
+    larger = real(drive).f_blocks + 1
+
+    def disk_of(path: Path) -> object:
+        found = real(path)
+        fields = {name: getattr(found, name) for name in ("f_fsid", "f_frsize", "f_blocks")}
+        return SimpleNamespace(**fields | ({"f_blocks": larger} if drive in (path, *Path(path).parents) else {}))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "statvfs", disk_of)
+        assert names(store, encoder) == ["h.jpg"]
+        assert store.ingest(drive, encoder).added == 0
+        assert "another device" in str(store.status().roots[0].reason)
+        assert store.prune().removed == 0
+    (drive / "stranger.jpg").unlink()
+    drive.rmdir()
+    own.rename(drive)
+    assert store.ingest(drive, encoder).unchanged == 3
+    assert encoder.images_encoded == 4
+
+
+def test_files_exchanged_between_two_folders_in_two_runs(
+    store: Store, two: tuple[Path, Path], encoder: FakeEncoder
+) -> None:
+    """In one run nothing would be encoded. In two, one of them is, once: its vector left with the row it had."""
+    drive, home = two
+    (drive / "d0.jpg").rename(home / "t.jpg")
+    (home / "h.jpg").rename(drive / "d0.jpg")
+    (home / "t.jpg").rename(home / "h.jpg")
+    assert store.ingest(drive, encoder).encoded == 0
+    assert store.ingest(home, encoder).encoded == 1
+    query = encoder.embed_texts(["blue"]).mu[0]
+    assert store.search(query, 1, fingerprint=encoder.fingerprint)[0].path == drive / "d0.jpg"
+    assert names(store, encoder) == ["d0.jpg", "d1.jpg", "d2.jpg", "h.jpg"]
+
+
+def test_what_is_gone_from_one_folder_is_known_in_another(
+    store: Store, two: tuple[Path, Path], encoder: FakeEncoder
+) -> None:
+    drive, home = two
+    (drive / "d0.jpg").rename(home / "away.jpg")
+    store.ingest(drive, encoder)  # which misses it
+    report = store.ingest(home, encoder)
+    assert (report.moved, report.encoded, encoder.images_encoded) == (1, 0, 4)
+
+
 def test_the_same_disk_under_another_number(store: Store, two: tuple[Path, Path], encoder: FakeEncoder) -> None:
     drive, _ = two
     set_device(store, drive, 1)
@@ -85,7 +141,7 @@ def test_the_same_disk_under_another_number(store: Store, two: tuple[Path, Path]
     assert store.ingest(drive, encoder).unchanged == 3
     with store._catalog.begin() as connection:
         device = connection.execute(roots.select().where(roots.c.path == str(drive))).one().device
-    assert device == os.stat(drive).st_dev
+    assert device == device_of(drive)
 
 
 def test_a_file_that_left_an_offline_root_is_a_copy(store: Store, two: tuple[Path, Path], encoder: FakeEncoder) -> None:
