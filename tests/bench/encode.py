@@ -1,0 +1,191 @@
+"""The shipped encoder of photos on every runtime at hand, by threads and by batch: speed, start, memory, agreement.
+
+    python -m tests.bench.encode
+    python -m tests.bench.encode --batches
+
+In: the shipped model and validation photos with captions, decoded beforehand. Every runtime lives in a process of its
+own, so that no idle threads of one disturb another; the batches go round in turns. Out: photos a second of processor
+and of wall-clock time, medians of the batches; recall with the shipped texts; cosines to the vectors of float32 and of
+what ships, which would stand beside them in one library. `formats.py` compares numbers, this file what carries them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from mmsearch.encoder import load_model
+from mmsearch.models.checkpoint import load_vae
+from mmsearch.training.datasets import read_dataset
+from mmsearch.training.recall import retrieval
+from tests.bench.common import DEFAULT_MODEL, SHARED_PHOTOS, machine
+from tests.bench.formats import image_encoder, squares_of
+from tests.bench.litert import layers_of, litert_run
+from tests.bench.runtimes import Run, absent, onnx_run, openvino_run
+
+RUNTIMES = ("ONNX Runtime", "OpenVINO", "LiteRT")
+PACKAGES = {"OpenVINO": "openvino", "LiteRT": "ai-edge-litert"}
+FLOAT32, SHIPPED = "ONNX Runtime, float32", "ONNX Runtime, int8"
+BATCH, TIMED = 32, 256
+BATCHES = (1, 8, 16, 32, 64)
+
+
+@dataclass
+class Row:
+    """One runtime in one process."""
+
+    name: str
+    threads: int
+    pool: ProcessPoolExecutor
+    open_s: float = 0.0
+    cpu_s: list[float] = field(default_factory=list)  # a photo, of every batch
+    wall_s: list[float] = field(default_factory=list)
+    means: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def take(self, start: int, stop: int) -> None:
+        means, cpu_s, wall_s = self.pool.submit(_encode, start, stop).result()
+        self.means.append(means)
+        self.cpu_s.append(cpu_s / (stop - start))
+        self.wall_s.append(wall_s / (stop - start))
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Photos a second of processor time and of wall-clock time."""
+        return 1 / statistics.median(self.cpu_s), 1 / statistics.median(self.wall_s)
+
+
+_held: dict[str, Any] = {}  # of a worker: its runtime and the photos
+
+
+def _runtime(name: str, model: Path, threads: int) -> Run:
+    kind, numbers = name.split(", ")
+    graph = model / ("image.onnx" if numbers == "float32" else "image-int8.onnx")
+    if kind == "ONNX Runtime":
+        return onnx_run(graph, threads)
+    if kind == "OpenVINO":
+        return openvino_run(graph, "f32", threads)
+    layers = None if numbers == "float32" else layers_of(onnx.load(str(graph), load_external_data=False))
+    return litert_run(image_encoder(model), layers, threads)
+
+
+def _open(name: str, model: Path, threads: int, photos: Path) -> float:
+    started = time.perf_counter()
+    _held["run"] = _runtime(name, model, threads)
+    _held["photos"] = np.load(photos, mmap_mode="r")
+    _held["run"](np.ascontiguousarray(_held["photos"][:1]))
+    return time.perf_counter() - started
+
+
+def _encode(start: int, stop: int) -> tuple[NDArray[np.float32], float, float]:
+    batch = np.ascontiguousarray(_held["photos"][start:stop])
+    cpu, wall = time.process_time(), time.perf_counter()
+    means = _held["run"](batch)
+    return means, time.process_time() - cpu, time.perf_counter() - wall
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def opened(name: str, threads: int, model: Path, photos: Path) -> Row:
+    row = Row(name, threads, ProcessPoolExecutor(1, multiprocessing.get_context("spawn")))
+    row.open_s = row.pool.submit(_open, name, model, threads, photos).result()
+    return row
+
+
+def in_turns(rows: list[Row], count: int, batch: int) -> None:
+    """Every batch through every row, each in its turn the first; a batch of each before, to warm up."""
+    for row in rows:
+        row.pool.submit(_encode, 0, batch).result()
+    for number, start in enumerate(range(0, count, batch)):
+        turn = number % len(rows)
+        for row in rows[turn:] + rows[:turn]:
+            row.take(start, min(start + batch, count))
+
+
+def runtimes(model: Path, photos: Path, texts: NDArray[np.float32], owner: NDArray[np.int64], count: int) -> None:
+    """The table of runtimes: one thread over all photos, two threads over some of them."""
+    kinds = [kind for kind in RUNTIMES if kind not in PACKAGES or not absent(PACKAGES[kind])]
+    names = [f"{kind}, {numbers}" for numbers in ("float32", "int8") for kind in kinds]
+    one = [opened(name, 1, model, photos) for name in names]
+    in_turns(one, count, BATCH)
+    peaks = [row.pool.submit(_peak_mib).result() for row in one]
+    _close(one)
+    two = [opened(name, 2, model, photos) for name in names]
+    in_turns(two, min(TIMED, count), BATCH)
+    _close(two)
+    vectors = {row.name: _unit(np.concatenate(row.means)) for row in one}
+    shipped = next(row for row in one if row.name == SHIPPED).rates[0]
+    titles = ("runtime", "photos/s a thread", "ratio to shipped", "2 threads, wall", "mean of six", "cosine to float32")
+    titles += ("to shipped", "least", "first photo s", "peak MiB")
+    print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
+    for row, pair, peak in zip(one, two, peaks, strict=True):
+        found = retrieval(vectors[row.name], texts, owner).mean_recall
+        cosines = [(vectors[row.name] * vectors[other]).sum(1) for other in (FLOAT32, SHIPPED)]
+        cells = [f"{row.rates[0]:.1f}", f"{row.rates[0] / shipped:.2f}", f"{pair.rates[1]:.1f}", f"{found:.2f}"]
+        cells += [f"{cosines[0].mean():.4f}", f"{cosines[1].mean():.4f}", f"{cosines[1].min():.4f}"]
+        print(f"| {row.name} | {' | '.join(cells)} | {row.open_s:.2f} | {peak:.0f} |")
+    for kind in RUNTIMES:
+        if kind not in kinds:
+            print(f"| {kind}: {absent(PACKAGES[kind])} |{' |' * (len(titles) - 1)}")
+
+
+def batches(model: Path, photos: Path, count: int) -> None:
+    """The table of batch sizes for the graph that ships."""
+    print(f"| batch |{'|'.join(f' {t} threads: photos/s, processor | wall ' for t in (1, 2))}|\n|{'---|' * 5}")
+    rows = {t: {size: opened(SHIPPED, t, model, photos) for size in BATCHES} for t in (1, 2)}
+    for _ in range(3):  # rounds: every size sees every stretch of time
+        for of_threads in rows.values():
+            for size, row in of_threads.items():
+                in_turns([row], count, size)
+    for size in BATCHES:
+        print(f"| {size} | {' | '.join(f'{rate:.1f}' for t in rows for rate in rows[t][size].rates)} |")
+    for of_threads in rows.values():
+        _close(list(of_threads.values()))
+
+
+def _close(rows: list[Row]) -> None:
+    for row in rows:
+        row.pool.shutdown()
+
+
+def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), np.float32)
+
+
+def main(model: Path, data: Path, count: int, by_batch: bool, folder: Path) -> None:
+    examples = read_dataset(data, "val")[: count or None]
+    photos = folder / "photos.npy"
+    np.save(photos, squares_of([e.image for e in examples], load_vae(model)[1].side_px))
+    if by_batch:
+        batches(model, photos, len(examples))
+    else:
+        texts = load_model(model, device="cpu").embed_texts([c for e in examples for c in e.captions]).mu
+        owner = np.array([i for i, e in enumerate(examples) for _ in e.captions])
+        runtimes(model, photos, texts, owner, len(examples))
+    print(f"\n{len(examples)} photos, decoded beforehand; batches of {BATCH} in turns, medians of the batches.")
+    print(machine("onnxruntime", *PACKAGES.values(), "torch"))
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    parser = argparse.ArgumentParser(description="The shipped encoder of photos on every runtime at hand.")
+    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="the exported model's folder")
+    parser.add_argument("--data", type=Path, default=SHARED_PHOTOS / "flickr8k")
+    parser.add_argument("--count", type=int, default=0, help="validation photos; 0 for all")
+    parser.add_argument("--batches", action="store_true", help="batch sizes of what ships in place of runtimes")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        main(options.model, options.data, options.count, options.batches, Path(temporary))
