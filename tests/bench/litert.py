@@ -166,15 +166,15 @@ def layers_of(proto: Any) -> list[Layer]:
     return layers
 
 
-def litert_run(encoder: ImageEncoder, layers: list[Layer] | None = None, threads: int = 1) -> Run:
-    """Photos uint8 `[n, side, side, 3]` -> means `[n, d]`, the trunk in int8 with layers, else in float32."""
+def litert_run(trunk: bytes, encoder: ImageEncoder, threads: int = 1) -> Run:
+    """Photos uint8 `[n, side, side, 3]` -> means `[n, d]`; the trunk is of `Trunk.build`."""
     import torch
     from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-not-found, unused-ignore]
 
     torch.set_num_threads(threads)
-    model = Trunk(encoder.trunk, layers).build()
-    interpreter = Interpreter(model_content=model, num_threads=threads)
-    given, found = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    interpreter = Interpreter(model_content=trunk, num_threads=threads)
+    entry, found = interpreter.get_input_details()[0], interpreter.get_output_details()[0]["index"]
+    given, in_int8 = entry["index"], entry["dtype"] == np.int8
 
     interpreter.allocate_tensors()
 
@@ -182,7 +182,7 @@ def litert_run(encoder: ImageEncoder, layers: list[Layer] | None = None, threads
         if tuple(interpreter.get_input_details()[0]["shape"]) != batch.shape:
             interpreter.resize_tensor_input(given, batch.shape)
             interpreter.allocate_tensors()
-        pixels = (batch ^ 128).view(np.int8) if layers else (batch.astype(np.float32) - 127) / np.float32(128)
+        pixels = (batch ^ 128).view(np.int8) if in_int8 else (batch.astype(np.float32) - 127) / np.float32(128)
         interpreter.set_tensor(given, pixels)
         interpreter.invoke()
         states = torch.from_numpy(interpreter.get_tensor(found)).flatten(1, 2)  # [n, t, 1280]
