@@ -162,13 +162,14 @@ def batches(model: Path, photos: Path, count: int) -> None:
     kinds = {"1 thread": (SHIPPED, 1), "2 threads": (SHIPPED, 2), "encode_images": (ENCODER, cores())}
     titles = [f"{kind}: {rate}" for kind in kinds for rate in ("a core", "wall")]
     print(f"photos/s\n\n| batch | {' | '.join(titles)} |\n|{'---|' * (len(titles) + 1)}")
-    rows = {size: [opened(*kind, model, photos) for kind in kinds.values()] for size in BATCHES}
+    pools = [opened(*kind, model, photos) for kind in kinds.values()]
+    rows = {size: [Row(one.name, one.threads, one.pool) for one in pools] for size in BATCHES}
     for _ in range(ROUNDS):  # every size sees every stretch of time
         for size in BATCHES:
             in_turns(rows[size], count, size)
     for size in BATCHES:
         print(f"| {size} | {' | '.join(f'{rate:.1f}' for row in rows[size] for rate in row.rates)} |")
-        _close(rows[size])
+    _close(pools)
 
 
 def _close(rows: list[Row]) -> None:
