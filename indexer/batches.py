@@ -19,6 +19,7 @@ from indexer.catalog import Catalog, Model
 from indexer.failpoints import reach
 from indexer.frames import encode_pictures
 from indexer.pipeline import Loaded
+from indexer.profile import Profiler
 from indexer.roots import Root, all_roots, offline_reason
 from indexer.schema import MISSING, assets, roots
 from indexer.types import Encoder, Modality
@@ -39,6 +40,7 @@ class Tally:
     unchanged: int = 0
     skipped: int = 0
     offline: int = 0
+    excluded: int = 0
     encoded: int = 0
 
 
@@ -54,7 +56,15 @@ class Batches:
     """Takes loaded files one by one; `finish` commits the rest. Used from one thread."""
 
     def __init__(
-        self, catalog: Catalog, root: Root, model: Model, encoder: Encoder, batch_size: int, tally: Tally, kept: Lost
+        self,
+        catalog: Catalog,
+        root: Root,
+        model: Model,
+        encoder: Encoder,
+        batch_size: int,
+        tally: Tally,
+        kept: Lost,
+        clock: Profiler,
     ) -> None:
         self._catalog = catalog
         self._root = root
@@ -65,6 +75,7 @@ class Batches:
         self._lanes: dict[Modality, _Lane] = {"image": _Lane(), "text": _Lane()}
         self._ready: list[Loaded] = []
         self._kept = kept
+        self._clock = clock
         self._committed_at = time.monotonic()
         with catalog.begin() as connection:
             self.known = rows.known_hashes(connection, model)
@@ -100,7 +111,9 @@ class Batches:
         fresh = list(lane.fresh.values())
         blobs: list[rows.Blobs] = []
         if fresh:
-            blobs = self._blobs(modality, fresh)
+            with self._clock.stage("encode") as count:
+                blobs = self._blobs(modality, fresh)
+                count.items += len(fresh)
             reach("batch.encoded")
         self._commit(dict(zip(lane.fresh, blobs, strict=True)), [*fresh, *lane.copies])
         self._tally.encoded += len(fresh)
@@ -116,9 +129,11 @@ class Batches:
         """One transaction for a batch and everything that was ready before it."""
         ready, counts = [*self._ready, *batch], Tally()
         if ready:
-            with self._catalog.begin() as connection:
-                _Write(connection, self._root, self._model, counts, self._kept).all(ready, blobs)
-                reach("batch.writing")
+            with self._clock.stage("store") as stored:
+                with self._catalog.begin() as connection:
+                    _Write(connection, self._root, self._model, counts, self._kept).all(ready, blobs)
+                    reach("batch.writing")
+                stored.items += len(ready)
             reach("batch.committed")
             for name, count in vars(counts).items():
                 setattr(self._tally, name, getattr(self._tally, name) + count)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +25,7 @@ from indexer.errors import DecodeError
 from indexer.guard import Guard
 from indexer.kinds import HEAD_BYTES, kind_of
 from indexer.plan import within
+from indexer.profile import cores
 from indexer.roots import Target
 from indexer.schema import LIVE, MISSING, about, assets, roots
 
@@ -45,12 +45,23 @@ def write(
 ) -> None:
     """Replace what a source says of an asset; None forgets it. The source is a sidecar, or None for the file itself."""
     connection.execute(delete(about).where(about.c.asset_id == asset_id, _is_source(source)))
-    if said is None:
-        return
+    if said is not None:
+        add(connection, asset_id, said, source, size_bytes, mtime_ns)
+
+
+def add(
+    connection: Connection,
+    asset_id: int,
+    said: About,
+    source: str | None = None,
+    size_bytes: int | None = None,
+    mtime_ns: int | None = None,
+) -> None:
+    """What a source says of an asset of which it has said nothing yet."""
     values: dict[str, Any] = {name: getattr(said, name) for name in _FIELDS}
     values["keywords"] = json.dumps(said.keywords, ensure_ascii=False) if said.keywords else None
     values |= {"asset_id": asset_id, "source": source, "size_bytes": size_bytes, "mtime_ns": mtime_ns}
-    connection.execute(about.insert().values(values))
+    connection.execute(about.insert(), values)
 
 
 def catch_up(catalog: Catalog, target: Target, side_px: int) -> int:
@@ -60,7 +71,7 @@ def catch_up(catalog: Catalog, target: Target, side_px: int) -> int:
         unread = connection.execute(_unread(target)).all()
     if not unread:
         return 0
-    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="describe") as pool, Guard(side_px) as guard:
+    with ThreadPoolExecutor(cores(), thread_name_prefix="describe") as pool, Guard(side_px) as guard:
         for start in range(0, len(unread), CHUNK):
             chunk = unread[start : start + CHUNK]
             said = list(pool.map(lambda row: _ask(target.root.path / row.rel_path, guard), chunk))

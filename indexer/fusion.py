@@ -43,8 +43,8 @@ def caption_expert(photo: Posterior, captions: Posterior) -> Posterior:
     return Posterior(mu.astype(np.float32), -np.log(product).astype(np.float32))
 
 
-def fuse_photos(catalog: Catalog, model: Model, encoder: Encoder) -> None:
-    """Compute every missing fusion. Commits each batch; what a crash leaves out, the next run finds missing again."""
+def fuse_photos(catalog: Catalog, model: Model, encoder: Encoder) -> int:
+    """Compute every missing fusion; how many. Commits each batch; what a crash leaves out is found missing again."""
     with catalog.begin() as connection:
         pending = list(connection.scalars(_unfused(model)))
     for start in range(0, len(pending), BATCH):
@@ -62,6 +62,7 @@ def fuse_photos(catalog: Catalog, model: Model, encoder: Encoder) -> None:
             _store(connection, model, {row.asset_id: blobs for row, blobs in zip(photos, fused, strict=True)})
             reach("fusion.writing")
         reach("fusion.committed")
+    return len(pending)
 
 
 def _unfused(model: Model) -> Select[Any]:

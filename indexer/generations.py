@@ -104,17 +104,21 @@ def wants_questions(connection: Any, folder: Path, model: Model) -> bool:
     return int(np.isin(kinds, (TEXT, CAPTION)).sum()) < FEWEST_QUESTIONS
 
 
-def refresh(catalog: Catalog, folder: Path, model: Model, *, suspect: bool = False) -> None:
-    """Bring the file up to date with the catalog; a `suspect` one is read whole. The caller holds the writer's lock."""
+def refresh(catalog: Catalog, folder: Path, model: Model, *, suspect: bool = False) -> int:
+    """Bring the file up to date with the catalog; a `suspect` one is read whole. The caller holds the writer's lock.
+
+    Returns how many vectors it wrote: none where the file is up to date.
+    """
     with catalog.begin() as connection:
         row = _newest(connection, model)
         current = row is not None and _is_current(connection, row)
     if row is not None and current and not suspect and _is_sound(folder, row):
-        return
+        return 0
     live, sound = open_index(catalog, folder, model, "cpu", suspect=suspect)
     if sound and row is not None and current:
-        return  # another process has mended it
+        return 0  # another process has mended it
     _write_over(catalog, folder, live, None if sound else row)
+    return len(live.ids)
 
 
 def rewrite(catalog: Catalog, folder: Path, model: Model) -> None:

@@ -9,7 +9,6 @@ Next: `roots.py`, `scan.py`, `plan.py`, `pipeline.py`, `batches.py`, `descriptio
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from indexer.excludes import Excludes
 from indexer.failpoints import reach
 from indexer.pipeline import load_all
 from indexer.plan import Plan, count_live, plan_for, within
+from indexer.profile import Profiler
 from indexer.roots import Target, checked_folder, offline_reason, remember_device, targets_for
 from indexer.scan import NOTHING_MORE, Scan, scan
 from indexer.schema import library, notices, roots
@@ -49,7 +49,7 @@ def ingest(
 
     Raises: FolderNotFound, ModelMismatch. A file that cannot be read is a recorded skip and never raises.
     """
-    started = time.perf_counter()
+    clock = Profiler()
     tally, tell = Tally(), progress or (lambda _: None)
     lost: Lost = {}
     with catalog.begin() as connection:
@@ -67,32 +67,38 @@ def ingest(
         if offline:
             log.warning("%s %s: its files stay in the library, hidden until they are back", target.root.path, offline)
             continue
-        seen = scan(
-            target.root.path,
-            target.prefix,
-            leave_out=target.leave_out,
-            excludes=excludes,
-            heartbeat=lambda count, path: tell(Progress(0, None, 0, path)),
-        )
-        with catalog.begin() as connection:
-            plan = plan_for(connection, target, seen, model)
-            due = _settle(connection, target, seen, plan, model, tally)
-            reach("ingest.settling")
+        with clock.stage("scan") as scanned:
+            seen = scan(
+                target.root.path,
+                target.prefix,
+                leave_out=target.leave_out,
+                excludes=excludes,
+                heartbeat=lambda count, path: tell(Progress(0, None, 0, path)),
+            )
+            scanned.items += len(seen.found)
+            with catalog.begin() as connection:
+                plan = plan_for(connection, target, seen, model)
+                due = _settle(connection, target, seen, plan, model, tally)
+                reach("ingest.settling")
         reach("ingest.settled")
-        _load_and_encode(catalog, where, target, plan, model, encoder, tally, lost, tell, batch_size)
-        due |= descriptions.catch_up(catalog, target, encoder.side_px) > 0
-        if due:
-            sidecars.read_sidecars(catalog, target, seen)
-            captions.pair(catalog, target, seen)
-            tally.encoded += captions.encode_rows(catalog, model, encoder, batch_size)
-            fusion.fuse_photos(catalog, model, encoder)
-            _settled(catalog, target, seen, model)
+        _load_and_encode(catalog, where, target, plan, model, encoder, tally, lost, tell, batch_size, clock)
+        with clock.stage("captions") as joined:
+            due |= descriptions.catch_up(catalog, target, encoder.side_px) > 0
+            if due:
+                sidecars.read_sidecars(catalog, target, seen)
+                captions.pair(catalog, target, seen)
+                encoded = captions.encode_rows(catalog, model, encoder, batch_size)
+                tally.encoded += encoded
+                joined.items += encoded + fusion.fuse_photos(catalog, model, encoder)
+                _settled(catalog, target, seen, model)
         tally.skipped += _notices(catalog, target)
-    generations.refresh(catalog, where / generations.VECTORS_FOLDER, model)
+    with clock.stage("index_file") as written:
+        written.items += generations.refresh(catalog, where / generations.VECTORS_FOLDER, model)
     reach("ingest.saved")
     with catalog.begin() as connection:
         connection.execute(update(library).values(indexed_at=now()))
-    return IndexReport(**vars(tally), seconds=time.perf_counter() - started)
+    profile = clock.profile()
+    return IndexReport(**vars(tally), seconds=profile.seconds, profile=profile)
 
 
 def _settle(connection: Connection, target: Target, seen: Scan, plan: Plan, model: Model, tally: Tally) -> bool:
@@ -104,6 +110,7 @@ def _settle(connection: Connection, target: Target, seen: Scan, plan: Plan, mode
         rows.refresh_kinds(connection, model, changed)
     tally.unchanged += plan.unchanged
     tally.skipped += plan.still_skipped
+    tally.excluded += plan.excluded
     mine = roots.c.id == target.root.id
     record = connection.execute(select(roots.c.pairing_due, roots.c.captions_seen).where(mine)).one()
     other_captions = not target.prefix and record.captions_seen != captions.signature(seen)
@@ -129,6 +136,7 @@ def _load_and_encode(
     lost: Lost,
     tell: ProgressCallback,
     batch_size: int,
+    clock: Profiler,
 ) -> None:
     """The long part: decode in threads, encode here, commit by the batch."""
     done = plan.unchanged + plan.still_skipped
@@ -137,16 +145,18 @@ def _load_and_encode(
     tell(Progress(done, total, skipped))
     if not plan.jobs:
         return
-    batches = Batches(catalog, target.root, model, encoder, batch_size, tally, lost)
+    batches = Batches(catalog, target.root, model, encoder, batch_size, tally, lost, clock)
     checkpoint = max(FIRST_CHECKPOINT, 2 * tally.encoded)
-    with closing(load_all(target.root.path, plan.jobs, encoder, batches.known, 2 * batch_size, where)) as loading:
+    root, look_ahead = target.root.path, 2 * batch_size
+    with closing(load_all(root, plan.jobs, encoder, batches.known, look_ahead, where, clock)) as loading:
         for loaded in loading:
             batches.take(loaded)
             done += 1
             skipped += loaded.error is not None
             tell(Progress(done, total, skipped, loaded.job.rel_path))
             if tally.encoded >= checkpoint:
-                generations.refresh(catalog, where / generations.VECTORS_FOLDER, model)
+                with clock.stage("index_file") as written:
+                    written.items += generations.refresh(catalog, where / generations.VECTORS_FOLDER, model)
                 checkpoint = 2 * tally.encoded  # doubling keeps the sum of all writes below twice the last
     batches.finish()
 

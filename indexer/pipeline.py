@@ -1,19 +1,22 @@
 """Files to content, in a few threads, ahead of the encoder but never far ahead.
 
 In: `Job`s. Out: `Loaded`, in the order of the jobs: a hash, and pixels ready for the model, or a text, or why not.
-Pillow and hashlib release the interpreter's lock, so threads decode on every core. Next: `batches.py`, which encodes.
+Pillow and hashlib release the interpreter's lock, so threads decode on every core. Next: `profile.py`,
+which keeps the time; `batches.py`, which encodes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +28,7 @@ from indexer.errors import DecodeError
 from indexer.guard import Guard, Journal
 from indexer.kinds import HEAD_BYTES, RISKY, kind_of, missing_extra
 from indexer.plan import Job
+from indexer.profile import Profiler, cores
 from indexer.types import Encoder, Modality, UInt8Array
 
 HASH_BYTES = 20
@@ -60,7 +64,13 @@ KnownHashes = Mapping[Modality, Collection[bytes]]
 
 
 def load_all(
-    root: Path, jobs: Iterable[Job], encoder: Encoder, known: KnownHashes, look_ahead: int, library: Path
+    root: Path,
+    jobs: Iterable[Job],
+    encoder: Encoder,
+    known: KnownHashes,
+    look_ahead: int,
+    library: Path,
+    clock: Profiler,
 ) -> Generator[Loaded, None, None]:
     """Load `jobs`, `look_ahead` of them at most beyond the one given out. Close the iterator to stop early.
 
@@ -69,7 +79,7 @@ def load_all(
     Image.init()  # plugins register once, here, and not in several threads at a time
     with (
         warnings.catch_warnings(),
-        ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool,
+        ThreadPoolExecutor(cores(), thread_name_prefix="decode") as pool,
         Guard(encoder.side_px) as guard,  # closed before the pool, whose threads may be waiting for it
         closing(Journal(library)) as journal,
     ):
@@ -77,7 +87,7 @@ def load_all(
         read = Reader(root, encoder, known, guard, journal)
         warnings.filterwarnings("ignore", module=r"PIL\.")  # about broken metadata; what matters raises
         warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the limit is ours
-        yield from _ordered(pool, lambda job: load(read, job), jobs, look_ahead)
+        yield from _ordered(pool, partial(_timed, read, clock), jobs, look_ahead, clock)
 
 
 @dataclass(frozen=True)
@@ -127,6 +137,13 @@ def load(reader: Reader, job: Job) -> Loaded:
         return Loaded(job, 0, RETRY_MTIME_NS, None, error=f"cannot be read ({error.strerror or error})")
 
 
+def _timed(reader: Reader, clock: Profiler, job: Job) -> Loaded:
+    started = time.perf_counter()
+    loaded = load(reader, job)
+    clock.helped("decode", time.perf_counter() - started)
+    return loaded
+
+
 def excerpt_of(text: str) -> str:
     """The beginning of a text, to be shown with a hit."""
     return text[:EXCERPT_CHARS]
@@ -140,16 +157,21 @@ def _prepare(encoder: Encoder, image: Image.Image) -> UInt8Array:
 
 
 def _ordered(
-    pool: ThreadPoolExecutor, work: Callable[[Job], Loaded], jobs: Iterable[Job], look_ahead: int
+    pool: ThreadPoolExecutor, work: Callable[[Job], Loaded], jobs: Iterable[Job], look_ahead: int, clock: Profiler
 ) -> Generator[Loaded, None, None]:
     pending: deque[Future[Loaded]] = deque()
     try:
         for job in jobs:
             pending.append(pool.submit(work, job))
             if len(pending) > look_ahead:
-                yield pending.popleft().result()
+                yield _first(pending, clock)
         while pending:
-            yield pending.popleft().result()
+            yield _first(pending, clock)
     finally:
         for future in pending:
             future.cancel()
+
+
+def _first(pending: deque[Future[Loaded]], clock: Profiler) -> Loaded:
+    with clock.waiting():
+        return pending.popleft().result()

@@ -6,7 +6,6 @@ the switch. What is encoded is committed batch by batch, so that an interrupted 
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -18,8 +17,9 @@ from indexer.catalog import Catalog, Model, add_model
 from indexer.errors import LibraryError
 from indexer.failpoints import reach
 from indexer.frames import encode_pictures
-from indexer.pipeline import Loaded, load_all
+from indexer.pipeline import KnownHashes, Loaded, load_all
 from indexer.plan import Job
+from indexer.profile import Profiler
 from indexer.roots import Root, all_roots, offline_reason
 from indexer.schema import LIVE, OWN, assets, frames, library, vectors
 from indexer.types import Encoder, IndexReport, Progress, ProgressCallback
@@ -33,7 +33,7 @@ def reencode(
     A file that changed since it was indexed, or cannot be read, is left to the next `ingest`.
     Raises: LibraryError while a root is offline, since its files would be lost to the search.
     """
-    started = time.perf_counter()
+    clock = Profiler()
     with catalog.begin() as connection:
         model = add_model(connection, encoder)
         for root in all_roots(connection):
@@ -51,7 +51,8 @@ def reencode(
         hashes = {job.rel_path: job.content_hash for job in jobs}
         blind = [Job(job.rel_path, job.modality, job.asset_id, None) for job in jobs]
         pending: list[Loaded] = []
-        with closing(load_all(root.path, blind, encoder, {"image": (), "text": ()}, 2 * batch_size, where)) as loading:
+        nothing_known: KnownHashes = {"image": (), "text": ()}
+        with closing(load_all(root.path, blind, encoder, nothing_known, 2 * batch_size, where, clock)) as loading:
             for loaded in loading:
                 done += 1
                 if loaded.is_fresh and loaded.content_hash == hashes[loaded.job.rel_path]:
@@ -69,7 +70,7 @@ def reencode(
     _switch(catalog, model)
     reach("reencode.switched")
     generations.refresh(catalog, where / generations.VECTORS_FOLDER, model)
-    seconds = time.perf_counter() - started
+    seconds = clock.profile().seconds
     return IndexReport(updated=encoded, skipped=left_out, encoded=encoded + texts, seconds=seconds)
 
 

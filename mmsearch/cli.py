@@ -100,9 +100,10 @@ def index(
         typer.Option("--exclude", metavar="PATTERN", help="Pass over what matches, as in a .gitignore; repeatable."),
     ] = None,
     as_json: JsonOption = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Say at the end where the time went.")] = False,
 ) -> int:
     """Bring the library up to date with a folder."""
-    from mmsearch.progress import progress_on_stderr
+    from mmsearch.progress import progress_on_stderr, show_profile
     from mmsearch.render import show_report
 
     try:
@@ -111,7 +112,9 @@ def index(
     except KeyboardInterrupt:
         note("interrupted; every finished batch is kept; run the same command again to go on")
         return INTERRUPTED
-    show_report(report, as_json)
+    show_report(report, as_json, profile=profile)
+    if profile:
+        show_profile(report)
     return SKIPPED if report.skipped else FOUND
 
 

@@ -66,14 +66,15 @@ def show_answers(texts: Sequence[str], answers: Sequence[Sequence[Hit]], style: 
                 _put("\n")
 
 
-def show_report(report: IndexReport, as_json: bool) -> None:
+def show_report(report: IndexReport, as_json: bool, *, profile: bool = False) -> None:
     """Print what an `index` run did; a second line on stderr says where the skipped files are listed."""
     if as_json:
-        _put_json(report.to_dict())
+        _put_json(report.to_dict(profile=profile))
     else:
         counts = ", ".join(f"{getattr(report, name)} {name}" for name in ("added", "updated", "moved", "unchanged"))
         rate = f", {report.encoded / report.seconds:.1f} encoded/s" if report.encoded and report.seconds > 0 else ""
         hidden = f", {report.offline} offline" if report.offline else ""
+        hidden += f", {report.excluded} newly excluded" if report.excluded else ""
         _put(f"{counts}{hidden} in {report.seconds:.1f} s{rate}\n")
     if report.skipped:
         note(f"{count(report.skipped, 'file')} skipped; 'mmsearch errors' lists them with the reasons")

@@ -10,6 +10,8 @@ speak of, so that a search for words is a search from outside the distribution o
 from __future__ import annotations
 
 import argparse
+import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from indexer.generations import VECTORS_FOLDER, refresh
-from indexer.schema import IMAGE, LIVE, OWN, TEXT, assets, library, models, roots, vectors
+from indexer.pipeline import HASH_BYTES
+from indexer.schema import IMAGE, LIVE, OWN, TEXT, about, assets, library, models, roots, vectors
 from indexer.store import Store
 from indexer.types import Float32Array
 from mmsearch.encoder import load_model
@@ -26,6 +29,8 @@ from mmsearch.encoder import load_model
 ROWS_AT_ONCE = 10_000
 CLUSTERS = 1000
 RANK = 48
+FILES_A_FOLDER = 1000
+SIZE_BYTES, MTIME_NS = 0, 1  # of every file
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,25 @@ def make_library(
         refresh(store._catalog, where / VECTORS_FOLDER, live)
 
 
+def make_files(root: Path, count: int, *, texts: int = 0) -> None:
+    """The files of such a library, which nobody opens: empty, with the time that the catalog has."""
+    for one in range(1, count + 1):
+        path = root / name_of(one, "jpg" if one <= count - texts else "txt")
+        if one % FILES_A_FOLDER == 0 or one == 1:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, ns=(MTIME_NS, MTIME_NS))
+
+
+def name_of(one: int, suffix: str) -> str:
+    """The path of a file below its root."""
+    return f"{one // FILES_A_FOLDER:05d}/{one:08d}.{suffix}"
+
+
+def _hash(one: int) -> bytes:
+    return hashlib.blake2b(one.to_bytes(8), digest_size=HASH_BYTES).digest()
+
+
 def _parts(rng: np.random.Generator, world: World, count: int, texts: int) -> Iterator[tuple[int, Float32Array, int]]:
     for start, stop, kind in ((0, count - texts, IMAGE), (count - texts, count, TEXT)):
         for first in range(start, stop, ROWS_AT_ONCE):
@@ -99,14 +123,14 @@ def _write(store: Store, first: int, means: Float32Array, kind: int) -> None:
     modality, suffix = ("image", "jpg") if kind == IMAGE else ("text", "txt")
     ids = range(first + 1, first + 1 + len(means))
     certain = np.full(means.shape[1], -1, np.float16).tobytes()
-    files = {"root_id": 1, "modality": modality, "state": LIVE, "size_bytes": 1, "mtime_ns": 1}
+    files = {"root_id": 1, "modality": modality, "state": LIVE, "size_bytes": SIZE_BYTES, "mtime_ns": MTIME_NS}
     rows = {"model_id": 1, "role": OWN, "kind": kind, "change": 1, "logvar": certain}
-    named = [(one, f"{one // 1000:05d}/{one:08d}.{suffix}") for one in ids]
     with store._catalog.begin() as connection:
-        seen = datetime(2026, 1, 1)
-        connection.execute(
-            assets.insert(), [files | {"id": one, "rel_path": path, "seen_at": seen} for one, path in named]
-        )
+        files["seen_at"] = datetime(2026, 1, 1)
+        named = [{"id": one, "rel_path": name_of(one, suffix), "content_hash": _hash(one)} for one in ids]
+        connection.execute(assets.insert(), [files | one for one in named])
+        if kind == IMAGE:  # what was asked and said nothing is not asked again
+            connection.execute(about.insert(), [{"asset_id": one} for one in ids])
         blobs = means.astype(np.float16)
         connection.execute(
             vectors.insert(),
@@ -119,6 +143,9 @@ if __name__ == "__main__":
     parser.add_argument("library", type=Path)
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--texts", type=int, default=0, help="how many of them are texts")
+    parser.add_argument("--files", action="store_true", help="make the files, too, in 'photos' beside the library")
     options = parser.parse_args()
     encoder = load_model("default", "cpu")
     make_library(options.library, options.count, texts=options.texts, dim=encoder.dim, model=encoder.fingerprint)
+    if options.files:
+        make_files(options.library.parent / "photos", options.count, texts=options.texts)

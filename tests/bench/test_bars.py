@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from tests.bench import cold_start, throughput
+from tests.bench import cold_start, pipeline, rerun, throughput
 from tests.bench.common import DEFAULT_MODEL
 
 pytestmark = pytest.mark.skipif(
@@ -26,3 +26,15 @@ def test_a_cold_search_and_help() -> None:
     assert statistics.median(found.search) < cold_start.WANTED_S["search"]
     assert statistics.median(found.help) < cold_start.WANTED_S["--help"]
     assert found.heavy == frozenset()
+
+
+def test_an_index_run_reaches_what_decoding_and_encoding_allow() -> None:
+    found = pipeline.measure()
+    pipeline.show(found)
+    assert all(one.share >= pipeline.WANTED_SHARE for one in found)
+
+
+def test_a_run_without_changes_over_a_hundred_thousand_files() -> None:
+    found = [rerun.measure(files) for files in (10_000, 100_000)]
+    rerun.show(found)
+    assert statistics.median(found[1].seconds) < rerun.WANTED_S

@@ -18,7 +18,8 @@ def test_index_then_search_then_similar(run: Run, photos: Path) -> None:
     first = run("index", photos, "--json")
     assert first.code == 0
     report = json.loads(first.out)
-    assert set(report) == {"added", "updated", "moved", "unchanged", "skipped", "offline", "encoded", "seconds"}
+    counts = {"added", "updated", "moved", "unchanged", "skipped", "offline", "excluded", "encoded"}
+    assert set(report) == {*counts, "seconds"}
     assert report["added"] == 6
     assert report["skipped"] == 0
 
@@ -49,6 +50,17 @@ def test_the_second_index_changes_nothing(run: Run, photos: Path) -> None:
     run("index", photos)
     report = json.loads(run("index", photos, "--json").out)
     assert (report["added"], report["updated"], report["encoded"], report["unchanged"]) == (0, 0, 0, 6)
+
+
+def test_a_profile_where_it_is_asked_for(run: Run, photos: Path) -> None:
+    asked = run("index", photos, "--profile", "--json")
+    stages = json.loads(asked.out)["profile"]["stages"]
+    assert (stages["decode"]["items"], stages["encode"]["items"], stages["index_file"]["items"]) == (6, 6, 6)
+    assert "mmsearch: limit: " in asked.err
+    assert "index file" in asked.err
+    plain = run("index", photos)
+    assert "unchanged" in plain.out
+    assert plain.err == ""
 
 
 def test_k_paths_and_nul(run: Run, photos: Path) -> None:

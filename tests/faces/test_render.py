@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from indexer.store import RootStatus, SkippedFile, Status
-from indexer.types import IndexReport, Progress
+from indexer.types import IndexReport, Profile, Progress, Stage
 from mmsearch import render
-from mmsearch.progress import progress_on_stderr
+from mmsearch.progress import limit_of, progress_on_stderr, show_profile
 from mmsearch.query.hits import Hit
 from mmsearch.render import Format, show_errors, show_facts, show_hits, show_report, show_status
 
 NAMES = [b"plain.jpg", b"two words.jpg", b"caf\xe9.jpg", "日本.jpg".encode(), b"new\nline.jpg", b"esc\x1b[31m.jpg"]
+STAGES = (Stage("decode", 30, 15.0, 5.0), Stage("encode", 20, 8.0, 12.0), Stage("index_file", 0, 0.0, 0.0))
+PROFILE = Profile(10.0, 2, 1.5, 1.0, STAGES)
 HITS = [
     Hit(Path(os.fsdecode(b"/photos/" + name)), 1 - rank / 10, rank, "image") for rank, name in enumerate(NAMES, start=1)
 ]
@@ -82,12 +84,47 @@ def test_a_report_on_stdout_and_the_skips_on_stderr(capfd: pytest.CaptureFixture
     out, err = capfd.readouterr()
     assert out == "3 added, 1 updated, 0 moved, 2 unchanged in 2.0 s, 2.0 encoded/s\n"
     assert err == "mmsearch: 1 file skipped; 'mmsearch errors' lists them with the reasons\n"
-    show_report(IndexReport(seconds=0.5), as_json=True)
+    show_report(IndexReport(seconds=0.5, profile=PROFILE), as_json=True)
     render.sys.stdout.flush()
     out, err = capfd.readouterr()
-    counts = {"added", "updated", "moved", "unchanged", "skipped", "offline", "encoded"}
+    counts = {"added", "updated", "moved", "unchanged", "skipped", "offline", "excluded", "encoded"}
     assert set(json.loads(out)) == {*counts, "seconds"}
     assert err == ""
+
+
+def test_what_a_run_hid_is_said_only_where_there_is_any(capfd: pytest.CaptureFixture[str]) -> None:
+    show_report(IndexReport(unchanged=2, offline=3, excluded=4, seconds=2.0), as_json=False)
+    render.sys.stdout.flush()
+    counts = "0 added, 0 updated, 0 moved, 2 unchanged, 3 offline, 4 newly excluded in 2.0 s\n"
+    assert capfd.readouterr().out == counts
+
+
+def test_a_profile_is_a_table_on_stderr_and_stands_in_the_json(capfd: pytest.CaptureFixture[str]) -> None:
+    report = IndexReport(encoded=20, seconds=10.0, profile=PROFILE)
+    show_report(report, as_json=True, profile=True)
+    render.sys.stdout.flush()
+    show_profile(report)
+    out, err = capfd.readouterr()
+    assert json.loads(out)["profile"] == PROFILE.to_dict()
+    lines = err.splitlines()
+    assert lines[0] == "mmsearch: 2.0 encoded/s over 10.0 s"
+    assert lines[1].split() == ["stage", "items", "seconds", "items/s", "busy"]
+    assert lines[2].split() == ["decode", "30", "15.00", "2.0", "25", "%"]
+    assert lines[4].split() == ["index", "file", "0", "0.00", "-", "0", "%"]
+    assert [line.split()[-2] for line in lines[5:7]] == ["5", "10"]
+    assert lines[7] == "mmsearch: limit: 2 cores, busy to 90 %, most of it with encode"
+    show_profile(IndexReport(encoded=20, seconds=10.0))
+    assert capfd.readouterr().err == ""
+
+
+def test_what_limits_a_run() -> None:
+    def limit(waited_s: float, *stages: Stage) -> str:
+        return limit_of(Profile(10.0, 2, waited_s, 0.0, stages))
+
+    decode, encode, store = Stage("decode", 9, 19.0, 2.0), Stage("encode", 9, 1.0, 2.0), Stage("store", 9, 3.0, 1.0)
+    assert limit(6.0, decode, encode) == "limit: reading files, 6.0 s of waiting for them; 2 cores used to 20 %"
+    assert limit(1.0, decode, encode, store) == "limit: store, 3.0 s; 2 cores used to 25 %"
+    assert limit_of(Profile(0.0, 1, 0.0, 0.0, (decode, encode))).startswith("limit: encode, 1.0 s; the core used to")
 
 
 def test_errors_in_every_form(capfd: pytest.CaptureFixture[str]) -> None:

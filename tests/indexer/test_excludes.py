@@ -177,7 +177,8 @@ def test_what_is_excluded_later_hides_returns_unread_and_goes_when_asked(
     before = found()
     assert len(before) == 4  # two photos, two captions
     ignore(photos, "private")
-    store.ingest(photos, encoder)
+    assert store.ingest(photos, encoder).excluded == 2
+    assert store.ingest(photos, encoder).excluded == 0  # it is no news any more
     assert found() == ["b.png"]
     assert (store.status().missing, store.status().captions) == (2, 0)
     assert store.prune().removed == 0
@@ -191,3 +192,28 @@ def test_what_is_excluded_later_hides_returns_unread_and_goes_when_asked(
     assert (photos / "private" / "a.png").exists()
     store.ingest(photos, encoder)
     assert encoder.encoded == 2 * encoded - 1
+
+
+def test_what_is_gone_is_not_counted_as_excluded(store: Store, photos: Path, encoder: FakeEncoder) -> None:
+    for number, name in enumerate(("raw/deep/a.png", "raw/b.png", "c.gif", "d.png", "e.png")):
+        paint(photos / name, "red", seed=number)
+    store.ingest(photos, encoder)
+    (photos / "raw" / "b.png").unlink()  # it would be excluded if it were there: nobody can tell
+    (photos / "d.png").unlink()
+    report = store.ingest(photos, encoder, excludes=Excludes(("raw/deep/", "*.gif")))
+    assert (report.excluded, report.unchanged, store.status().missing) == (2, 1, 4)
+    part = store.ingest(photos / "raw" / "deep", encoder)
+    assert (part.excluded, part.unchanged) == (0, 1)
+    (photos / ".mmsearchignore").write_text("raw/\n")
+    report = store.ingest(photos / "raw" / "deep", encoder)  # the folder that was named is itself excluded
+    assert (report.excluded, report.unchanged) == (1, 0)
+
+
+def test_a_link_that_is_excluded_hides_what_it_led_to(
+    store: Store, photos: Path, encoder: FakeEncoder, tmp_path: Path
+) -> None:
+    paint(tmp_path / "far" / "a.png", "red")
+    paint(photos / "b.png", "blue")
+    (photos / "link").symlink_to(tmp_path / "far")
+    assert store.ingest(photos, encoder).added == 2
+    assert store.ingest(photos, encoder, excludes=Excludes(("link/",))).excluded == 1

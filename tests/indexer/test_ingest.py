@@ -22,7 +22,7 @@ from tests.indexer.bombs import png_header
 
 def counts(report: IndexReport) -> dict[str, int]:
     """The counts that are not zero."""
-    return {name: value for name, value in report.to_dict().items() if value and name != "seconds"}
+    return {name: int(str(value)) for name, value in report.to_dict().items() if value and name != "seconds"}
 
 
 def found(store: Store, encoder: FakeEncoder, words: str = "red", **options: object) -> list[str]:
@@ -72,6 +72,22 @@ def test_a_changed_file_is_updated(store: Store, photos: Path, encoder: FakeEnco
     assert store.asset_id_of(photos / "a.jpg") == before
     assert found(store, encoder, "blue")[0] == "a.jpg"
     assert len(found(store, encoder)) == 2
+
+
+def test_many_changes_at_once_are_compared_by_the_page(
+    store: Store, photos: Path, encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.plan.PAGE", 2)
+    fill(photos, 7)
+    store.ingest(photos, encoder)
+    for number in range(5):
+        os.utime(photos / f"p{number}.jpg", ns=(1, 10**18))
+    paint(photos / "p0.jpg", "blue", size=(64, 40))
+    paint(photos / "a.jpg", "green")
+    seen: list[str] = []
+    report = store.ingest(photos, encoder, progress=lambda one: seen.append(one.path))
+    assert counts(report) == {"added": 1, "updated": 1, "unchanged": 6, "encoded": 2}  # touched files by their hashes
+    assert [path for path in seen if path] == ["a.jpg", *(f"p{number}.jpg" for number in range(5))]
 
 
 def test_a_touched_file_is_unchanged(store: Store, photos: Path, encoder: FakeEncoder) -> None:

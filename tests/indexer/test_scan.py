@@ -108,6 +108,18 @@ def test_hard_links_are_files_of_their_own(tmp_path: Path) -> None:
     assert paths(scan(tmp_path)) == ["a.jpg", "b.jpg"]
 
 
+def test_hard_links_behind_a_link_are_files_too_and_links_to_any_of_them_are_not(tmp_path: Path) -> None:
+    root, far = tmp_path / "root", tmp_path / "far"
+    touch(root, "a.jpg")
+    far.mkdir()
+    (far / "b.jpg").hardlink_to(root / "a.jpg")
+    touch(far, "c.jpg")
+    (root / "link").symlink_to(far)
+    (root / "z.jpg").symlink_to(far / "b.jpg")
+    (far / "z.jpg").symlink_to(far / "c.jpg")
+    assert paths(scan(root)) == ["a.jpg", "link/b.jpg", "link/c.jpg"]
+
+
 def test_broken_links(tmp_path: Path) -> None:
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nothing.jpg")
     (tmp_path / "gone").symlink_to(tmp_path / "nothing")
