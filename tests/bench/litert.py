@@ -22,14 +22,16 @@ Range = tuple[float, int]  # scale and zero point: real = scale * (stored - zero
 PIXELS = (1 / 128, -1)  # with these the pixels, less 128, are the stem's normalised input as they stand
 INT8, INT32, FLOAT = 9, 2, 0  # of the flatbuffer's schema
 SAME, NO_ACTIVATION, RELU6 = 0, 0, 3
-ADD, CONV, DEPTHWISE, DEQUANTIZE = 0, 3, 4, 6
+ADD, CONV, DEPTHWISE, DEQUANTIZE, QUANTIZE = 0, 3, 4, 6, 114
+VERSIONS = {ADD: 2, CONV: 3, DEPTHWISE: 3, DEQUANTIZE: 2, QUANTIZE: 1}  # of the operators, the first with int8
 
 
 @dataclass(frozen=True)
 class Layer:
     """What one layer is rounded with; a sum has no weights."""
 
-    given: Range
+    in_int8: bool
+    given: Range | None  # of what it gives, None where that stays float32
     weight_scales: NDArray[Any]  # [out]
     bias: NDArray[Any]  # int32 [out]
 
@@ -49,8 +51,8 @@ class Trunk:
         self.tensors: list[Any] = []
         self.operators: list[Any] = []
         self.buffers: list[Any] = [schema.BufferT()]  # the first stays empty: of tensors that are computed
-        self.kind = INT8 if layers else FLOAT
-        self.last = self.tensor([1, trunk.side_px, trunk.side_px, 3], self.kind, PIXELS if layers else None)
+        shape, stored = [1, trunk.side_px, trunk.side_px, 3], bool(layers and layers[0].in_int8)
+        self.last = self.tensor(shape, INT8 if stored else FLOAT, PIXELS if stored else None)
 
     def build(self) -> bytes:
         """The whole chain, from pixels to the feature map in float32."""
@@ -60,11 +62,12 @@ class Trunk:
                 weight, bias = (p.detach().numpy() for p in (conv.weight, conv.bias))
                 self.convolve(spec, weight, bias)
                 if spec.adds_input:
+                    layer = self.next_layer()
                     shape = self.tensors[self.last].shape
-                    self.operate(ADD, [self.last, start], shape, self.schema.AddOptionsT(), self.next_layer())
+                    self.operate(ADD, [self.last, start], shape, self.schema.AddOptionsT(), layer and layer.given)
         if self.layers is not None:
             shape = self.tensors[self.last].shape
-            self.operate(DEQUANTIZE, [self.last], shape, self.schema.DequantizeOptionsT(), None, FLOAT)
+            self.operate(DEQUANTIZE, [self.last], shape, self.schema.DequantizeOptionsT(), None)
         return self.packed()
 
     def next_layer(self) -> Layer | None:
@@ -83,11 +86,15 @@ class Trunk:
         if deep:
             options.depthMultiplier = 1
         options.fusedActivationFunction = RELU6 if spec.relu6 else NO_ACTIVATION
-        self.operate(DEPTHWISE if deep else CONV, inputs, shape, options, layer)
+        self.operate(
+            DEPTHWISE if deep else CONV, inputs, shape, options, layer.given if layer and layer.in_int8 else None
+        )
+        if layer and layer.given and not layer.in_int8:  # the last before those in int8
+            self.operate(QUANTIZE, [self.last], shape, self.schema.QuantizeOptionsT(), layer.given)
 
     def constants(self, weight: NDArray[Any], bias: NDArray[Any], channel: int, layer: Layer | None) -> list[int]:
         """Weights and bias as tensors; in int8 the weights by output channel, the bias in units of the products."""
-        if layer is None:
+        if layer is None or not layer.in_int8:
             return [self.tensor(list(a.shape), FLOAT, None, a.astype(np.float32)) for a in (weight, bias)]
         along = [-1 if i == channel else 1 for i in range(4)]
         rounded = np.clip(np.rint(weight / layer.weight_scales.reshape(along)), -127, 127).astype(np.int8)
@@ -117,15 +124,12 @@ class Trunk:
         self.tensors.append(tensor)
         return len(self.tensors) - 1
 
-    def operate(
-        self, code: int, inputs: list[int], shape: list[int], options: Any, layer: Layer | None, kind: int | None = None
-    ) -> None:
-        operator = self.schema.OperatorT()
-        operator.opcodeIndex, operator.inputs = (ADD, CONV, DEPTHWISE, DEQUANTIZE).index(code), inputs
-        operator.builtinOptions = options
-        kinds = {ADD: "AddOptions", CONV: "Conv2DOptions", DEPTHWISE: "DepthwiseConv2DOptions"}
-        operator.builtinOptionsType = getattr(self.schema.BuiltinOptions, kinds.get(code, "DequantizeOptions"))
-        self.last = self.tensor(list(shape), self.kind if kind is None else kind, layer and layer.given)
+    def operate(self, code: int, inputs: list[int], shape: list[int], options: Any, given: Range | None) -> None:
+        """One operator; what it gives is int8 with a range, else float32."""
+        operator, name = self.schema.OperatorT(), type(options).__name__.removesuffix("T")
+        operator.opcodeIndex, operator.inputs, operator.builtinOptions = list(VERSIONS).index(code), inputs, options
+        operator.builtinOptionsType = getattr(self.schema.BuiltinOptions, name)
+        self.last = self.tensor(list(shape), FLOAT if given is None else INT8, given)
         operator.outputs = [self.last]
         self.operators.append(operator)
 
@@ -133,7 +137,7 @@ class Trunk:
         import flatbuffers
 
         model, graph = self.schema.ModelT(), self.schema.SubGraphT()
-        for code, version in ((ADD, 2), (CONV, 3), (DEPTHWISE, 3), (DEQUANTIZE, 2)):
+        for code, version in VERSIONS.items():
             entry = self.schema.OperatorCodeT()
             entry.builtinCode = entry.deprecatedBuiltinCode = code
             entry.version = version
@@ -156,13 +160,18 @@ def layers_of(proto: Any) -> list[Layer]:
     def number(name: str) -> NDArray[Any]:
         return numpy_helper.to_array(known[name]) if name in known else np.zeros(0)
 
+    def spread(name: str) -> Range | None:
+        if f"{name}_scale" not in known:
+            return None
+        return float(number(f"{name}_scale")), int(number(f"{name}_zero_point")) - 128  # uint8 there, int8 here
+
     layers = []
     for node in nodes[convolutions[0] : convolutions[-1] + 1]:
         if node.op_type in ("Conv", "Add"):
             name, bias = node.output[0], node.input[-1]
             weight = bias.removesuffix("bias") + "weight"
-            given = (float(number(f"{name}_scale")), int(number(f"{name}_zero_point")) - 128)  # uint8 there, int8 here
-            layers.append(Layer(given, number(f"{weight}_scale"), number(f"{bias}_quantized")))
+            stored = node.op_type == "Add" or f"{weight}_scale" in known
+            layers.append(Layer(stored, spread(name), number(f"{weight}_scale"), number(f"{bias}_quantized")))
     return layers
 
 
