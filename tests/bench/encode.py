@@ -37,7 +37,7 @@ from tests.bench.runtimes import Run, absent, onnx_run, openvino_run
 RUNTIMES = ("ONNX Runtime", "OpenVINO", "LiteRT")
 PACKAGES = {"OpenVINO": "openvino", "LiteRT": "ai-edge-litert"}
 FLOAT32, SHIPPED, ENCODER = "ONNX Runtime, float32", "ONNX Runtime, int8", "encode_images"
-BATCH, TIMED, ROUNDS = 32, 256, 3
+TIMED, ROUNDS = 256, 3
 BATCHES = (1, 8, 16, 32, 64)
 
 
@@ -129,17 +129,17 @@ def in_turns(rows: list[Row], count: int, batch: int) -> None:
 
 
 def runtimes(
-    model: Path, photos: Path, texts: NDArray[np.float32], owner: NDArray[np.int64], count: int, only: str
+    model: Path, photos: Path, texts: NDArray[np.float32], owner: NDArray[np.int64], count: int, size: int, only: str
 ) -> None:
     """The table of runtimes: one thread over all photos, two threads of the runtime's own over some of them."""
     kinds = [kind for kind in RUNTIMES if kind not in PACKAGES or not absent(PACKAGES[kind])]
     names = [f"{kind}, {numbers}" for numbers in ("float32", "int8") for kind in kinds]
     names = [name for name in names if name in (FLOAT32, SHIPPED) or name.endswith(only)]
     one = [opened(name, 1, model, photos) for name in names]
-    in_turns(one, count, BATCH)
+    in_turns(one, count, size)
     _close(one)
     two = [opened(name, 2, model, photos) for name in names]
-    in_turns(two, min(TIMED, count), BATCH)
+    in_turns(two, min(TIMED, count), size)
     _close(two)
     vectors = {row.name: _unit(np.concatenate(row.means)) for row in one}
     shipped = next(row for row in one if row.name == SHIPPED).rates[0]
@@ -181,7 +181,7 @@ def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), np.float32)
 
 
-def main(model: Path, data: Path, count: int, by_batch: bool, only: str, folder: Path) -> None:
+def main(model: Path, data: Path, count: int, size: int, by_batch: bool, only: str, folder: Path) -> None:
     examples = read_dataset(data, "val")[: count or None]
     photos = folder / "photos.npy"
     np.save(photos, squares_of([e.image for e in examples], load_vae(model)[1].side_px))
@@ -190,9 +190,9 @@ def main(model: Path, data: Path, count: int, by_batch: bool, only: str, folder:
     else:
         texts = load_model(model, device="cpu").embed_texts([c for e in examples for c in e.captions]).mu
         owner = np.array([i for i, e in enumerate(examples) for _ in e.captions])
-        runtimes(model, photos, texts, owner, len(examples), only)
-    size = "" if by_batch else f" of {BATCH}"
-    print(f"\n{len(examples)} photos, decoded beforehand; batches{size} in turns, medians of the batches.")
+        runtimes(model, photos, texts, owner, len(examples), size, only)
+    of = "" if by_batch else f" of {size}"
+    print(f"\n{len(examples)} photos, decoded beforehand; batches{of} in turns, medians of the batches.")
     print(machine("onnxruntime", *PACKAGES.values(), "torch"))
 
 
@@ -203,8 +203,9 @@ if __name__ == "__main__":
     parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="the exported model's folder")
     parser.add_argument("--data", type=Path, default=SHARED_PHOTOS / "flickr8k")
     parser.add_argument("--count", type=int, default=0, help="validation photos; 0 for all")
+    parser.add_argument("--batch", type=int, default=32, help="photos at a time")
     parser.add_argument("--batches", action="store_true", help="batch sizes of what ships in place of runtimes")
     parser.add_argument("--only", choices=("float32", "int8"), default="", help="these numbers, beside the references")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        main(options.model, options.data, options.count, options.batches, options.only, Path(temporary))
+        main(options.model, options.data, options.count, options.batch, options.batches, options.only, Path(temporary))
