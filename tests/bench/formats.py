@@ -5,7 +5,8 @@
 In: the trained model in float32, the shipped one, and the validation photos. Each batch goes through every format in
 turn, one thread each, so that all see the same machine; processor time is counted, medians over the batches. `stored`
 formats keep weights in fewer bits and compute in float32; the others compute in fewer bits too, ONNX Runtime's int8
-with ranges taken from training photos. OpenVINO is measured where it is installed. Out: a table in Markdown.
+with ranges taken from training photos. OpenVINO and LiteRT (photos alone) are measured where they are installed, and
+named where they are not. Out: a table in Markdown. Next: `encode.py`, the shipped photos' graph by threads and batch.
 """
 
 from __future__ import annotations
@@ -16,31 +17,33 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer
 
 from mmsearch.models.checkpoint import load_vae, pack
+from mmsearch.models.vae import ImageEncoder
 from mmsearch.preprocess import square
 from mmsearch.training.datasets import read_dataset
 from mmsearch.training.int8 import quantised, with_weights
 from mmsearch.training.recall import retrieval
 from tests.bench.common import SHARED_PHOTOS, machine
+from tests.bench.litert import Trunk, layers_of, litert_run
+from tests.bench.runtimes import Run, absent, onnx_run, openvino_run
 
-Run = Callable[[NDArray[Any]], NDArray[np.float32]]
 WORDS = "encoders.text.transformer.words.weight"
 BATCH = {"image": 32, "text": 64}
-INPUT = {"image": "pixels", "text": "ids"}
+MODALITIES = ("image", "text")
+PHOTOS_ALONE = "LiteRT"  # its texts are those of the row `int8 stored` on ONNX Runtime
 
 
 @dataclass(frozen=True)
@@ -72,26 +75,6 @@ def float_weights(trained: Path, shipped: Path) -> dict[str, NDArray[np.float32]
     return {**state, WORDS: state[WORDS][kept]}
 
 
-def onnx_run(model: Path | onnx.ModelProto, modality: str) -> Run:
-    """On ONNX Runtime."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    source = str(model) if isinstance(model, Path) else model.SerializeToString()
-    session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    return lambda batch: session.run(["mu"], {INPUT[modality]: batch})[0]  # type: ignore[no-any-return]
-
-
-def openvino_run(model: Path, precision: str) -> Run:
-    """On OpenVINO, computing in `f32` or `bf16` what is not int8."""
-    import openvino  # type: ignore[import-not-found, unused-ignore]
-
-    settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": precision}
-    compiled = openvino.Core().compile_model(str(model), "CPU", settings)
-    request = compiled.create_infer_request()
-    return lambda batch: np.array(request.infer({0: batch})[compiled.output("mu")])
-
-
 def int8_texts(source: Path, target: Path) -> None:
     """The graph of texts with products in int8, ranges taken from each batch."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -110,22 +93,29 @@ def formats(modality: str, trained: Path, shipped: Path, folder: Path, squares: 
     for name, values in {"float32": weights, "float16 stored": rounded, "int8 stored": stored}.items():
         paths[name] = folder / f"{name}.onnx"
         onnx.save(with_weights(shipped / f"{modality}.onnx", values), str(paths[name]))
-        yield Format(f"ONNX Runtime, {name}", onnx_run(paths[name], modality), sizes[name.split()[0]])
+        yield Format(f"ONNX Runtime, {name}", onnx_run(paths[name]), sizes[name.split()[0]])
     plain, paths["int8"] = paths["float32"], folder / "int8.onnx"
     if modality == "image":
         onnx.save(quantised(with_weights(shipped / "image.onnx", stored), squares), str(paths["int8"]))
     else:
         int8_texts(plain, paths["int8"])
-    yield Format("ONNX Runtime, int8 arithmetic", onnx_run(paths["int8"], modality), sizes["int8"])
-    try:
-        import openvino  # noqa: F401
-    except ImportError:
-        return
-    yield Format("OpenVINO, float32", openvino_run(plain, "f32"), sizes["float32"])
-    yield Format("OpenVINO, bfloat16 arithmetic", openvino_run(paths["int8 stored"], "bf16"), sizes["int8"])
-    # of ONNX Runtime's graphs in int8 it knows the static kind alone, that of photos
-    last = paths["int8" if modality == "image" else "int8 stored"]
-    yield Format("OpenVINO, int8 arithmetic (photos alone)", openvino_run(last, "f32"), sizes["int8"])
+    yield Format("ONNX Runtime, int8 arithmetic", onnx_run(paths["int8"]), sizes["int8"])
+    if not absent("openvino"):
+        yield Format("OpenVINO, float32", openvino_run(plain, "f32"), sizes["float32"])
+        yield Format("OpenVINO, bfloat16 arithmetic", openvino_run(paths["int8 stored"], "bf16"), sizes["int8"])
+        # of ONNX Runtime's graphs in int8 it knows the static kind alone, that of photos
+        last = paths["int8" if modality == "image" else "int8 stored"]
+        yield Format("OpenVINO, int8 arithmetic (photos alone)", openvino_run(last, "f32"), sizes["int8"])
+    if modality == "image" and not absent("ai-edge-litert"):
+        layers = layers_of(onnx.load(str(paths["int8"])))
+        for numbers, source, kind in (("float32", trained, None), ("int8 arithmetic", shipped, layers)):
+            encoder = image_encoder(source)
+            run = litert_run(Trunk(encoder.trunk, kind).build(), encoder)
+            yield Format(f"{PHOTOS_ALONE}, {numbers}", run, sizes[numbers.split()[0]])
+
+
+def image_encoder(folder: Path) -> ImageEncoder:
+    return cast(ImageEncoder, load_vae(folder)[0].encoders["image"].eval())
 
 
 def _mib(state: Mapping[str, torch.Tensor], precision: Any) -> float:
@@ -187,24 +177,30 @@ def measure(modality: str, trained: Path, shipped: Path, data: Path, calibration
 
 def main(trained: Path, shipped: Path, data: Path, calibration: int, count: int) -> None:
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        parts = [pool.submit(measure, m, trained, shipped, data, calibration, count) for m in INPUT]
+        parts = [pool.submit(measure, m, trained, shipped, data, calibration, count) for m in MODALITIES]
         photos, texts = (part.result() for part in parts)
     examples = read_dataset(data, "val")[: count or None]
     owner = np.array([i for i, e in enumerate(examples) for _ in e.captions])
     titles = ("format", "photos/s", "ratio", "texts/s", "ratio", "MiB", "t2i R@1", "R@10", "i2t R@1", "R@10", "mean")
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
-    for photo, text in zip(photos, texts, strict=True):
+    by_name = {text.name: text for text in texts}
+    for photo in photos:
+        alone = photo.name.startswith(PHOTOS_ALONE)
+        text = texts[2] if alone else by_name[photo.name]
         found = retrieval(photo.means, text.means, owner)
         t2i, i2t = found.text_to_image, found.image_to_text
         speeds = [f"{photo.rate:.1f}", f"{photo.rate / photos[0].rate:.2f}"]
-        speeds += [f"{text.rate:.0f}", f"{text.rate / texts[0].rate:.2f}"]
+        speeds += ["-", "-"] if alone else [f"{text.rate:.0f}", f"{text.rate / texts[0].rate:.2f}"]
         cells = [*speeds, f"{photo.mib:.1f}", *(f"{v:.1f}" for v in (t2i.r1, t2i.r10, i2t.r1, i2t.r10))]
         print(f"| {photo.name} | {' | '.join(cells)} | {found.mean_recall:.2f} |")
+    for package in ("openvino", "ai-edge-litert"):
+        if absent(package):
+            print(f"| {absent(package)} |{' |' * (len(titles) - 1)}")
     crossed = retrieval(photos[3].means, texts[2].means, owner).mean_recall
     print(f"\nPhotos in int8 arithmetic, texts in int8 stored, both on ONNX Runtime: mean {crossed:.2f}.")
     print(f"A second of processor time, one thread, batches of {BATCH['image']} photos and {BATCH['text']} texts;")
     print(f"{len(examples)} photos, {len(owner)} captions; ranges from {calibration} training photos.")
-    print(machine("onnxruntime", "openvino", "torch"))
+    print(machine("onnxruntime", "openvino", "ai-edge-litert", "torch"))
 
 
 if __name__ == "__main__":
