@@ -2,8 +2,7 @@
 
 In: a folder that `export.py` wrote and some training photos, which tell the range of every activation. Out:
 `image-int8.onnx`. Its weights are those of the one safetensors file, like those of the other graphs, rounded when it is
-loaded; it holds the ranges alone. Convolutions and what stands between them run in int8, stem, first block, pooling and
-head in float32.
+loaded; it holds the ranges alone. Convolutions and what stands between them run in int8, pooling and head in float32.
 `mmsearch/encoder.py` takes it where the processor has the instructions for it, else `image.onnx`.
 """
 
@@ -25,7 +24,6 @@ from mmsearch.training.export import INT8_GRAPH, point_to_safetensors
 
 _PHOTOS = 128
 _BATCH = 8  # photos at a time while ranges are taken: every activation of them is held
-_IN_FLOAT = 3  # convolutions of stem and first block: in int8, half of all the rounding error for 3 % of the time
 _TRUNK = ("Conv", "Clip", "Add")
 _FOLDED = ("Cast", "CastLike", "Concat", "Identity", "Reshape", "Slice", "Transpose", "Unsqueeze")
 
@@ -79,11 +77,8 @@ def with_weights(path: Path, weights: dict[str, Any]) -> Any:
     return proto
 
 
-def quantised(proto: Any, squares: UInt8Array, in_float: int = _IN_FLOAT) -> Any:
-    """The same graph with the trunk in int8: weights by output channel, activations by the ranges seen on `squares`.
-
-    The first `in_float` convolutions stay in float32.
-    """
+def quantised(proto: Any, squares: UInt8Array) -> Any:
+    """The same graph with the trunk in int8: weights by output channel, activations by the ranges seen on `squares`."""
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -98,7 +93,7 @@ def quantised(proto: Any, squares: UInt8Array, in_float: int = _IN_FLOAT) -> Any
             _Batches(squares, proto.graph.input[0].name),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(_TRUNK),
-            nodes_to_exclude=_kept_in_float(proto, in_float),
+            nodes_to_exclude=_after_trunk(proto),
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -149,12 +144,11 @@ def join_pads(proto: Any) -> None:
     graph.node.extend(nodes)
 
 
-def _kept_in_float(proto: Any, first: int) -> list[str]:
-    """Names of the nodes before the convolutions that run in int8, and after the last and its activation."""
+def _after_trunk(proto: Any) -> list[str]:
+    """Names of the nodes that follow the last convolution and its activation: pooling and head."""
     nodes = proto.graph.node
-    convolutions = [i for i, node in enumerate(nodes) if node.op_type == "Conv"]
-    outside = [*nodes[: convolutions[first]], *nodes[convolutions[-1] + 2 :]]
-    return [node.name for node in outside if node.op_type in _TRUNK]
+    last = max(i for i, node in enumerate(nodes) if node.op_type == "Conv")
+    return [node.name for node in nodes[last + 2 :] if node.op_type in _TRUNK]
 
 
 class _Batches:

@@ -110,7 +110,7 @@ def test_padding_becomes_the_convolution_s_own() -> None:
 def test_int8_rounds_weights_and_activations_to_their_ranges() -> None:
     pixels = np.random.default_rng(0).random((16, 3, 6, 6), np.float32)
     exact = output(padded_graph(), pixels)
-    proto = quantised(padded_graph(), pixels, in_float=0)  # type: ignore[arg-type]
+    proto = quantised(padded_graph(), pixels)  # type: ignore[arg-type]
     kinds = [node.op_type for node in proto.graph.node]
     assert kinds.count("QuantizeLinear") >= 3  # pixels, kernel, map
     found = output(proto, pixels)
