@@ -50,7 +50,7 @@ MODEL = Model(1, "", "", DIM)
 
 def measure(size: int, folder: Path, seed: int = 0) -> dict[str, Any]:
     """One size, in this process; files go into `folder`."""
-    rng, world = np.random.default_rng(seed), World.of(DIM, seed)
+    rng, world = np.random.default_rng(seed), World.of_size(DIM, size, seed)
     path, catalog = folder / "index.faiss", folder / "means.sqlite"
     started = time.perf_counter()
     index, originals = _made(size, rng, world, catalog)

@@ -86,7 +86,7 @@ def blocks(vectors: Float32Array) -> list[tuple[Int64Array, Float32Array]]:
 
 def made_up(count: int, batch: int) -> tuple[Rows, Float32Array]:
     """Unit rows in lists, and questions."""
-    world, vectors = World.of(DIM), np.empty((count, DIM), np.float32)
+    world, vectors = World.of_size(DIM, count), np.empty((count, DIM), np.float32)
 
     def fill(start: int) -> None:
         part = world.photos(np.random.default_rng(start), min(CHUNK, count - start))

@@ -27,7 +27,8 @@ from indexer.types import Float32Array
 from mmsearch.encoder import load_model
 
 ROWS_AT_ONCE = 10_000
-CLUSTERS = 1000
+CLUSTERS = 1000  # at least
+FILES_A_CLUSTER = 100
 RANK = 48
 FILES_A_FOLDER = 1000
 SIZE_BYTES, MTIME_NS = 0, 1  # of every file
@@ -42,6 +43,11 @@ class World:
     basis: Float32Array  # [rank, d]
     photo_side: Float32Array  # [d]
     text_side: Float32Array  # [d]
+
+    @classmethod
+    def of_size(cls, dim: int, count: int, seed: int = 0) -> World:
+        """One for `count` files: a larger library shows more different things, else its search would look easier."""
+        return cls.of(dim, seed, max(CLUSTERS, count // FILES_A_CLUSTER))
 
     @classmethod
     def of(cls, dim: int, seed: int = 0, clusters: int = CLUSTERS) -> World:
@@ -77,7 +83,7 @@ def make_library(
     where: Path, count: int, *, texts: int = 0, dim: int = 256, model: str = "", world: World | None = None
 ) -> None:
     """A library of `count` files, of which the last `texts` are texts; `model` its fingerprint."""
-    rng, world = np.random.default_rng(0), world or World.of(dim)
+    rng, world = np.random.default_rng(0), world or World.of_size(dim, count)
     root = where.parent / "photos"
     root.mkdir(parents=True, exist_ok=True)
     (root / "here").touch()  # a root that is empty would be taken for an unplugged drive
