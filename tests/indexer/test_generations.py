@@ -110,7 +110,7 @@ def test_the_tail_of_changes_is_replayed(
 ) -> None:
     """A run that dies before it writes the index: readers catch up from the catalog, and equal an index built anew."""
     with monkeypatch.context() as patch:
-        patch.setattr(generations, "refresh", lambda *_: None)
+        patch.setattr(generations, "refresh", lambda *_: 0)
         (photos / "green.png").unlink()
         (photos / "note.txt").write_text("other words")
         (photos / "blue.txt").write_text("a blue wall")
