@@ -42,7 +42,7 @@ def test_k_below_one(run: Run, photos: Path, k: str) -> None:
 
 
 def test_k_that_is_no_number(run: Run) -> None:
-    assert_one_line(run("search", "red", "-k", "many"), 2, "'-k'", "integer", "mmsearch search --help")
+    assert_one_line(run("search", "red", "-k", "many"), 2, "'-k'", "is not a valid int", "mmsearch search --help")
 
 
 def test_a_library_written_with_another_model(run: Run, photos: Path) -> None:
