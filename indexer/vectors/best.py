@@ -5,7 +5,9 @@ In: unit vectors, scores, lists that queries ask for. Out: inner products, the l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -13,6 +15,8 @@ import numpy as np
 from indexer.types import Float32Array
 from indexer.vectors.base import Int64Array
 
+THREADED_BYTES: Final = 1 << 24  # of rows: less is looked at before a second thread has started
+MOST_THREADS: Final = 4  # by then memory is the limit, not the cores
 ONE_THREAD: Final = 1 << 18  # multiplications of a matrix product: so many OpenBLAS does in the thread that asks
 FEWEST_ROWS: Final = 16  # of a slice
 LARGE: Final = 1 << 26  # so many repay waiting for the other threads
@@ -28,6 +32,23 @@ def products(queries: Float32Array, rows: Float32Array) -> Float32Array:
     for start in range(0, len(rows), step):
         np.matmul(queries, rows[start : start + step].T, out=found[:, start : start + step])
     return found
+
+
+def shared_out(numbers: range, size_bytes: int) -> list[range]:
+    """Parts of some lists for as many threads as repay themselves, which read and multiply side by side."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max(1, min(cores, MOST_THREADS, size_bytes // THREADED_BYTES, len(numbers)))
+    ends = [numbers.start + len(numbers) * part // threads for part in range(threads + 1)]
+    return [range(*pair) for pair in pairwise(ends)]
+
+
+def merged(parts: Sequence[tuple[Int64Array, Float32Array]], count: int) -> tuple[Int64Array, Float32Array]:
+    """The `count` best of what each part found, positions and scores `[m, c]`; fewer where there are not as many."""
+    if len(parts) == 1:
+        return parts[0]
+    positions, scores = (np.concatenate(some, axis=1) for some in zip(*parts, strict=True))
+    chosen = largest(scores, count)
+    return np.take_along_axis(positions, chosen, axis=1), np.take_along_axis(scores, chosen, axis=1)
 
 
 def best_so_far(

@@ -11,6 +11,7 @@ again; without them, scores are those of the bytes. Next: `lists.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,7 @@ import numpy as np
 
 from indexer.types import Float32Array
 from indexer.vectors.base import BoolArray, Fetch, Int64Array, Originals, checked_ids, normalised, rank
-from indexer.vectors.best import best_so_far, by_list, falling, largest, products
+from indexer.vectors.best import best_so_far, by_list, falling, largest, merged, products, shared_out
 from indexer.vectors.codes import CODED_BYTES, SPARE, Scale
 from indexer.vectors.layout import FLAT_ROWS, IndexFile, Stored
 from indexer.vectors.lists import Lists, assign, everything
@@ -244,12 +245,25 @@ class FileIndex:
         self, mask: BoolArray | None, part: Float32Array, count: int, start: int = 0
     ) -> tuple[Int64Array, Float32Array]:
         """The `count` best of everything from position `start` on: positions and scores `[m, count]`, falling."""
+        firsts, sizes = self._layout()
+        numbers = range(int(np.searchsorted(firsts + sizes, start, side="right")), len(sizes))
+        parts = shared_out(numbers, self.dim * (4 if self._scale is None else 1) * (len(self._all_ids()) - start))
+        look = partial(self._scan_lists, mask, part, count, start)
+        if len(parts) == 1:
+            return falling(*look(numbers))
+        with ThreadPoolExecutor(len(parts)) as pool:
+            return falling(*merged(list(pool.map(look, parts)), count))
+
+    def _scan_lists(
+        self, mask: BoolArray | None, part: Float32Array, count: int, start: int, numbers: range
+    ) -> tuple[Int64Array, Float32Array]:
+        """The `count` best of some lists, in no order."""
         best = (np.empty(0, np.int64), np.empty((len(part), 0), np.float32))
         positions, scores = np.broadcast_to(best[0], (len(part), 0)), best[1]
         pending: list[tuple[Int64Array, Float32Array]] = []
         held = 0
-        firsts, sizes = self._layout()
-        for number in range(int(np.searchsorted(firsts + sizes, start, side="right")), len(sizes)):
+        firsts = self._layout()[0]
+        for number in numbers:
             places, rows = self._passing(number, mask)
             before = int(np.searchsorted(places, start)) if firsts[number] < start else 0
             places, rows = places[before:], rows[before:]
@@ -260,7 +274,7 @@ class FileIndex:
             if held > SLAB:
                 positions, scores, held = *best_so_far(positions, scores, pending, count), 0
                 pending = []
-        return falling(*best_so_far(positions, scores, pending, count))
+        return best_so_far(positions, scores, pending, count)
 
     def _probe(self, mask: BoolArray | None, part: Float32Array, count: int) -> tuple[Int64Array, Float32Array]:
         """The `count` best of the nearest lists and the tail; of everything, where those hold fewer."""

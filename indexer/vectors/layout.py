@@ -11,6 +11,7 @@ every flipped bit and every hole; what was forged on purpose it does not. Next: 
 from __future__ import annotations
 
 import json
+import os
 import struct
 import threading
 import zlib
@@ -37,7 +38,7 @@ Stored = NDArray[Any]  # rows as a file has them: float32 `[n, d]`, or uint8 `[n
 
 
 class IndexFile:
-    """One file, held open. Threads may share it, but for `rows`.
+    """One file, held open. Threads may share it: what `rows` gives is the asking thread's own, until it asks again.
 
     Attributes:
         dim, count: d and n.
@@ -59,7 +60,7 @@ class IndexFile:
         self._sums: NDArray[np.uint64] | None = None
         self._crc: dict[str, int] = {}
         self._end = 0
-        self._scratch: NDArray[np.uint8] = np.empty(0, np.uint8)
+        self._scratch = threading.local()  # `rows`: memory that each thread uses again
 
     @classmethod
     def open(cls, path: Path) -> IndexFile:
@@ -92,9 +93,10 @@ class IndexFile:
         """The rows of one list as they lie there, `[n, d]`, valid until the next call. Raises: LibraryCorrupt."""
         size = int(self.sizes[number])
         wanted = self._row_bytes * size
-        if len(self._scratch) < wanted:
-            self._scratch = np.empty(wanted, np.uint8)  # fresh memory for each list would cost more than reading it
-        buffer = self._scratch[:wanted]
+        scratch = getattr(self._scratch, "rows", None)
+        if scratch is None or len(scratch) < wanted:  # fresh memory for each list would cost more than reading it
+            scratch = self._scratch.rows = np.empty(wanted, np.uint8)
+        buffer = scratch[:wanted]
         self._read_into(int(self._vectors_at[number]), buffer)
         self._check(number, buffer)
         return buffer.view(self._kind).reshape(size, self.dim)
@@ -142,13 +144,18 @@ class IndexFile:
 
     def _read_into(self, start: int, buffer: NDArray[np.uint8]) -> None:
         view, done = buffer.data, 0
-        with self._lock:
+        while done < len(view):
+            got = self._read_some(start + done, view[done:])
+            if not got:
+                raise LibraryCorrupt(f"{self.path} ends after {start + done} bytes; it has become shorter")
+            done += got
+
+    def _read_some(self, start: int, view: memoryview) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self._stream.fileno(), [view], start)
+        with self._lock:  # one place to read at for all threads
             self._stream.seek(start)
-            while done < len(view):
-                got = self._stream.readinto(view[done:])
-                if not got:
-                    raise LibraryCorrupt(f"{self.path} ends after {start + done} bytes; it has become shorter")
-                done += got
+            return int(self._stream.readinto(view))
 
     def _bytes(self, start: int, count: int) -> bytes:
         if start < 0 or start + count > self._size:
