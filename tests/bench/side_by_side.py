@@ -5,9 +5,9 @@
     python -m tests.bench.side_by_side --photos 20 --large 4 --runs 1
 
 Indexing end to end, a fresh process with everything it imports and loads, of small photos and of large ones; one text
-query from a cold shell. None of the others keeps a process warm for its command line, so that is not compared. Then
-what each does when things go wrong. The others have random weights (`rivals.py`): times and what survives mean
-something, what is found does not. rclip indexes as part of a query: that query's time is taken off.
+query from a cold shell. Servers are not compared: mmsearch's is for its command line, clip-retrieval's for other
+programs. Then what each does when things go wrong. The others have random weights (`rivals.py`): times and what
+survives mean something, what is found does not. rclip indexes as part of a query: that query's time is taken off.
 """
 
 from __future__ import annotations
