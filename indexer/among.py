@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from indexer.errors import LibraryError
 from indexer.reader import read
-from indexer.roots import Target, as_known, known_targets
+from indexer.roots import Target, known_targets
 from indexer.types import HIDDEN, Model
 from indexer.vectors.base import Int64Array
 
@@ -46,7 +45,7 @@ def ids_among(connection: Any, model: Model, among: Among) -> Int64Array:
     conditions = ["v.model_id = :model", "v.kind <> :hidden"]
     given: dict[str, object] = {"model": model.id, "hidden": HIDDEN}
     if among.folder is not None:
-        conditions.append(_below(_targets(connection, among.folder), given))
+        conditions.append(_below(known_targets(connection, among.folder), given))
     if among.since is not None:
         conditions.append("a.taken_at >= :since")
         given["since"] = among.since.isoformat()
@@ -55,13 +54,6 @@ def ids_among(connection: Any, model: Model, among: Among) -> Int64Array:
         given["until"] = f"{among.until.isoformat()} ~"  # behind every time of that day
     query = f"SELECT v.id FROM vectors v JOIN assets a ON a.id = v.asset_id WHERE {' AND '.join(conditions)}"
     return np.sort(np.array([one for (one,) in read(connection, query, **given)], np.int64))
-
-
-def _targets(connection: Any, folder: Path) -> list[Target]:
-    targets = known_targets(connection, as_known(connection, folder))
-    if not targets:
-        raise LibraryError(f"nothing of {folder} is in the library; 'mmsearch status' lists the folders that are")
-    return targets
 
 
 def _below(targets: list[Target], given: dict[str, object]) -> str:

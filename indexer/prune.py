@@ -18,10 +18,9 @@ from sqlalchemy import Column, Connection, delete, or_, select, update
 from indexer import assets as rows
 from indexer import generations
 from indexer.catalog import Catalog, live_model
-from indexer.errors import LibraryError
 from indexer.excludes import is_passed_over
 from indexer.plan import below, count_live, within
-from indexer.roots import Target, all_roots, as_known, known_targets, offline_reason
+from indexer.roots import Target, all_roots, known_targets, offline_reason
 from indexer.schema import MISSING, assets, captions, metadata, notices, roots, vectors
 
 Fate = Literal["gone", "here", "held"]
@@ -101,10 +100,7 @@ def prune(
 def _targets(connection: Connection, folder: Path | None) -> list[Target]:
     if folder is None:
         return [Target(root, "", ()) for root in all_roots(connection)]
-    targets = known_targets(connection, as_known(connection, folder))
-    if not targets:
-        raise LibraryError(f"nothing of {folder} is in the library; 'mmsearch status' lists the folders that are")
-    return targets
+    return known_targets(connection, folder)
 
 
 def _all_of(connection: Connection, target: Target) -> dict[int, Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from indexer.errors import LibraryCorrupt, LibraryError, ModelMismatch
 from indexer.types import Model
 
 BUSY_TIMEOUT_S: Final = 30
+IDS_AT_ONCE: Final = 5000
 MIGRATIONS: Final = Path(__file__).parent / "migrations" / "versions"
 
 Rows = list[tuple[Any, ...]]
@@ -42,6 +43,17 @@ def pages(connection: Any, sql: str, size: int, **values: object) -> Iterator[Ro
 
     for page in connection.execute(text(sql), values).partitions(size):
         yield [tuple(row) for row in page]
+
+
+def read_by_ids(connection: Any, sql: str, ids: Sequence[int], **values: object) -> Iterator[tuple[Any, ...]]:
+    """The rows of a query with `IN ({ids})`, however many ids there are: asked for in parts."""
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        yield from read(connection, sql.format(ids=listed(ids[start : start + IDS_AT_ONCE])), **values)
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """Whole numbers for an IN (...), whose length no placeholder takes."""
+    return ", ".join(str(int(number)) for number in numbers)
 
 
 def live_model(connection: Any) -> Model | None:

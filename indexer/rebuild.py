@@ -12,14 +12,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.reader import last_change, pages, read
+from indexer.reader import last_change, pages, read_by_ids
 from indexer.types import CAPTION, HIDDEN, IMAGE, TEXT, Float32Array, Modality, Model
 from indexer.vectors.base import Int64Array, Originals, VectorIndex
 from indexer.vectors.choose import Device, new_index
 from indexer.vectors.file_index import FileIndex
 
 ROWS_AT_ONCE = 8192
-IDS_AT_ONCE = 5000
 
 SEARCHED: Final[dict[Modality | None, tuple[int, ...]]] = {
     None: (IMAGE, TEXT),  # a caption is represented by its photo
@@ -122,12 +121,9 @@ def means_of(connection: Any, model: Model, ids: Int64Array) -> Float32Array:
     """The means of some vectors as the catalog has them now, `[n, d]`; zeros for one that is not there any more."""
     means = np.zeros((len(ids), model.dim), np.float32)
     places = {one: place for place, one in enumerate(ids.tolist())}
-    wanted = list(places)
-    for start in range(0, len(wanted), IDS_AT_ONCE):
-        part = ", ".join(str(one) for one in wanted[start : start + IDS_AT_ONCE])
-        for one, mu in read(connection, f"SELECT id, mu FROM vectors WHERE id IN ({part})"):
-            if mu is not None and len(mu) == 2 * model.dim:
-                means[places[one]] = np.frombuffer(mu, np.float16)
+    for one, mu in read_by_ids(connection, "SELECT id, mu FROM vectors WHERE id IN ({ids})", list(places)):
+        if mu is not None and len(mu) == 2 * model.dim:
+            means[places[one]] = np.frombuffer(mu, np.float16)
     return means
 
 

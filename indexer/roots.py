@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from indexer.errors import FolderNotFound
+from indexer.errors import FolderNotFound, LibraryError
 from indexer.excludes import is_passed_over
 from indexer.reader import read
 from indexer.spelling import as_on_disk, nfc
@@ -65,11 +65,16 @@ def targets_for(connection: Connection, folder: Path, library: Path) -> list[Tar
     return targets
 
 
-def known_targets(connection: Connection, folder: Path) -> list[Target]:
-    """What of `folder`, absolute, is in the library: a root, part of one, the roots below it; may be nothing."""
-    known = all_roots(connection)
+def known_targets(connection: Any, named: Path) -> list[Target]:
+    """What is in the library of a folder as a person names it: a root, part of one, the roots below it.
+
+    Raises: LibraryError when that is nothing.
+    """
+    folder, known = as_known(connection, named), all_roots(connection)
     inside = [root for root in known if root.path == folder or root.path in folder.parents]
     below = [Target(root, "", ()) for root in known if folder in root.path.parents]
+    if not inside and not below:
+        raise LibraryError(f"nothing of {named} is in the library; 'mmsearch status' lists the folders that are")
     if not inside:
         return below
     top = max(inside, key=lambda root: len(root.path.parts))

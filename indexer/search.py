@@ -21,7 +21,7 @@ import numpy as np
 from indexer.among import Among, ids_among
 from indexer.errors import LibraryCorrupt
 from indexer.generations import VECTORS_FOLDER, Transactions, open_index
-from indexer.reader import CatalogReader, last_change, live_model, mismatch, read
+from indexer.reader import CatalogReader, last_change, listed, live_model, mismatch, read, read_by_ids
 from indexer.rebuild import LiveIndex, means_of
 from indexer.roots import all_roots, offline_reason
 from indexer.types import HIDDEN, Float32Array, Modality, Model
@@ -29,7 +29,6 @@ from indexer.vectors.base import Int64Array
 from indexer.vectors.choose import Device
 
 CATALOG_FILE = "catalog.sqlite"
-IDS_AT_ONCE = 5000
 EVERYTHING = Among()
 
 log = logging.getLogger(__name__)
@@ -183,7 +182,7 @@ def _of_offline_roots(connection: Any, model: Model) -> Int64Array:
         return np.empty(0, np.int64)
     query = (
         "SELECT v.id FROM vectors v JOIN assets a ON a.id = v.asset_id "
-        f"WHERE v.model_id = :model AND v.kind <> :hidden AND a.root_id IN ({_listed(offline)})"
+        f"WHERE v.model_id = :model AND v.kind <> :hidden AND a.root_id IN ({listed(offline)})"
     )
     return np.array([one for (one,) in read(connection, query, model=model.id, hidden=HIDDEN)], np.int64)
 
@@ -193,7 +192,7 @@ def _of_assets(connection: Any, model: Model, asset_ids: Sequence[int]) -> Int64
     if not asset_ids:
         return np.empty(0, np.int64)
     query = (
-        f"SELECT id FROM vectors WHERE asset_id IN ({_listed(asset_ids)}) AND model_id = :model AND caption_id IS NULL"
+        f"SELECT id FROM vectors WHERE asset_id IN ({listed(asset_ids)}) AND model_id = :model AND caption_id IS NULL"
     )
     return np.array([one for (one,) in read(connection, query, model=model.id)], np.int64)
 
@@ -204,14 +203,9 @@ def _rows(connection: Any, ids: Int64Array) -> dict[int, tuple[Any, ...]]:
         "SELECT v.id, v.caption_id, a.id, a.rel_path, a.modality, a.excerpt, c.text, r.path, "
         "a.taken_at, a.latitude_deg, a.longitude_deg, a.camera FROM vectors v "
         "JOIN assets a ON a.id = v.asset_id JOIN roots r ON r.id = a.root_id "
-        "LEFT JOIN captions c ON c.id = v.caption_id"
+        "LEFT JOIN captions c ON c.id = v.caption_id WHERE v.id IN ({ids})"
     )
-    wanted = sorted(set(ids.tolist()))
-    found: dict[int, tuple[Any, ...]] = {}
-    for start in range(0, len(wanted), IDS_AT_ONCE):
-        part = _listed(wanted[start : start + IDS_AT_ONCE])
-        found.update((row[0], row[1:]) for row in read(connection, f"{query} WHERE v.id IN ({part})"))
-    return found
+    return {row[0]: row[1:] for row in read_by_ids(connection, query, sorted(set(ids.tolist())))}
 
 
 Frames = dict[int, tuple[list[int], Float32Array]]  # of a video by its id: milliseconds [f], unit vectors [f, d]
@@ -220,12 +214,10 @@ Frames = dict[int, tuple[list[int], Float32Array]]  # of a video by its id: mill
 def _frames(connection: Any, model: Model, asset_ids: Sequence[int]) -> Frames:
     """The keyframes of those assets that are videos."""
     found: dict[int, list[tuple[int, bytes]]] = {}
-    for start in range(0, len(asset_ids), IDS_AT_ONCE):
-        part = _listed(asset_ids[start : start + IDS_AT_ONCE])
-        query = f"SELECT asset_id, time_ms, mu FROM frames WHERE asset_id IN ({part}) AND model_id = :model"
-        for asset_id, time_ms, mu in read(connection, query, model=model.id):
-            if len(mu) == 2 * model.dim:  # of a damaged catalog it may not be
-                found.setdefault(asset_id, []).append((time_ms, bytes(mu)))
+    query = "SELECT asset_id, time_ms, mu FROM frames WHERE asset_id IN ({ids}) AND model_id = :model"
+    for asset_id, time_ms, mu in read_by_ids(connection, query, asset_ids, model=model.id):
+        if len(mu) == 2 * model.dim:  # of a damaged catalog it may not be
+            found.setdefault(asset_id, []).append((time_ms, bytes(mu)))
     frames: Frames = {}
     for asset_id, some in found.items():
         some.sort()
@@ -254,8 +246,3 @@ def _hits(
             hit = replace(hit, time_s=times_ms[int(np.argmax(units @ query))] / 1000)
         hits.append(hit)
     return hits
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    """Whole numbers for an IN (...), whose length no placeholder takes."""
-    return ", ".join(str(int(number)) for number in numbers)

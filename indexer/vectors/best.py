@@ -5,13 +5,13 @@ In: unit vectors, scores, lists that queries ask for. Out: inner products, the l
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
+from indexer.profile import cores
 from indexer.types import Float32Array
 from indexer.vectors.base import Int64Array
 
@@ -36,8 +36,7 @@ def products(queries: Float32Array, rows: Float32Array) -> Float32Array:
 
 def shared_out(numbers: range, size_bytes: int) -> list[range]:
     """Parts of some lists for as many threads as repay themselves, which read and multiply side by side."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max(1, min(cores, MOST_THREADS, size_bytes // THREADED_BYTES, len(numbers)))
+    threads = max(1, min(cores(), MOST_THREADS, size_bytes // THREADED_BYTES, len(numbers)))
     ends = [numbers.start + len(numbers) * part // threads for part in range(threads + 1)]
     return [range(*pair) for pair in pairwise(ends)]
 

@@ -23,7 +23,7 @@ QUERIES = RNG.standard_normal((3, DIM)).astype(np.float32)
 def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileIndex:
     """A file with a tail beside it, searched by four threads."""
     monkeypatch.setattr(best, "THREADED_BYTES", 1)
-    monkeypatch.setattr(best.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(best, "cores", lambda: 8)
     written = FileIndex(DIM)
     written.add(np.arange(COUNT - 50), VECTORS[: COUNT - 50])
     written.save(tmp_path / "index.faiss")
@@ -46,7 +46,7 @@ def test_the_answers_are_those_of_one_thread(opened: FileIndex) -> None:
 
 
 def test_lists_are_shared_out_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(best.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(best, "cores", lambda: 8)
     assert best.shared_out(range(3, 13), 100 * best.THREADED_BYTES) == [
         range(3, 5),
         range(5, 8),
