@@ -17,6 +17,7 @@ from indexer.vectors.base import VectorIndex
 from indexer.vectors.exact import ExactIndex
 from indexer.vectors.file_index import FileIndex
 from indexer.vectors.gpu_index import GpuIndex
+from indexer.vectors.half_index import HalfIndex
 from indexer.vectors.mirrors import Gpu, gpu_count
 
 Device = Literal["auto", "cpu", "cuda"] | Gpu  # a `Gpu` says how a GPU is used, where there is one
@@ -70,7 +71,9 @@ def load_index(path: Path, device: Device = "auto") -> VectorIndex:
     if path.suffix == ExactIndex.suffix:
         return ExactIndex.load(path)
     gpu = _gpu_for(device)
-    return FileIndex.load(path) if gpu is None else GpuIndex.load(path, gpu)
+    if gpu is not None:
+        return GpuIndex.load(path, gpu)
+    return HalfIndex.load(path) if has_faiss() else FileIndex.load(path)
 
 
 def suffix_of(index: VectorIndex) -> str:

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 
 from indexer.types import Float32Array
-from indexer.vectors.base import BoolArray, Fetch, Int64Array, Originals, checked_ids, normalised, rank
+from indexer.vectors.base import ROUNDING, BoolArray, Fetch, Int64Array, Originals, checked_ids, normalised, rank
 from indexer.vectors.best import best_so_far, by_list, falling, largest, merged, products, shared_out
 from indexer.vectors.codes import CODED_BYTES, SPARE, Scale
 from indexer.vectors.layout import FLAT_ROWS, IndexFile, Stored
@@ -110,12 +110,15 @@ class FileIndex:
         queries = normalised(queries, self.dim)
         mask = self._mask(allowed)
         available = len(self) if mask is None else int(np.count_nonzero(mask))
-        fetch = self._fetcher(len(queries), k, available, allowed is not None, mask)
-        return self._ranked(queries, k, available, self._all_ids(), fetch, originals)
+        fetch, doubt = self._fetcher(len(queries), k, available, allowed is not None, mask)
+        return self._ranked(queries, k, available, self._all_ids(), fetch, doubt, originals)
 
-    def _fetcher(self, asked: int, k: int, available: int, filtered: bool, mask: BoolArray | None) -> Fetch:
-        """How the candidates of `asked` queries are found."""
-        return partial(self._scan if self._is_exact(k, available, filtered) else self._probe, mask)
+    def _fetcher(
+        self, asked: int, k: int, available: int, filtered: bool, mask: BoolArray | None
+    ) -> tuple[Fetch, float]:
+        """How the candidates of `asked` queries are found, and by how much their scores are to be doubted."""
+        fetch = self._scan if self._is_exact(k, available, filtered) else self._probe
+        return partial(fetch, mask), ROUNDING
 
     def search_exactly(
         self, queries: Float32Array, k: int, allowed: Int64Array | None, originals: Originals | None = None
@@ -124,7 +127,7 @@ class FileIndex:
         queries, mask = normalised(queries, self.dim), self._mask(allowed)
         available = len(self) if mask is None else int(np.count_nonzero(mask))
         places = np.arange(len(self._all_ids()))
-        return self._ranked(queries, k, available, places, partial(self._scan, mask), originals)[0]
+        return self._ranked(queries, k, available, places, partial(self._scan, mask), ROUNDING, originals)[0]
 
     def _ranked(
         self,
@@ -133,17 +136,19 @@ class FileIndex:
         available: int,
         names: Int64Array,
         fetch: Fetch,
+        doubt: float,
         originals: Originals | None,
     ) -> tuple[Int64Array, Float32Array]:
         if self._scale is None or originals is None:
-            return rank(queries, k, available, names, self.gather, fetch)
+            return rank(queries, k, available, names, self.gather, fetch, doubt=doubt)
         ids, source = self._all_ids(), originals
 
         def gather(positions: Int64Array) -> Float32Array:
             wanted, back = np.unique(positions, return_inverse=True)
             return normalised(source(ids[wanted]), self.dim)[back.reshape(positions.shape)]
 
-        return rank(queries, k, available, names, gather, fetch, spare=SPARE, doubt=self._scale.doubt(queries))
+        doubt = max(doubt, self._scale.doubt(queries))
+        return rank(queries, k, available, names, gather, fetch, spare=SPARE, doubt=doubt)
 
     def gather(self, positions: Int64Array) -> Float32Array:
         """The vectors at positions of any shape `[...]`, float32 `[..., d]`; of bytes what they stand for."""

@@ -73,12 +73,14 @@ class GpuIndex(FileIndex):
             return super().gather(positions)
         return self._held[positions]
 
-    def _fetcher(self, asked: int, k: int, available: int, filtered: bool, mask: BoolArray | None) -> Fetch:
+    def _fetcher(
+        self, asked: int, k: int, available: int, filtered: bool, mask: BoolArray | None
+    ) -> tuple[Fetch, float]:
         """From the copy where it serves; the CPU's way for the rest."""
         self._asked += asked
-        cpu = super()._fetcher(asked, k, available, filtered, mask)
+        cpu, doubt = super()._fetcher(asked, k, available, filtered, mask)
         serves = self._serves(self._is_exact(k, available, filtered), self._is_small(k, available, filtered))
-        return partial(self._fetch, mask, cpu) if serves else cpu
+        return (partial(self._fetch, mask, cpu) if serves else cpu), doubt
 
     def _serves(self, exactly: bool, small: bool) -> bool:
         """Whether the copy takes part in a search, which is made for it where there is none."""

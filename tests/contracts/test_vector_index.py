@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -14,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.errors import DimensionMismatch, LibraryCorrupt
-from indexer.vectors import file_index, mirrors
+from indexer.vectors import file_index, half_index, mirrors
 from indexer.vectors.base import VectorIndex
 from indexer.vectors.choose import load_index
 from indexer.vectors.exact import ExactIndex
 from indexer.vectors.file_index import FileIndex
 from indexer.vectors.gpu_index import GpuIndex
+from indexer.vectors.half_index import HalfIndex
 from indexer.vectors.layout import IndexFile
 from indexer.vectors.lists import Lists
 from indexer.vectors.mirrors import Gpu, gpu_count
@@ -95,6 +97,19 @@ class _Coded(_Halfway):
         return np.stack([self._originals[one] for one in ids.tolist()])
 
 
+class _HalfwayHeld(HalfIndex, _Halfway):
+    """The same with the file's rows in memory at half precision."""
+
+    def __init__(self, dim: int) -> None:
+        HalfIndex.__init__(self, dim)
+        self._written_in = None
+
+    def _begin(self) -> threading.Thread:
+        maker = super()._begin()
+        maker.join()
+        return maker
+
+
 class _HalfwayOnGpu(GpuIndex, _Halfway):
     """The same with a copy on a GPU."""
 
@@ -122,6 +137,7 @@ def _on_gpu(kind: str, lists: int = 0) -> Make:
 
 
 BACKENDS = {"exact": ExactIndex, "file-index": FileIndex, "file": _halfway, "lists": _lists, "codes": _coded}
+FAISS_BACKENDS = {"half": _HalfwayHeld}
 GPU_BACKENDS = {
     "gpu-flat": lambda dim: GpuIndex(dim, gpu=Gpu("flat", after=0)),
     "gpu-flat-file": _on_gpu("flat"),
@@ -140,12 +156,15 @@ def _as_with_a_gpu() -> AbstractContextManager[object]:
 @pytest.fixture(
     params=[
         *(pytest.param(make, id=name) for name, make in BACKENDS.items()),
-        *(pytest.param(make, id=name, marks=needs_faiss) for name, make in GPU_BACKENDS.items()),
+        *(pytest.param(make, id=name, marks=needs_faiss) for name, make in (FAISS_BACKENDS | GPU_BACKENDS).items()),
     ]
 )
 def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     monkeypatch.setattr(mirrors, "PQ_LEAST", mirrors.DEPTH)  # so that a few hundred codes miss nothing
     monkeypatch.setattr(mirrors, "PQ_CODES", (8, 4, 2, 1))
+    monkeypatch.setattr(half_index, "AFTER", 0)
+    monkeypatch.setattr(half_index, "FEWEST", 1)
+    monkeypatch.setattr(half_index, "QUERIES", 1000)
     with _as_with_a_gpu() if request.param in GPU_BACKENDS.values() else nullcontext():
         yield request.param
 
