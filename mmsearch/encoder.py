@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.bank import QueryBank
 from indexer.profile import cores
-from indexer.types import Encoder, Posterior, UInt8Array
+from indexer.types import Encoder, Modality, Posterior, UInt8Array
 from mmsearch.errors import CheckpointError, ModelError
 from mmsearch.models.digest import WEIGHTS, check_file, check_fingerprint
+from mmsearch.models.queries import load_bank
 from mmsearch.posterior import embed_images, embed_texts, product_of_experts
 from mmsearch.preprocess import square
 from mmsearch.query.encode import Picture
@@ -95,6 +97,7 @@ class OnnxModel:
         self._sessions: dict[str, Any] = {}
         self._tokenizer: Any = None
         self._numpy: NumpyTextEncoder | None = None
+        self._banks: dict[Modality, QueryBank | None] = {}
         self._cores = cores()
         self._pool: ThreadPoolExecutor | None = None
 
@@ -119,6 +122,12 @@ class OnnxModel:
     def fuse(self, posteriors: Sequence[Posterior]) -> Posterior:
         """Product of experts with the prior."""
         return product_of_experts(posteriors)
+
+    def query_bank(self, modality: Modality) -> QueryBank | None:
+        """The queries it was trained with, which scores are corrected by; None where its folder has none."""
+        if modality not in self._banks:
+            self._banks[modality] = load_bank(self.folder, self._described, modality)
+        return self._banks[modality]
 
     def embed_images(self, images: Sequence[Picture]) -> Posterior:
         """Paths, PIL images or uint8 arrays -> posteriors `[n, d]`."""

@@ -17,7 +17,7 @@ from mmsearch.errors import CheckpointError
 
 DESCRIPTION: Final = "model.json"
 WEIGHTS: Final = "model.safetensors"
-_SEALED: Final = ("*.onnx", "tokenizer.json")
+_SEALED: Final = ("*.onnx", "tokenizer.json", "queries.safetensors")
 
 
 def fingerprint(described: Mapping[str, Any]) -> str:
@@ -27,7 +27,7 @@ def fingerprint(described: Mapping[str, Any]) -> str:
 
 
 def seal(folder: Path) -> None:
-    """Note the sha256 of graphs and tokenizer in `model.json`, outside the fingerprint."""
+    """Note the sha256 of graphs, tokenizer and queries in `model.json`, outside the fingerprint."""
     path = folder / DESCRIPTION
     described = json.loads(path.read_text(encoding="utf-8"))
     described["files"] = {one.name: sha256_of(one) for pattern in _SEALED for one in sorted(folder.glob(pattern))}

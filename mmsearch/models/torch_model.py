@@ -5,16 +5,18 @@ In: a model folder. Out: the same interface as `mmsearch/encoder.py`'s `OnnxMode
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image
 from tokenizers import Tokenizer
 
-from indexer.types import Posterior, UInt8Array
+from indexer.bank import QueryBank
+from indexer.types import Modality, Posterior, UInt8Array
 from mmsearch.errors import CheckpointError
 from mmsearch.models.checkpoint import Architecture, load_vae, read_description
+from mmsearch.models.queries import load_bank
 from mmsearch.models.vae import Encoding, MultimodalVAE, channels_last
 from mmsearch.posterior import embed_images, embed_texts, product_of_experts
 from mmsearch.preprocess import square
@@ -33,11 +35,13 @@ class TorchModel:
         architecture: Architecture,
         tokenizer: Tokenizer,
         device: str,
+        banks: Mapping[Modality, QueryBank | None] | None = None,
     ) -> None:
         self.name, self.fingerprint = name, fingerprint
         self.dim, self.side_px = architecture.latent_dim, architecture.side_px
         self.device, self._vae, self._tokenizer = device, vae, tokenizer
         self._max_tokens = architecture.max_tokens
+        self._banks = dict(banks or {})
 
     @classmethod
     def load(cls, name: str, folder: Path, device: str) -> TorchModel:
@@ -53,7 +57,10 @@ class TorchModel:
         except Exception as error:  # tokenizers raises plain Exception
             raise CheckpointError(f"{path} cannot be read ({error}); copy the model again") from error
         vae = channels_last(vae.to(device))
-        return cls(name, str(read_description(folder)["fingerprint"]), vae, architecture, tokenizer, device)
+        described = read_description(folder)
+        modalities: tuple[Modality, ...] = ("image", "text")
+        banks = {modality: load_bank(folder, described, modality) for modality in modalities}
+        return cls(name, str(described["fingerprint"]), vae, architecture, tokenizer, device, banks)
 
     def prepare_image(self, image: Image.Image) -> UInt8Array:
         """One upright picture -> uint8 `[side_px, side_px, 3]`."""
@@ -70,6 +77,10 @@ class TorchModel:
     def fuse(self, posteriors: Sequence[Posterior]) -> Posterior:
         """Product of experts with the prior."""
         return product_of_experts(posteriors)
+
+    def query_bank(self, modality: Modality) -> QueryBank | None:
+        """The queries it was trained with; None where its folder has none."""
+        return self._banks.get(modality)
 
     def embed_images(self, images: Sequence[Picture]) -> Posterior:
         """Paths, PIL images or uint8 arrays -> posteriors `[n, d]`."""
