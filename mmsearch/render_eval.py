@@ -25,7 +25,8 @@ def show_eval(report: EvalReport, as_json: bool) -> None:
     if as_json:
         put_json(facts)
         return
-    put_matrix({name: facts.pop(name) for name in ("text_to_image", "image_to_text")})
+    recalls = {name: facts.pop(name) for name in ("text_to_image", "image_to_text")}
+    put_matrix(recalls | {f"by cosine alone, {name}": row for name, row in facts.pop("cosine").items()})
     backbone = facts.pop("backbone")
     matrices = [{f"backbone alone, {name}": row for name, row in backbone.items()}]
     matrices += [facts.pop(name) for name in ("latent", "bounds")]

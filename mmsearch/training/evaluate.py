@@ -23,7 +23,7 @@ from mmsearch.errors import CheckpointError
 from mmsearch.preprocess import square
 from mmsearch.query.encode import Picture, to_image
 from mmsearch.training.datasets import Example, read_dataset
-from mmsearch.training.recall import Recall, retrieval
+from mmsearch.training.recall import Recall, hubness_of, retrieval
 
 if TYPE_CHECKING:  # needs torch
     from mmsearch.training.bounds import PairEncoder
@@ -84,9 +84,12 @@ class LatentUse:
 
 @dataclass(frozen=True)
 class EvalReport:
-    """What `mmsearch eval` found. Recalls are percent, KL and bounds nats; cosine of means ranks.
+    """What `mmsearch eval` found. Recalls are percent, KL and bounds nats.
+
+    Means are ranked as a search ranks them: by cosine, less the hubness of items where the model has a bank of queries.
 
     Attributes:
+        cosine: of a model with a bank, `text_to_image` and `image_to_text` by cosine alone; else empty.
         backbone: of heads on a backbone, `text_to_image` and `image_to_text` of the backbone as it is; else empty.
         bounds: for the posteriors `image`, `text` and `joint`: `elbo` and, where asked for, `importance_weighted`;
             nats a pair, of pixels or standardised features and words, whatever the model's decoders reconstruct.
@@ -103,6 +106,7 @@ class EvalReport:
     image_to_text: Recall
     mean_recall: float
     latent: Mapping[str, LatentUse]
+    cosine: Mapping[str, Recall] = field(default_factory=dict)
     backbone: Mapping[str, Recall] = field(default_factory=dict)
     bounds: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     bounds_note: str = ""
@@ -155,7 +159,10 @@ def evaluate_model(
     image_of_text = np.repeat(np.arange(len(examples)), [len(example.captions) for example in examples])
     pairs, note = _pair_encoder(folder)
     images, texts, bare = _embed(model, examples, captions, pairs)
-    found = retrieval(images.mu, texts.mu, image_of_text)
+    found = cosine = retrieval(images.mu, texts.mu, image_of_text)
+    hubs = {"image_hubness": hubness_of(model, "text", images.mu), "text_hubness": hubness_of(model, "image", texts.mu)}
+    if corrected := any(hubness is not None for hubness in hubs.values()):
+        found = retrieval(images.mu, texts.mu, image_of_text, **hubs)
     raw = None if bare is None else retrieval(bare[0].mu, bare[1].mu, image_of_text)
     bounds = {} if pairs is None else pairs.bounds(samples=samples)
     return EvalReport(
@@ -169,7 +176,8 @@ def evaluate_model(
         image_to_text=found.image_to_text,
         mean_recall=found.mean_recall,
         latent={"image": latent_use(images), "text": latent_use(texts)},
-        backbone={} if raw is None else {"text_to_image": raw.text_to_image, "image_to_text": raw.image_to_text},
+        cosine=cosine.ways if corrected else {},
+        backbone={} if raw is None else raw.ways,
         bounds={name: bound.to_dict() for name, bound in bounds.items()},
         bounds_note=note,
         seconds=time.monotonic() - started,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import sys
@@ -124,6 +125,26 @@ def test_eval_prints_a_table_or_json(asked: list[tuple[Any, ...]], capfd: pytest
     assert ["images", "1000"] in lines
 
 
+def test_eval_prints_recalls_by_cosine_beside_those_of_a_search(
+    asked: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    by_cosine = {"text_to_image": Recall(20.5, 47.0, 62.0, 7), "image_to_text": Recall(26.5, 56.0, 68.0, 5)}
+    report = dataclasses.replace(REPORT, cosine=by_cosine)
+    monkeypatch.setattr(sys.modules["mmsearch.training.evaluate"], "evaluate", lambda data, **options: report)
+    assert cli.main(["eval", "photos"]) == 0
+    lines = [" ".join(line.split()) for line in capfd.readouterr().out.splitlines()]
+    assert lines[1:6] == [
+        "text to image 21.5 48.0 63.25 6",
+        "image to text 27.5 57.0 69.0 4",
+        "by cosine alone, text to image 20.5 47.0 62.0 7",
+        "by cosine alone, image to text 26.5 56.0 68.0 5",
+        "",
+    ]
+    assert not [line for line in lines if line.startswith("cosine")]
+    assert cli.main(["eval", "photos", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["cosine"]["text_to_image"]["r1"] == 20.5
+
+
 def test_warnings_of_ours_are_lines_on_stderr_and_the_handler_goes_away(
     asked: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,6 +206,10 @@ def test_eval_of_names(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFix
     assert lines[:5] == ["top1 12.5", "top5 37.5", "images 100", "names 1000", "templates {}, a {}"]
     assert cli.main(["eval", "photos", "--zero-shot", "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["top5"] == 37.5
+    report = dataclasses.replace(report, cosine_top1=11.5, cosine_top5=36.0)
+    assert cli.main(["eval", "photos", "--zero-shot"]) == 0
+    lines = [" ".join(line.split()) for line in capfd.readouterr().out.splitlines()]
+    assert lines[5:7] == ["cosine top1 11.5", "cosine top5 36.0"]
 
 
 def test_eval_of_fusion(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -23,8 +23,10 @@ from mmsearch.query.encode import to_image
 from mmsearch.training.bounds import Bounds, PairEncoder, bounds
 from mmsearch.training.datasets import Example, read_dataset
 from mmsearch.training.evaluate import EvalReport, evaluate, evaluate_model, latent_use
+from mmsearch.training.recall import Recall
 from mmsearch.training.scenes import write_scenes
 from mmsearch.training.texts import word_tokenizer
+from tests.circle import Circle, CircleWithBanks, one_centre
 
 
 class Table:
@@ -59,6 +61,37 @@ def test_report_of_a_model_that_is_right_but_once() -> None:
     assert report.text_to_image.median_rank == 1.0
     assert report.latent["image"].active_units == 4
     assert report.latent["image"].dimensions == 8
+
+
+# the photo at 40 degrees is nearer to the other's text too, and the text at 25 nearer to both photos
+HUBS = [Example(Path("0.png"), ("25 a",), "val"), Example(Path("40.png"), ("60 b",), "val")]
+HALF, ALL = Recall(50.0, 100.0, 100.0, 1.5), Recall(100.0, 100.0, 100.0, 1.0)
+OF_TEXTS, OF_IMAGES = one_centre("text", 40, 0.5), one_centre("image", 25, 0.5)
+
+
+def test_recalls_are_those_of_a_search_with_the_models_banks() -> None:
+    """Each bank lies on the hub it corrects; with the two in each other's place nothing would change."""
+    report = evaluate_model(CircleWithBanks(OF_TEXTS, OF_IMAGES), HUBS)
+    assert (report.text_to_image, report.image_to_text, report.mean_recall) == (ALL, ALL, 100.0)
+    assert report.cosine == {"text_to_image": HALF, "image_to_text": HALF}
+    printed = json.loads(json.dumps(report.to_dict()))
+    assert printed["cosine"]["image_to_text"] == {"r1": 50.0, "r5": 100.0, "r10": 100.0, "median_rank": 1.5}
+
+
+def test_a_bank_of_one_modality_corrects_what_it_asks_for() -> None:
+    report = evaluate_model(CircleWithBanks(OF_TEXTS), HUBS)
+    assert (report.text_to_image, report.image_to_text) == (ALL, HALF)
+    assert report.cosine == {"text_to_image": HALF, "image_to_text": HALF}
+    report = evaluate_model(CircleWithBanks(OF_IMAGES), HUBS)
+    assert (report.text_to_image, report.image_to_text) == (HALF, ALL)
+
+
+@pytest.mark.parametrize("model", [Circle(), CircleWithBanks()])
+def test_a_model_without_a_bank_is_measured_by_cosine(model: Circle) -> None:
+    report = evaluate_model(model, HUBS)
+    assert (report.text_to_image, report.image_to_text, report.cosine) == (HALF, HALF, {})
+    assert report.mean_recall == pytest.approx(500 / 6)
+    assert report.to_dict()["cosine"] == {}
 
 
 def test_report_is_plain_json() -> None:

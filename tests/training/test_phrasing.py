@@ -24,6 +24,8 @@ from mmsearch.training.phrasing import (
     typos,
     with_the_next,
 )
+from mmsearch.training.recall import Recall
+from tests.circle import Circle, CircleWithBanks, one_centre
 
 
 class FirstWord:
@@ -215,6 +217,23 @@ def test_nothing_to_lose_is_no_loss() -> None:
     assert report.variants["upper_case"].loss["text_to_image_r1"] is None
     assert report.variants["upper_case"].loss["text_to_image_r10"] == 0.0  # two pictures: all are among ten
     assert not report.variants["upper_case"].over_a_fifth
+
+
+def test_wordings_are_ranked_as_a_search_ranks_them() -> None:
+    """In capitals the text at 60 degrees lies at 100, and only its own hubness there puts it before the hub at 25.
+
+    For the photo at 40: 0.50 - 0.23 over 0.97 - 0.9; with the hubness of the plain text it would be 0.50 - 0.74.
+    """
+    photos = [Example(Path("0.png"), ("25 dogs",), "val"), Example(Path("40.png"), ("60 cats",), "val")]
+    model = CircleWithBanks(one_centre("text", 40, 0.5), one_centre("image", 25, 0.9), in_capitals={60: 100})
+    variants = evaluate_phrasing_model(model, photos).variants
+    right, half = Recall(100.0, 100.0, 100.0, 1.0), Recall(50.0, 100.0, 100.0, 1.5)
+    for name in ("plain", "upper_case"):
+        assert (variants[name].text_to_image, variants[name].image_to_text) == (right, right), name
+    assert model.asked_for.count("text") == 1  # the photos are the same in every variant
+    by_cosine = evaluate_phrasing_model(Circle(in_capitals={60: 100}), photos).variants
+    for name in ("plain", "upper_case"):
+        assert (by_cosine[name].text_to_image, by_cosine[name].image_to_text) == (half, half), name
 
 
 def test_report_is_plain_json() -> None:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer.types import Posterior
+from indexer.bank import QueryBank
+from indexer.types import Modality, Posterior
 from mmsearch.errors import DataError
 from mmsearch.training.datasets import Example
 from mmsearch.training.zero_shot import TEMPLATES, evaluate_zero_shot, name_vectors, same_name, zero_shot
+from tests.circle import CircleWithBanks, one_centre
 
 
 class Written:
@@ -99,6 +101,35 @@ def test_averaging_decides() -> None:
     vectors = {"cat": (1, 0), "a cat": (-1, 0.2), "dog": (0.9, 0.5), "a dog": (0.9, 0.5), "1": (1, 0)}
     assert zero_shot(Written(vectors), [photo("1", "cat")], ["cat", "dog"], templates=["{}"]).top1 == 100.0
     assert zero_shot(Written(vectors), [photo("1", "cat")], ["cat", "dog"], templates=["{}", "a {}"]).top1 == 0.0
+
+
+def test_names_are_ranked_as_a_search_by_a_picture_ranks_texts() -> None:
+    """The name at 25 degrees is the nearest of both photos; the bank of pictures is centred on it."""
+    photos, names = [Example(Path("0.png"), ("25",), "val"), Example(Path("40.png"), ("60",), "val")], ["25", "60"]
+    report = zero_shot(CircleWithBanks(one_centre("image", 25, 0.5)), photos, names)
+    assert (report.top1, report.top5, report.cosine_top1, report.cosine_top5) == (100.0, 100.0, 50.0, 100.0)
+    assert json.loads(json.dumps(report.to_dict()))["cosine_top1"] == 50.0
+
+
+def test_names_of_a_model_without_a_bank_of_pictures_are_ranked_by_cosine() -> None:
+    photos, names = [Example(Path("0.png"), ("25",), "val"), Example(Path("40.png"), ("60",), "val")], ["25", "60"]
+    report = zero_shot(CircleWithBanks(one_centre("text", 25, 0.5)), photos, names)
+    assert (report.top1, report.cosine_top1, report.cosine_top5) == (50.0, None, None)
+    printed = report.to_dict()
+    assert (printed["cosine_top1"], printed["cosine_top5"]) == (None, None)
+
+
+def test_hubness_of_a_name_is_that_of_its_mean() -> None:
+    """Sentences at 0 and 90 degrees, the centre at 45: the mean is a hub of 0.5, its sentences are of 0.35 each."""
+
+    class Banked(Written):
+        def query_bank(self, modality: Modality) -> QueryBank | None:
+            return one_centre("image", 45, 0.5) if modality == "image" else None
+
+    at = {degrees: (np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))) for degrees in (50, 60)}
+    model = Banked({"cat": (1, 0), "a cat": (0, 1), "dog": at[60], "a dog": at[60], "1": at[50]})
+    report = zero_shot(model, [photo("1", "dog")], ["cat", "dog"], templates=["{}", "a {}"])
+    assert (report.top1, report.cosine_top1) == (100.0, 0.0)  # 0.985 - 0.483 over 0.996 - 0.5, below 0.996 - 0.354
 
 
 def test_what_cannot_be_measured_is_refused() -> None:
