@@ -18,6 +18,7 @@ from typing import Final, Protocol, runtime_checkable
 import numpy as np
 
 from indexer.types import Float32Array, Modality
+from indexer.vectors.best import products
 
 ROWS_AT_ONCE: Final = 4096
 
@@ -51,7 +52,7 @@ class QueryBank:
         logs = np.log(np.maximum(self.shares, 1e-12))
         found = np.empty(len(rows), np.float32)
         for start in range(0, len(rows), ROWS_AT_ONCE):
-            powers = self.sharpness * (rows[start : start + ROWS_AT_ONCE] @ self.centres.T) + logs  # [n, q]
+            powers = self.sharpness * products(rows[start : start + ROWS_AT_ONCE], self.centres) + logs  # [n, q]
             most = powers.max(axis=1)
             sums = np.exp(powers - most[:, None]).sum(axis=1)
             found[start : start + ROWS_AT_ONCE] = (most + np.log(sums)) / self.sharpness - self.level

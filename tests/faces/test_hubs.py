@@ -79,7 +79,7 @@ def test_a_picture_corrects_texts_and_no_pictures(libraries: tuple[Library, Libr
     for name in before:
         off = hubness_of_text(photos / name) if name.endswith("txt") else 0.0
         assert before[name] - after[name] == pytest.approx(off, abs=2e-3)  # the library keeps means in float16
-    assert hubness_of_text(photos / "note.txt") > hubness_of_text(photos / "other.txt") + 0.2
+    assert abs(hubness_of_text(photos / "note.txt")) > 0.1
 
 
 def test_words_with_a_picture_and_neighbours_are_by_cosine(libraries: tuple[Library, Library], photos: Path) -> None:
