@@ -80,7 +80,10 @@ class LiveIndex:
         every = np.unique(np.concatenate([ids for ids, _ in found]))  # [u]
         other = np.isin(self.kinds[np.searchsorted(self.ids, every)], CORRECTED[bank.modality])
         hubness = np.zeros(len(every), np.float32)
-        hubness[other] = bank.hubness(originals(every[other]))
+        vectors = originals
+        if isinstance(self.index, FileIndex) and not self.index.is_coded:
+            vectors = self.index.vectors_of  # the same ones, which the catalog takes longer to tell
+        hubness[other] = bank.hubness(vectors(every[other]))
         ranked = []
         for ids, cosines in found:
             scores = cosines - hubness[np.searchsorted(every, ids)]

@@ -56,6 +56,7 @@ def test_equal_items_get_equal_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = some_bank().hubness(rows)
     assert whole[7] == whole[150] == whole[299]
     monkeypatch.setattr(bank_module, "ROWS_AT_ONCE", 11)
+    monkeypatch.setattr(bank_module, "FEW", 3)
     np.testing.assert_allclose(some_bank().hubness(rows), whole, atol=1e-6)
 
 
