@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.bank import QueryBank
 from indexer.reader import last_change, pages, read_by_ids
 from indexer.types import CAPTION, HIDDEN, IMAGE, TEXT, Float32Array, Modality, Model
 from indexer.vectors.base import Int64Array, Originals, VectorIndex
@@ -25,6 +26,9 @@ SEARCHED: Final[dict[Modality | None, tuple[int, ...]]] = {
     "image": (IMAGE,),
     "text": (TEXT, CAPTION),
 }
+
+CORRECTED: Final[dict[Modality, tuple[int, ...]]] = {"text": (IMAGE,), "image": (TEXT, CAPTION)}  # by its queries' bank
+DEEPER: Final = 64  # of 8,300 photos the ten best stood among the nearest 64 in 99.5 of 100 cases, and no more in 512
 
 
 class LiveIndex:
@@ -48,20 +52,44 @@ class LiveIndex:
         hidden: Int64Array,
         among: Int64Array | None = None,
         originals: Originals | None = None,
+        bank: QueryBank | None = None,
     ) -> list[tuple[Int64Array, Float32Array]]:
-        """Queries `[m, d]` -> for each ids and cosines `[k']`, `k' <= k`, of `within`, without `hidden`.
+        """Queries `[m, d]` -> for each ids and scores `[k']`, `k' <= k`, of `within`, without `hidden`.
 
         `among` are the ids that may be found, None for all; `originals` ranks what an index of bytes has found, see
-        `means_of`.
+        `means_of`. Scores are cosines; with a `bank`, which needs `originals`, less the hubness of what is of the
+        other modality, and the best are chosen among the nearest `k + DEEPER`.
         """
+        depth = k if bank is None else k + DEEPER
         allowed = self._allowed(within, hidden)
         if among is not None:
             allowed = np.intersect1d(self.ids if allowed is None else allowed, among, assume_unique=True)
         if isinstance(self.index, FileIndex):
-            ids, scores = self.index.search(queries, k, allowed, originals)
+            ids, scores = self.index.search(queries, depth, allowed, originals)
         else:
-            ids, scores = self.index.search(queries, k, allowed)
-        return [(some[some >= 0], cosines[some >= 0]) for some, cosines in zip(ids, scores, strict=True)]
+            ids, scores = self.index.search(queries, depth, allowed)
+        found = [(some[some >= 0], cosines[some >= 0]) for some, cosines in zip(ids, scores, strict=True)]
+        if bank is None or originals is None or not found:
+            return found
+        return self._ranked(found, k, bank, originals)
+
+    def _ranked(
+        self, found: Sequence[tuple[Int64Array, Float32Array]], k: int, bank: QueryBank, originals: Originals
+    ) -> list[tuple[Int64Array, Float32Array]]:
+        """The best `k` of each, by cosine less hubness, equal ones by rising id."""
+        every = np.unique(np.concatenate([ids for ids, _ in found]))  # [u]
+        other = np.isin(self.kinds[np.searchsorted(self.ids, every)], CORRECTED[bank.modality])
+        hubness = np.zeros(len(every), np.float32)
+        vectors = originals
+        if isinstance(self.index, FileIndex) and not self.index.is_coded:
+            vectors = self.index.vectors_of  # the same ones, which the catalog takes longer to tell
+        hubness[other] = bank.hubness(vectors(every[other]))
+        ranked = []
+        for ids, cosines in found:
+            scores = cosines - hubness[np.searchsorted(every, ids)]
+            order = np.lexsort((ids, -scores))[:k]
+            ranked.append((ids[order], scores[order]))
+        return ranked
 
     def replay(self, connection: Any) -> int:
         """Apply every change since; the number of rows read."""

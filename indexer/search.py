@@ -1,7 +1,7 @@
 """From a query vector to the files it finds.
 
-In: a vector, how many, among what. Out: ids and scores, then files. A `Searcher` keeps its index in memory and follows
-the catalog: before each search it reads what a running `mmsearch index` has committed since. Next: `store.py`.
+In: a `Question`. Out: ids and scores, then files. A `Searcher` keeps its index in memory and follows the catalog:
+before each search it reads what a running `mmsearch index` has committed since. Next: `store.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from indexer.among import Among, ids_among
+from indexer.bank import QueryBank
 from indexer.errors import LibraryCorrupt
 from indexer.generations import VECTORS_FOLDER, Transactions, open_index
 from indexer.reader import CatalogReader, last_change, listed, live_model, mismatch, read, read_by_ids
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StoredHit:
-    """One result: `path` is the file (for a row of captions.csv its photo), `score` the cosine of the means."""
+    """One result: `path` is the file (for a row of captions.csv its photo), `score` the cosine, less its hubness."""
 
     path: Path
     score: float
@@ -48,6 +49,27 @@ class StoredHit:
     longitude_deg: float | None = None
     camera: str | None = None
     time_s: float | None = None  # where in a video
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What is asked of a library.
+
+    Attributes:
+        queries: float32 `[m, d]`.
+        k: how many files for each.
+        within: only files of one modality.
+        among: only files in a folder or of some days.
+        exclude: ids of assets that are not to be found.
+        bank: of queries like these, by which hubs are told; None leaves the scores cosines.
+    """
+
+    queries: Float32Array
+    k: int
+    within: Modality | None = None
+    among: Among = EVERYTHING
+    exclude: Sequence[int] = ()
+    bank: QueryBank | None = None
 
 
 class Searcher:
@@ -64,55 +86,48 @@ class Searcher:
         self._live: LiveIndex | None = None
         self._lock = threading.Lock()
 
-    def search(
-        self,
-        queries: Float32Array,
-        k: int,
-        within: Modality | None,
-        exclude: Sequence[int],
-        model: Model,
-        among: Among = EVERYTHING,
-    ) -> list[list[StoredHit]]:
-        """The `k` nearest files to each of `queries` `[m, d]` among what can be found now."""
+    def search(self, question: Question, model: Model) -> list[list[StoredHit]]:
+        """The files nearest to each query, among what can be found now."""
         with self._lock:
             try:
-                return self._answers(queries, k, within, exclude, model, among)
+                return self._answers(question, model)
             except LibraryCorrupt as error:
                 log.warning("%s; searching the catalog instead", error)
             self._mend(model)
             self._live, _ = open_index(self._catalog, self._library / VECTORS_FOLDER, model, self._device, suspect=True)
-            return self._answers(queries, k, within, exclude, model, among)
+            return self._answers(question, model)
 
-    def _answers(
-        self,
-        queries: Float32Array,
-        k: int,
-        within: Modality | None,
-        exclude: Sequence[int],
-        model: Model,
-        among: Among,
-        *,
-        again: bool = False,
-    ) -> list[list[StoredHit]]:
+    def _answers(self, question: Question, model: Model, *, again: bool = False) -> list[list[StoredHit]]:
         live = self._current(model)
         with self._catalog.begin() as connection:
             now = live_model(connection)
             if now != model:  # a writer has switched since the caller looked
                 if now is None:
-                    return [[] for _ in queries]
+                    return [[] for _ in question.queries]
                 raise mismatch(self._library, now, model.fingerprint, model.name)
             older = last_change(connection) < live.change  # another catalog was written over the one that was read
             live.replay(connection)  # in the snapshot that the rows of the hits come from: no answer mixes two states
-            hidden = np.concatenate([_of_offline_roots(connection, model), _of_assets(connection, model, exclude)])
-            some = None if among.is_everything else ids_among(connection, model, among)
-            found = live.search(queries, k, within, hidden, some, partial(means_of, connection, model))
+            hidden = [_of_offline_roots(connection, model), _of_assets(connection, model, question.exclude)]
+            some = None if question.among.is_everything else ids_among(connection, model, question.among)
+            found = live.search(
+                question.queries,
+                question.k,
+                question.within,
+                np.concatenate(hidden),
+                some,
+                partial(means_of, connection, model),
+                question.bank,
+            )
             rows = _rows(connection, np.concatenate([ids for ids, _ in found]) if found else np.empty(0, np.int64))
             frames = _frames(connection, model, sorted({row[1] for row in rows.values()}))
             gaps = any(int(one) not in rows for ids, _ in found for one in ids)
         if (gaps or older) and not again:  # gaps: rows pruned since the index was read, the hits would be too few
             self._live = None
-            return self._answers(queries, k, within, exclude, model, among, again=True)
-        return [_hits(rows, ids, scores, frames, query) for (ids, scores), query in zip(found, queries, strict=True)]
+            return self._answers(question, model, again=True)
+        return [
+            _hits(rows, ids, scores, frames, query)
+            for (ids, scores), query in zip(found, question.queries, strict=True)
+        ]
 
     def _current(self, model: Model) -> LiveIndex:
         live = self._live
@@ -159,16 +174,20 @@ class Finder:
         fingerprint: str,
         within: Modality | None = None,
         among: Among = EVERYTHING,
+        bank: QueryBank | None = None,
         device: Device = "auto",
     ) -> list[list[StoredHit]]:
-        """The `k` nearest to each of `queries` (float32 `[m, d]`), best first. Raises: ModelMismatch, LibraryError."""
+        """The `k` nearest to each of `queries` (float32 `[m, d]`), best first, see `Question`.
+
+        Raises: ModelMismatch, LibraryError.
+        """
         model = self.model()
         if model is None:
             return [[] for _ in queries]
         if model.fingerprint != fingerprint:
             raise mismatch(self.path, model, fingerprint)
         searcher = self._searchers.setdefault(device, Searcher(self._reader, self.path, device, self._mend))
-        return searcher.search(queries, k, within, (), model, among)
+        return searcher.search(Question(queries, k, within, among, bank=bank), model)
 
     def close(self) -> None:
         """Release the database."""

@@ -24,7 +24,7 @@ from indexer.excludes import Excludes
 from indexer.lock import writer_lock
 from indexer.roots import is_offline
 from indexer.scan import NOTHING_MORE
-from indexer.search import CATALOG_FILE, EVERYTHING, Searcher, StoredHit
+from indexer.search import CATALOG_FILE, EVERYTHING, Question, Searcher, StoredHit
 from indexer.status import RootStatus, SkippedFile, Status
 from indexer.types import Encoder, Float32Array, IndexReport, Modality, Posterior, ProgressCallback
 from indexer.vectors.choose import Device
@@ -162,7 +162,7 @@ class Store:
         if model is None:
             return []
         searcher = self._searchers.setdefault(device, Searcher(self._catalog, self.path, device, self.mend_index))
-        return searcher.search(query[None, :], k, within, exclude or (), model, among)[0]
+        return searcher.search(Question(query[None, :], k, within, among, exclude or ()), model)[0]
 
     def wants_questions(self) -> bool:
         """Whether `keep_questions` would let a search look at less than everything."""

@@ -212,7 +212,7 @@ class Library:
             ModelMismatch: the library was written with another model.
         """
         from mmsearch.query.days import among_of
-        from mmsearch.query.encode import check_query, encode_query
+        from mmsearch.query.encode import check_query, encode_query, query_bank
 
         check_query(text, image, k)
         among = among_of(folder, since, until)
@@ -221,9 +221,14 @@ class Library:
         if model is None:
             return []  # an empty library has no vectors, whatever the model
         encoder = self._load_as(model)
-        query = encode_query(encoder, text, image).mu  # [1, d]
         (found,) = finder.search(
-            query, k, fingerprint=model.fingerprint, within=within, among=among, device=self._search_device()
+            encode_query(encoder, text, image).mu,  # [1, d]
+            k,
+            fingerprint=model.fingerprint,
+            within=within,
+            among=among,
+            bank=query_bank(encoder, text, image),
+            device=self._search_device(),
         )
         return to_hits(found)
 
@@ -251,6 +256,7 @@ class Library:
             QueryError: a text is empty, `k` below 1, or days that are none; `texts` itself may be empty.
             LibraryNotFound, LibraryError, ModelMismatch: as `search`.
         """
+        from indexer.bank import bank_of
         from mmsearch.query.days import among_of
         from mmsearch.query.encode import check_query, encode_queries
 
@@ -261,9 +267,15 @@ class Library:
         model = finder.model()
         if model is None or not texts:
             return [[] for _ in texts]
-        queries = encode_queries(self._load_as(model), texts).mu  # [m, d]
+        encoder = self._load_as(model)
         found = finder.search(
-            queries, k, fingerprint=model.fingerprint, within=within, among=among, device=self._search_device()
+            encode_queries(encoder, texts).mu,  # [m, d]
+            k,
+            fingerprint=model.fingerprint,
+            within=within,
+            among=among,
+            bank=bank_of(encoder, "text"),
+            device=self._search_device(),
         )
         return [to_hits(hits) for hits in found]
 

@@ -187,8 +187,8 @@ class FileIndex:
         return self.gather(self.alive())
 
     def vectors_of(self, ids: Int64Array) -> Float32Array:
-        """The unit vectors of those ids that are in, in stored order, float32 `[n, d]`."""
-        return self.gather(np.sort(self._positions(ids)))
+        """The unit vectors of those ids that are in, in the order of `ids`, float32 `[n, d]`."""
+        return self.gather(self._positions(ids))
 
     def list_of(self) -> Int64Array:
         """The list each position of the file is in, int64 `[n]`."""

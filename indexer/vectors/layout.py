@@ -105,9 +105,15 @@ class IndexFile:
         """Some rows of one list, by their places in it `[n]` -> `[n, d]`. Raises: LibraryCorrupt."""
         if len(chosen) > FEW_ROWS or not self._seen[number]:
             return self.stored(number)[chosen]
+        starts = (int(self._vectors_at[number]) + chosen * self._row_bytes).tolist()
+        if hasattr(os, "pread"):
+            file, size = self._stream.fileno(), self._row_bytes
+            data = b"".join([os.pread(file, size, start) for start in starts])
+            if len(data) < size * len(starts):
+                raise LibraryCorrupt(f"{self.path} ends before list {number} does; it has become shorter")
+            return np.frombuffer(data, self._kind).reshape(-1, self.dim)
         found = np.empty((len(chosen), self.dim), self._kind)
-        starts = int(self._vectors_at[number]) + chosen * self._row_bytes
-        for row, start in zip(found, starts.tolist(), strict=True):
+        for row, start in zip(found, starts, strict=True):
             self._read_into(start, row.view(np.uint8))
         return found
 

@@ -101,16 +101,20 @@ def lists_for(count: int) -> int:
 
 
 def trained(index: FileIndex, lists: int) -> Float32Array:
-    """Centroids `[lists, d]` of a sample, unit length: spherical k-means (Dhillon & Modha 2001)."""
+    """Centroids `[lists, d]` of a sample, unit length."""
     rng = np.random.default_rng(0)
     alive = index.alive()
     sample = alive if len(alive) <= SAMPLE_PER_LIST * lists else rng.choice(alive, SAMPLE_PER_LIST * lists, False)
-    vectors = index.gather(np.sort(sample))  # [s, d]
+    return k_means(index.gather(np.sort(sample)), lists)
+
+
+def k_means(vectors: Float32Array, clusters: int) -> Float32Array:
+    """Unit centroids `[c, d]` of unit vectors `[n, d]`, always the same: spherical k-means (Dhillon & Modha 2001)."""
     try:
         faiss: Any = importlib.import_module("faiss")
     except ImportError:
-        return _k_means(vectors, lists, rng)
-    kmeans = faiss.Kmeans(index.dim, lists, niter=ROUNDS, spherical=True, seed=1, min_points_per_centroid=1)
+        return _k_means(vectors, clusters, np.random.default_rng(0))
+    kmeans = faiss.Kmeans(vectors.shape[1], clusters, niter=ROUNDS, spherical=True, seed=1, min_points_per_centroid=1)
     kmeans.train(vectors)
     return np.asarray(kmeans.centroids, np.float32)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.bank import QueryBank, bank_of
 from indexer.types import Encoder, Posterior
 from mmsearch.errors import DecodeError, QueryError
 
@@ -53,6 +54,14 @@ def encode_query(encoder: Encoder, text: str | None = None, image: Picture | Non
         pixels = encoder.prepare_image(upright or to_image(image, encoder.side_px))  # [side_px, side_px, 3]
         posteriors.append(encoder.encode_images(pixels[np.newaxis]))
     return posteriors[0] if len(posteriors) == 1 else encoder.fuse(posteriors)
+
+
+def query_bank(encoder: Encoder, text: str | None = None, image: Picture | None = None) -> QueryBank | None:
+    """What the scores of such a query are corrected by; None for words with a picture, which no bank is of."""
+    with_text = text is not None and bool(text.strip())
+    if with_text == (image is not None):
+        return None
+    return bank_of(encoder, "text" if with_text else "image")
 
 
 def encode_queries(encoder: Encoder, texts: Sequence[str]) -> Posterior:

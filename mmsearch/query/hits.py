@@ -22,7 +22,8 @@ class Hit:
 
     Attributes:
         path: the file, absolute; for a row of `captions.csv` its photo.
-        score: cosine of the query's mean and the file's, -1 to 1; higher is nearer.
+        score: cosine of the query's mean and the file's, -1 to 1, higher is nearer; where the model knows what is
+            usually asked, less how near the file is to just any query (`indexer/bank.py`).
         rank: 1 for the best.
         modality: `image` or `text`: what the file is.
         text: for a text, what it says.

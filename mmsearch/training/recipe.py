@@ -135,10 +135,16 @@ class Export:
     Attributes:
         precision: of the stored matrices.
         words: word pieces kept besides those of the training captions, the most frequent first; 0 keeps all.
+        queries: training pairs drawn for the bank of queries that scores are corrected by (`bank.py`); 0 makes none.
+        clusters: of like queries in the bank.
+        sharpness: inverse temperature of the softmax over them.
     """
 
     precision: Literal["float32", "float16", "int8"] = "int8"
     words: int = 0
+    queries: int = 0
+    clusters: int = 2048
+    sharpness: float = 15.0
 
 
 @dataclass(frozen=True)

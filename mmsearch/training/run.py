@@ -1,6 +1,6 @@
 """`mmsearch train`: a recipe in, a model folder out.
 
-    recipe -> corpus -> initial weights -> stages, each by the same loop -> fewer words -> typos -> export
+    recipe -> corpus -> initial weights -> stages, each by the same loop -> fewer words -> typos -> export -> queries
 
 Every stage resumes on its own; a run that was cut off starts again with `resume=True` and skips what is done.
 Next: `export.py`, which writes what is shipped.
@@ -127,7 +127,12 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
     from mmsearch.training.export import export
 
     photos = corpus.photos[: corpus.train]
-    return export(trained, folder / "shipped", precision=recipe.export.precision, photos=photos)
+    shipped = export(trained, folder / "shipped", precision=recipe.export.precision, photos=photos)
+    if recipe.export.queries:
+        from mmsearch.training.bank import add_banks
+
+        add_banks(shipped, corpus, recipe.export)
+    return shipped
 
 
 def _train_heads(recipe: Recipe, corpus: Corpus, folder: Path, resume: bool, device: str) -> Path:

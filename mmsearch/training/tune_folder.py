@@ -19,6 +19,7 @@ import numpy as np
 from mmsearch.errors import CheckpointError, ModelError
 from mmsearch.models.checkpoint import Architecture, pack, read_description, save_model, unpack
 from mmsearch.models.digest import seal
+from mmsearch.models.queries import QUERIES
 from mmsearch.models.vae import MultimodalVAE
 from mmsearch.training.tune_fit import Heads
 
@@ -95,6 +96,8 @@ def write(
     )
     if all((source / graph).exists() for graph in _GRAPHS):
         _add_graphs(new, source)
+    if (source / QUERIES).exists():  # the heads stay near the old ones, and with them what is near to any query
+        shutil.copyfile(source / QUERIES, new / QUERIES)
     seal(new)
     os.replace(new, folder)
 
