@@ -90,7 +90,6 @@ def retrieval(
     images: FloatArray,
     texts: FloatArray,
     image_of_text: Sequence[int] | Int64Array,
-    *,
     image_hubness: FloatArray | None = None,
     text_hubness: FloatArray | None = None,
 ) -> Retrieval:
