@@ -6,7 +6,7 @@ In: the reports of `mmsearch eval` and `make demo`. Out: what `terminal.py` prin
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmsearch.render import show_facts
 from mmsearch.terminal import as_cell, put, put_json, put_matrix, put_table
@@ -65,9 +65,18 @@ def show_fusion(report: FusionReport, as_json: bool) -> None:
     if as_json:
         put_json(facts)
         return
+    put_table(_fusion_rows("", facts.pop("fusions")))
+    put("\n")
+    if by_cosine := facts.pop("cosine"):
+        put_table(_fusion_rows("by cosine alone", by_cosine))
+        put("\n")
+    show_facts(facts, as_json=False)
+
+
+def _fusion_rows(title: str, fusions: Mapping[str, Any]) -> list[tuple[str, ...]]:
     titles = ["captions", "R@1", "R@5", "R@10", "over average", "95 %", "by itself"]
-    rows = [("", *titles, "half with: R@1", "R@10", "half without: R@1", "R@10")]
-    for captions, ways in facts.pop("fusions").items():
+    rows = [(title, *titles, "half with: R@1", "R@10", "half without: R@1", "R@10")]
+    for captions, ways in fusions.items():
         for name, found in ways.items():
             gain = found["gain"] or {}
             cells = [as_cell(found["recall"][k]) for k in ("r1", "r5", "r10")]
@@ -76,9 +85,7 @@ def show_fusion(report: FusionReport, as_json: bool) -> None:
                 as_cell((found[half] or {}).get(k)) for half in ("half_with", "half_without") for k in ("r1", "r10")
             ]
             rows.append((name.replace("_", " "), captions, *cells))
-    put_table(rows)
-    put("\n")
-    show_facts(facts, as_json=False)
+    return rows
 
 
 def show_uncertainty(report: UncertaintyReport, as_json: bool) -> None:

@@ -4,7 +4,8 @@
 
 In: a data set with several captions a photo and a model. Out: a `FusionReport`, a line for each way of fusing and each
 number of captions. Every caption asks in turn, and never meets itself. Each way is measured twice: in a library where
-every photo has captions, and where every second one has, since a photo is also found or missed among the others.
+every photo has captions, and where every second one has, since a photo is also found or missed among the others; of a
+model with a bank of queries as a search ranks, by cosine less hubness, and by cosine alone.
 Next: `uncertainty.py`, what the variances are worth.
 """
 
@@ -13,13 +14,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.bank import QueryBank, bank_of
 from indexer.fusion import caption_expert
 from indexer.types import Posterior
 from mmsearch.errors import DataError
@@ -71,6 +73,7 @@ class FusionReport:
     Attributes:
         queries: captions that asked, every one of a photo in turn.
         fusions: by the number of captions fused in (`"0"`, `"1"`, `"4"`), then by the way of fusing.
+        cosine: the same by cosine alone, of a model with a bank of queries; else empty.
         product_wins: by number of captions: the indexer's fusion has the best R@1 of all ways that use the photo.
         left_out: photos with too few captions.
     """
@@ -83,6 +86,7 @@ class FusionReport:
     queries: int
     fusions: Mapping[str, Mapping[str, Fused]]
     product_wins: Mapping[str, bool]
+    cosine: Mapping[str, Mapping[str, Fused]] = field(default_factory=dict)
     left_out: int = 0
     seed: int = 0
     seconds: float = 0.0
@@ -137,7 +141,9 @@ def evaluate_fusion_model(
     images = in_batches(model.embed_images, [example.image for example in used], "pictures")  # [n, d]
     texts = in_batches(model.embed_texts, [c for example in used for c in example.captions[:each]], "captions")
     captions = [texts[np.arange(r, len(texts), each)] for r in range(each)]  # each [n, d]
-    found = {str(count): compare(images, captions, count, seed=seed) for count in counts}
+    bank = bank_of(model, "text")
+    found = {str(count): compare(images, captions, count, seed=seed, bank=bank) for count in counts}
+    by_cosine = {} if bank is None else {str(count): compare(images, captions, count, seed=seed) for count in counts}
     return FusionReport(
         model=model.name,
         fingerprint=model.fingerprint,
@@ -147,13 +153,16 @@ def evaluate_fusion_model(
         queries=len(texts),
         fusions=found,
         product_wins={count: _wins(ways) for count, ways in found.items() if count != "0"},
+        cosine=by_cosine,
         left_out=len(examples) - len(used),
         seed=seed,
         seconds=time.monotonic() - started,
     )
 
 
-def compare(images: Posterior, captions: Sequence[Posterior], count: int, *, seed: int = 0) -> dict[str, Fused]:
+def compare(
+    images: Posterior, captions: Sequence[Posterior], count: int, *, seed: int = 0, bank: QueryBank | None = None
+) -> dict[str, Fused]:
     """Every way of fusing `count` captions into each photo, asked for by each other caption in turn.
 
     Args:
@@ -161,9 +170,10 @@ def compare(images: Posterior, captions: Sequence[Posterior], count: int, *, see
         captions: c posteriors `[n, d]`, the r-th of them holding the r-th caption of each photo; `count < c`.
         count: how many of the captions that follow the asking one, round and round, are fused in.
         seed: of the bootstrap.
+        bank: of texts, by which the hubness of each library's vectors is taken off; None ranks by cosine alone.
     """
     if not count:
-        alone = _recall(_ranks(images.mu, captions))
+        alone = _recall(_ranks(images.mu, captions, bank))
         return {"photo_alone": Fused(alone, None, _itself(images, [images.mu]), None, None)}
     has = np.arange(len(images)) % 2 == 0
     ranks: dict[str, NDArray[np.int64]] = {}
@@ -173,11 +183,11 @@ def compare(images: Posterior, captions: Sequence[Posterior], count: int, *, see
         fused = [
             fuse(images, [captions[(r + 1 + i) % len(captions)] for i in range(count)]) for r in range(len(captions))
         ]
-        ranks[name] = np.stack([_ranks(vectors, [asks])[0] for vectors, asks in zip(fused, captions, strict=True)])
+        ranks[name] = _by_turns(fused, captions, bank)
         itself[name] = _itself(images, fused)
         if name not in WITHOUT_PHOTO:
             mixed = [np.where(has[:, None], vectors, images.mu) for vectors in fused]
-            halves[name] = np.stack([_ranks(vectors, [asks])[0] for vectors, asks in zip(mixed, captions, strict=True)])
+            halves[name] = _by_turns(mixed, captions, bank)
     draws = np.random.default_rng(seed).integers(len(images), size=(RESAMPLES, len(images)))  # [b, n]
     return {
         name: Fused(
@@ -243,10 +253,20 @@ FUSIONS: Mapping[str, Fusion] = {
 WITHOUT_PHOTO = ("captions_alone",)
 
 
-def _ranks(vectors: NDArray[np.floating], asking: Sequence[Posterior]) -> NDArray[np.int64]:
+def _ranks(
+    vectors: NDArray[np.floating], asking: Sequence[Posterior], bank: QueryBank | None = None
+) -> NDArray[np.int64]:
     """Rank of each photo `[c, n]` for each of its asking captions."""
     own = np.arange(len(vectors))[:, None]
-    return np.stack([best_ranks(one.mu, vectors, own) for one in asking])
+    hubness = None if bank is None else bank.hubness(np.asarray(vectors, np.float32))
+    return np.stack([best_ranks(one.mu, vectors, own, hubness) for one in asking])
+
+
+def _by_turns(
+    libraries: Sequence[NDArray[np.floating]], captions: Sequence[Posterior], bank: QueryBank | None
+) -> NDArray[np.int64]:
+    """Rank of each photo `[c, n]` in the library that each caption in turn asks."""
+    return np.stack([_ranks(vectors, [asks], bank)[0] for vectors, asks in zip(libraries, captions, strict=True)])
 
 
 def _itself(images: Posterior, libraries: Sequence[NDArray[np.floating]]) -> float:

@@ -147,7 +147,7 @@ class ClipRetrieval:
             "flask-restful",
         ]
         needs += ["flask-cors", "webdataset<0.3", "h5py", "prometheus-client", "fsspec", "wandb", "aiohttp", "ftfy"]
-        needs += ["regex", "scipy", "braceexpand", "requests", "pillow", "scikit-learn", "setuptools<69", torch]
+        needs += ["regex", "scipy", "braceexpand", "requests", "pillow", "scikit-learn", "setuptools<81", torch]
         pip = _environment(self.home, needs)
         tool = ["clip-retrieval==2.45.0", "all-clip==1.3.0", "clip-anytorch==2.6.0", "open-clip-torch<3"]
         tool += ["multilingual-clip==1.0.10", "autofaiss==2.18.0", "embedding-reader<2", "sentence-transformers<3"]

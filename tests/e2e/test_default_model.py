@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import mmsearch
+from indexer.bank import bank_of
 from tests.e2e.processes import environment, imported_by, seconds_of
 from tests.fakes import paint
 
@@ -33,6 +35,20 @@ def test_index_and_search_without_torch_or_a_network(home: Path, photos: Path) -
     assert imported_by(home, index, HEAVY) == set()
     search = f"{no_network} assert cli.main(['search', 'a dog on the beach', '--in', 'text']) == 0"
     assert imported_by(home, search, HEAVY | {"rich", "alembic"}) == set()
+
+
+def test_scores_are_cosines_less_what_is_near_to_any_words(home: Path, photos: Path) -> None:
+    model = mmsearch.load_model("default", "cpu")
+    with mmsearch.Library.open(home / "library", model=model) as library:
+        library.index(photos)
+        hits = library.search("something red", k=9, within="image")
+    bank = bank_of(model, "text")
+    assert bank is not None
+    query, means = model.embed_texts(["something red"]).mu, model.embed_images([hit.path for hit in hits]).mu
+    cosines = (means @ query[0]) / np.linalg.norm(means, axis=1) / np.linalg.norm(query)
+    hubness = bank.hubness(means)
+    assert np.ptp(hubness) > 0.01
+    np.testing.assert_allclose([hit.score for hit in hits], cosines - hubness, atol=2e-3)  # stored in float16
 
 
 def test_a_cold_search_takes_less_than_a_second_and_a_half(home: Path, photos: Path) -> None:

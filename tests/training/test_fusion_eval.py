@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from indexer.bank import QueryBank
 from indexer.types import Posterior
 from mmsearch.errors import DataError
 from mmsearch.training.datasets import Example
@@ -138,6 +139,27 @@ def test_half_a_library_with_captions() -> None:
     assert half.half_without.r1 == 50.0  # 1 is missed, 3 is found by the photo alone
     assert half.recall.r1 == 75.0  # with its caption, 1 is found, and still stands before 0
     assert found["captions_alone"].half_with is None
+
+
+def test_a_bank_takes_off_what_hubs_have_ahead() -> None:
+    """In the library above photo 1 lies where the caption of 0 points, and near what is usually asked; 0 is not."""
+    images, texts = rows([5, 0, 2, 3]), rows([0, 1, 2, 3])
+    usual = 0.3 * (texts.mu[:1] - images.mu[:1])  # hubness of photo 1 is 0.6, of the others 0
+    bank = QueryBank("text", usual.astype(np.float32), np.ones(1, np.float32), 15.0)
+    plain, corrected = (compare(images, [texts, texts], 1, bank=one)["average_of_vectors"] for one in (None, bank))
+    assert plain.half_with is not None
+    assert corrected.half_with is not None
+    assert (plain.half_with.r1, corrected.half_with.r1) == (50.0, 100.0)
+    assert corrected.itself == plain.itself  # a picture asks pictures
+
+    class Knowing(Directions):
+        def query_bank(self, modality: str) -> QueryBank | None:
+            return bank if modality == "text" else None
+
+    data = examples(*[(f"{i} a", f"{i} b") for i in range(4)])
+    report = evaluate_fusion_model(Knowing(), data)
+    assert report.cosine == evaluate_fusion_model(Directions(), data).fusions
+    assert evaluate_fusion_model(Directions(), data).cosine == {}
 
 
 def test_the_report(caplog: pytest.LogCaptureFixture) -> None:

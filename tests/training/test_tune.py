@@ -331,6 +331,10 @@ def test_a_tuned_default_model_needs_no_torch_to_search(tmp_path: Path) -> None:
     ):
         np.testing.assert_allclose(ours.mu, theirs.mu, atol=1e-2)
         assert np.abs(ours.mu - before.mu).max() > 0.1
+    for modality in ("text", "image"):
+        bank, shipped = tuned.query_bank(modality), default.query_bank(modality)
+        assert bank is not None
+        np.testing.assert_array_equal(bank.centres, shipped.centres)
     # a frozen trunk is not rounded a second time
     first, second = (load_weights(where, read_description(where)) for where in (SHIPPED, folder))
     trunk = [name for name in first if ".head." not in name and not name.startswith("decoders.")]
