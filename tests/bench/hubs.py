@@ -18,6 +18,7 @@ import numpy as np
 
 from indexer.bank import QueryBank
 from indexer.types import Float32Array
+from indexer.vectors.base import Int64Array
 from mmsearch.encoder import load_model
 from mmsearch.training.bank import bank, draw
 from mmsearch.training.corpus import read_corpus
@@ -60,7 +61,7 @@ class Measured:
         self.asked = in_batches(encoder.embed_images, [example.image for example in asked], "photos to name").mu
         self.names = np.asarray(name_vectors(encoder, list(distinct.values()), TEMPLATES), np.float32)
 
-    def banks(self, sharpness: float, clusters: int, rows: Float32Array | slice = slice(None)) -> list[QueryBank]:
+    def banks(self, sharpness: float, clusters: int, rows: Int64Array | slice = slice(None)) -> list[QueryBank]:
         texts, images = self.bank_texts[rows], self.bank_images[rows]
         return [bank("text", texts, images, clusters, sharpness), bank("image", images, texts, clusters, sharpness)]
 
@@ -80,7 +81,7 @@ class Measured:
         hubness = of_text.hubness(gallery)
         cosines = _unit(self.texts) @ gallery.T  # [q, n]
         own = np.arange(len(self.texts))
-        rows = [("looked at", "R@1", "R@10")]
+        rows: list[tuple[str, ...]] = [("looked at", "R@1", "R@10")]
         for depth in (0, *DEPTHS, len(gallery)):
             scores = cosines - hubness if depth else cosines
             if 0 < depth < len(gallery):
@@ -104,7 +105,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=8192)
     given = parser.parse_args()
     measured = Measured(given.model, given.pairs)
-    rows = [("bank", "text to image R@1 / R@10", "image to text", "mean of six", "held-out names top-1 / top-5")]
+    titles = ("bank", "text to image R@1 / R@10", "image to text", "mean of six", "held-out names top-1 / top-5")
+    rows: list[tuple[str, ...]] = [titles]
     rows.append(measured.row("none: by cosine alone", []))
     for sharpness in (5.0, 10.0, 12.0, SHARPNESS, 20.0, 30.0):
         rows.append(measured.row(f"sharpness {sharpness:g}", measured.banks(sharpness, CLUSTERS)))

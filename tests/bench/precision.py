@@ -75,8 +75,10 @@ def _titles() -> tuple[str, ...]:
 
 
 def _recalls(report: EvalReport) -> tuple[str, ...]:
-    values = [v for way in (report.text_to_image, report.image_to_text) for v in (way.r1, way.r5, way.r10)]
-    return (*(f"{value:.2f}" for value in values), f"{report.mean_recall:.2f}")
+    """By cosine alone: one of the two folders has a bank of queries."""
+    ways = report.cosine or {"text_to_image": report.text_to_image, "image_to_text": report.image_to_text}
+    values = [value for way in ways.values() for value in (way.r1, way.r5, way.r10)]
+    return (*(f"{value:.2f}" for value in values), f"{np.mean(values):.2f}")
 
 
 if __name__ == "__main__":
