@@ -20,7 +20,7 @@ from indexer.vectors.base import normalised
 from indexer.vectors.lists import k_means
 from mmsearch.encoder import load_model
 from mmsearch.models.digest import seal
-from mmsearch.models.queries import save_banks
+from mmsearch.models.queries import rounded, save_banks
 from mmsearch.training.corpus import Corpus
 from mmsearch.training.evaluate import in_batches
 from mmsearch.training.recipe import Export
@@ -69,7 +69,7 @@ def bank(modality: Modality, queries: Float32Array, items: Float32Array, cluster
     sizes = np.bincount(numbers, minlength=len(centroids))
     sums = np.zeros_like(centroids)
     np.add.at(sums, numbers, units)
-    centres = (sums[sizes > 0] / sizes[sizes > 0, None]).astype(np.float16).astype(np.float32)  # as they are stored
+    centres = rounded(np.asarray(sums[sizes > 0] / sizes[sizes > 0, None], np.float32))  # as they are stored
     shares = (sizes[sizes > 0] / len(units)).astype(np.float32)
     plain = QueryBank(modality, centres, shares, sharpness)
     return QueryBank(modality, centres, shares, sharpness, level=float(plain.hubness(items).mean()))

@@ -143,7 +143,7 @@ class Export:
     precision: Literal["float32", "float16", "int8"] = "int8"
     words: int = 0
     queries: int = 0
-    clusters: int = 2048
+    clusters: int = 512
     sharpness: float = 15.0
 
 

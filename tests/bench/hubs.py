@@ -32,7 +32,7 @@ from tests.bench.common import DEFAULT_MODEL, ROOT, machine, table
 RECIPE = ROOT / "mmsearch" / "training" / "default.toml"
 NAMES = ROOT.parent / "shared" / "photos" / "imagenet_1_per_class"
 HELD_OUT = ROOT / "mmsearch" / "training" / "held_out_classes.txt"
-SHARPNESS, CLUSTERS = 15.0, 2048
+SHARPNESS, CLUSTERS = 15.0, 512
 DEPTHS = (16, 32, 64, 128, 256)
 
 
@@ -110,7 +110,7 @@ def main() -> None:
     rows.append(measured.row("none: by cosine alone", []))
     for sharpness in (5.0, 10.0, 12.0, SHARPNESS, 20.0, 30.0):
         rows.append(measured.row(f"sharpness {sharpness:g}", measured.banks(sharpness, CLUSTERS)))
-    for clusters in (256, 1024, given.pairs):
+    for clusters in (256, 1024, 2048, given.pairs):
         rows.append(measured.row(f"{clusters} clusters", measured.banks(SHARPNESS, clusters)))
     rows.append(measured.row("sentences alone", measured.banks(SHARPNESS, CLUSTERS, np.flatnonzero(~measured.labels))))
     rows.append(measured.row("labels alone", measured.banks(SHARPNESS, CLUSTERS, np.flatnonzero(measured.labels))))

@@ -47,7 +47,7 @@ def test_scores_are_cosines_less_what_is_near_to_any_words(home: Path, photos: P
     query, means = model.embed_texts(["something red"]).mu, model.embed_images([hit.path for hit in hits]).mu
     cosines = (means @ query[0]) / np.linalg.norm(means, axis=1) / np.linalg.norm(query)
     hubness = bank.hubness(means)
-    assert np.ptp(hubness) > 0.01
+    assert np.abs(hubness).min() > 0.01
     np.testing.assert_allclose([hit.score for hit in hits], cosines - hubness, atol=2e-3)  # stored in float16
 
 

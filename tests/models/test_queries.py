@@ -15,13 +15,11 @@ from indexer.bank import QueryBank, bank_of
 from mmsearch.encoder import PRETRAINED, OnnxModel, load_model
 from mmsearch.errors import CheckpointError
 from mmsearch.models.digest import seal
-from mmsearch.models.queries import QUERIES, load_bank, save_banks
+from mmsearch.models.queries import QUERIES, load_bank, rounded, save_banks
 
 DIM = 8
 RNG = np.random.default_rng(0)
-TEXT = QueryBank(
-    "text", RNG.random((5, DIM)).astype(np.float16).astype(np.float32), np.full(5, 0.2, np.float32), 15.0, 0.25
-)
+TEXT = QueryBank("text", rounded(RNG.random((5, DIM)).astype(np.float32)), np.full(5, 0.2, np.float32), 15.0, 0.25)
 IMAGE = replace(TEXT, modality="image", level=-0.5)
 DESCRIBED: dict[str, Any] = {"architecture": {"latent_dim": DIM}}
 
@@ -38,8 +36,19 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         found = load_bank(tmp_path, sealed(tmp_path), bank.modality)
         assert found is not None
         assert (found.modality, found.sharpness, found.level) == (bank.modality, bank.sharpness, bank.level)
-        np.testing.assert_array_equal(found.centres, bank.centres)
+        np.testing.assert_allclose(found.centres, bank.centres, atol=1e-6)
         np.testing.assert_array_equal(found.shares, bank.shares)
+
+
+def test_four_bits_a_number() -> None:
+    """Wrong by at most half a step, which is a seventh of the row's largest; rounded twice is rounded once."""
+    centres = np.random.default_rng(3).standard_normal((20, 64)).astype(np.float32)
+    centres[3] = 0
+    kept = rounded(centres)
+    steps = np.abs(centres).max(axis=1) / 7
+    assert (np.abs(kept - centres) <= 0.505 * steps[:, None] + 1e-6).all()
+    assert len(np.unique(np.round(kept[0] / steps[0]))) > 8
+    np.testing.assert_allclose(rounded(kept), kept, atol=1e-6)
 
 
 def test_a_model_may_have_none_or_one(tmp_path: Path) -> None:
@@ -47,6 +56,14 @@ def test_a_model_may_have_none_or_one(tmp_path: Path) -> None:
     save_banks(tmp_path, [IMAGE])
     assert load_bank(tmp_path, DESCRIBED, "text") is None
     assert load_bank(tmp_path, DESCRIBED, "image") is not None
+
+
+def test_an_odd_number_of_dimensions(tmp_path: Path) -> None:
+    odd = replace(TEXT, centres=rounded(TEXT.centres[:, :7]))
+    save_banks(tmp_path, [odd])
+    found = load_bank(tmp_path, {"architecture": {"latent_dim": 7}}, "text")
+    assert found is not None
+    np.testing.assert_allclose(found.centres, odd.centres, atol=1e-6)
 
 
 @pytest.mark.parametrize("harm", ["flipped", "gone", "cut", "other"])
@@ -63,7 +80,7 @@ def test_a_damaged_bank_is_told(harm: str, tmp_path: Path) -> None:
         described.pop("files")  # of a folder that nobody sealed
         path.write_bytes(data[:-3])
     else:
-        save_banks(tmp_path, [replace(TEXT, centres=np.ones((5, DIM + 1), np.float32))])
+        save_banks(tmp_path, [replace(TEXT, centres=np.ones((5, DIM + 2), np.float32))])
         described = sealed(tmp_path)
     with pytest.raises(CheckpointError, match=QUERIES) as caught:
         load_bank(tmp_path, described, "text")
@@ -79,7 +96,7 @@ def test_a_model_brings_its_bank(tmp_path: Path) -> None:
     seal(folder)
     assert bank_of(load_model(folder, "cpu"), "text") is None
     dim = json.loads((folder / "model.json").read_text())["architecture"]["latent_dim"]
-    bank = replace(TEXT, centres=np.ones((5, dim), np.float32))
+    bank = replace(TEXT, centres=rounded(np.ones((5, dim), np.float32)))
     save_banks(folder, [bank])
     seal(folder)
     before = OnnxModel(
@@ -89,7 +106,7 @@ def test_a_model_brings_its_bank(tmp_path: Path) -> None:
     assert model.fingerprint == before.fingerprint  # it changes no vector
     found = bank_of(model, "text")
     assert found is not None
-    np.testing.assert_array_equal(found.centres, bank.centres)
+    np.testing.assert_allclose(found.centres, bank.centres, atol=1e-6)
     assert bank_of(model, "image") is None
     torch_model = pytest.importorskip("mmsearch.models.torch_model").TorchModel.load("", folder, "cpu")
-    np.testing.assert_array_equal(bank_of(torch_model, "text").centres, bank.centres)
+    np.testing.assert_array_equal(bank_of(torch_model, "text").centres, found.centres)
