@@ -28,7 +28,7 @@ SEARCHED: Final[dict[Modality | None, tuple[int, ...]]] = {
 }
 
 CORRECTED: Final[dict[Modality, tuple[int, ...]]] = {"text": (IMAGE,), "image": (TEXT, CAPTION)}  # by its queries' bank
-DEEPER: Final = 64  # of 9,192 photos R@10 is 47.5 with these, 47.6 with all, 43.2 by cosine (tests/bench/hubs.py)
+DEEPER: Final = 64  # of 9,192 photos R@10 is 46.5 with these as with all, 43.2 by cosine (tests/bench/hubs.py)
 
 
 class LiveIndex:
