@@ -47,10 +47,10 @@ def test_clusters_stand_for_their_queries(monkeypatch: pytest.MonkeyPatch) -> No
     units = queries / np.linalg.norm(queries, axis=1, keepdims=True)
     each = items / np.linalg.norm(items, axis=1, keepdims=True)
     truth = np.log(np.exp(10 * each @ units.T).mean(axis=1)) / 10
-    whole, few = bank("text", queries, items, 5000, 10.0), bank("text", queries, items, 60, 10.0)
+    whole = bank("text", queries, items, 5000, 10.0)
     with monkeypatch.context() as patch:
         patch.setattr(bank_module, "rounded", lambda centres: centres)
-        unrounded = bank("text", queries, items, 5000, 10.0)
+        unrounded, few = bank("text", queries, items, 5000, 10.0), bank("text", queries, items, 60, 10.0)
     assert len(few.shares) <= 60
     assert few.shares.sum() == pytest.approx(1)
     np.testing.assert_allclose(unrounded.hubness(items), truth - truth.mean(), atol=1e-5)
@@ -58,7 +58,7 @@ def test_clusters_stand_for_their_queries(monkeypatch: pytest.MonkeyPatch) -> No
     of_one = np.abs(units).max(axis=1).mean() / 7 / np.sqrt(12)  # a cosine's error when numbers have four bits
     assert np.sqrt(np.mean(off**2)) < of_one / 4  # evened out over the fifty queries of a topic
     assert np.corrcoef(few.hubness(items), truth)[0, 1] > 0.95
-    assert abs(float(few.hubness(items).mean())) < 1e-5
+    assert max(abs(float(one.hubness(items).mean())) for one in (whole, few)) < 1e-5
 
 
 def test_a_folder_gets_both_banks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
