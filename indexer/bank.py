@@ -18,6 +18,7 @@ from typing import Final, Protocol, runtime_checkable
 import numpy as np
 
 from indexer.types import Float32Array, Modality
+from indexer.vectors.base import normalised
 from indexer.vectors.best import products
 
 ROWS_AT_ONCE: Final = 4096
@@ -46,8 +47,7 @@ class QueryBank:
         """Vectors of any length, `[n, d]` -> float32 `[n]`: `log(sum(shares * exp(b * cosine))) / b - level`."""
         if not len(items):
             return np.empty(0, np.float32)
-        lengths = np.linalg.norm(items, axis=1, keepdims=True)
-        units = np.ascontiguousarray(items / np.maximum(lengths, 1e-12), np.float32)
+        units = normalised(items, self.centres.shape[1])
         distinct, back = np.unique(units.view(f"V{units.itemsize * units.shape[1]}")[:, 0], return_inverse=True)
         rows = distinct.view(np.float32).reshape(len(distinct), -1)  # equal items get equal numbers, to the last bit
         logs = np.log(np.maximum(self.shares, 1e-12))

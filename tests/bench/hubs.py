@@ -17,22 +17,21 @@ from pathlib import Path
 import numpy as np
 
 from indexer.bank import QueryBank
-from indexer.types import Float32Array
-from indexer.vectors.base import Int64Array
+from indexer.vectors.base import Int64Array, normalised
 from mmsearch.encoder import load_model
 from mmsearch.training.bank import bank, draw
 from mmsearch.training.corpus import read_corpus
 from mmsearch.training.datasets import read_dataset
 from mmsearch.training.evaluate import in_batches
 from mmsearch.training.recall import best_ranks, retrieval
-from mmsearch.training.recipe import load_recipe
+from mmsearch.training.recipe import Export, load_recipe
 from mmsearch.training.zero_shot import TEMPLATES, name_vectors, same_name
 from tests.bench.common import DEFAULT_MODEL, ROOT, machine, table
 
 RECIPE = ROOT / "mmsearch" / "training" / "default.toml"
 NAMES = ROOT.parent / "shared" / "photos" / "imagenet_1_per_class"
 HELD_OUT = ROOT / "mmsearch" / "training" / "held_out_classes.txt"
-SHARPNESS, CLUSTERS = 15.0, 512
+SHARPNESS, CLUSTERS = Export.sharpness, Export.clusters
 DEPTHS = (16, 32, 64, 128, 256)
 
 
@@ -77,9 +76,9 @@ class Measured:
         return (name, *cells, f"{found.mean_recall:.2f}", named)
 
     def by_depth(self, of_text: QueryBank) -> list[tuple[str, ...]]:
-        gallery = _unit(np.concatenate([self.images, self.bank_images]))
+        gallery = normalised(np.concatenate([self.images, self.bank_images]), self.images.shape[1])
         hubness = of_text.hubness(gallery)
-        cosines = _unit(self.texts) @ gallery.T  # [q, n]
+        cosines = normalised(self.texts, self.texts.shape[1]) @ gallery.T  # [q, n]
         own = np.arange(len(self.texts))
         rows: list[tuple[str, ...]] = [("looked at", "R@1", "R@10")]
         for depth in (0, *DEPTHS, len(gallery)):
@@ -93,10 +92,6 @@ class Measured:
             name = "by cosine alone" if not depth else "everything" if depth == len(gallery) else f"the nearest {depth}"
             rows.append((name, *(f"{100 * np.mean(ranks < k):.1f}" for k in (1, 10))))
         return rows
-
-
-def _unit(rows: Float32Array) -> Float32Array:
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 def main() -> None:
