@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed
 .PHONY: demo test check lint types imports unit bench table install clean
 
 demo: $(STAMP)
-	$(BIN)/python -m mmsearch.demo
+	$(BIN)/python -m mmsearch.cli.demo
 
 test: check unit
 

@@ -15,25 +15,27 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import URL
 
-from indexer import examples, generations, status
-from indexer.among import Among
-from indexer.catalog import Catalog, Model, mismatch
-from indexer.errors import LibraryError, LibraryNotFound, SchemaOutdated
-from indexer.examples import CaptionedPhoto
-from indexer.excludes import Excludes
-from indexer.lock import writer_lock
-from indexer.roots import is_offline
-from indexer.scan import NOTHING_MORE
-from indexer.search import CATALOG_FILE, EVERYTHING, Question, Searcher, StoredHit
-from indexer.status import RootStatus, SkippedFile, Status
-from indexer.types import Encoder, Float32Array, IndexReport, Modality, Posterior, ProgressCallback
+from indexer.base.errors import LibraryError, LibraryNotFound, SchemaOutdated
+from indexer.base.lock import writer_lock
+from indexer.base.types import Encoder, Float32Array, IndexReport, Modality, Posterior, ProgressCallback
+from indexer.catalog import own_posteriors as examples
+from indexer.catalog.database import Catalog, Model, mismatch
+from indexer.catalog.own_posteriors import CaptionedPhoto
+from indexer.catalog.roots import is_offline
+from indexer.files.excludes import Excludes
+from indexer.files.scan import NOTHING_MORE
+from indexer.maintenance import status
+from indexer.maintenance.status import RootStatus, SkippedFile, Status
+from indexer.search import index_files as generations
+from indexer.search.filters import Among
+from indexer.search.search import CATALOG_FILE, EVERYTHING, Question, Searcher, StoredHit
 from indexer.vectors.choose import Device
 
 if TYPE_CHECKING:  # what only its own command loads
-    from indexer.backup import CopyReport
-    from indexer.compare import Faults
-    from indexer.doctor import Check
-    from indexer.prune import PruneReport
+    from indexer.maintenance.compare import Faults
+    from indexer.maintenance.doctor import Check
+    from indexer.maintenance.prune import PruneReport
+    from indexer.transfer.backup import CopyReport
 
 __all__ = ["CaptionedPhoto", "RootStatus", "SkippedFile", "Status", "Store", "StoredHit"]
 
@@ -82,7 +84,7 @@ class Store:
         excludes: Excludes = NOTHING_MORE,
     ) -> IndexReport:
         """Bring `folder` into the library. Raises: FolderNotFound, LibraryLocked, ModelMismatch."""
-        from indexer.ingest import ingest  # the way in is not loaded by a search
+        from indexer.ingest.ingest import ingest  # the way in is not loaded by a search
 
         with writer_lock(self.path):
             return ingest(
@@ -102,7 +104,7 @@ class Store:
 
         Raises: LibraryLocked; LibraryError while a folder is offline.
         """
-        from indexer.reencode import reencode
+        from indexer.ingest.reencode import reencode
 
         with writer_lock(self.path):
             return reencode(self._catalog, self.path, encoder, progress=progress, batch_size=batch_size)
@@ -117,7 +119,7 @@ class Store:
 
         Raises: FolderNotFound, LibraryError, LibraryLocked.
         """
-        from indexer.relocate import relocate
+        from indexer.maintenance.relocate import relocate
 
         with writer_lock(self.path):
             return relocate(self._catalog, old, new)
@@ -126,20 +128,20 @@ class Store:
         self, folder: Path | None = None, *, dry_run: bool = False, offline: bool = False, excluded: bool = False
     ) -> PruneReport:
         """Forget files that are gone for good; a dry run takes no lock. Raises: LibraryError, LibraryLocked."""
-        from indexer.prune import prune
+        from indexer.maintenance.prune import prune
 
         with nullcontext() if dry_run else writer_lock(self.path):
             return prune(self._catalog, self.path, folder, dry_run=dry_run, offline=offline, excluded=excluded)
 
     def backup(self, dest: Path) -> CopyReport:
         """Copy the library to the new folder `dest`, while it is in use. Raises: LibraryError, LibraryCorrupt."""
-        from indexer.backup import backup
+        from indexer.transfer.backup import backup
 
         return backup(self._catalog, self.path, dest)
 
     def export(self, dest: Path) -> CopyReport:
         """Write the library as Parquet and safetensors, while it is in use. Raises: LibraryError."""
-        from indexer.export import export
+        from indexer.transfer.export import export
 
         return export(self._catalog, dest)
 
@@ -236,13 +238,13 @@ class Store:
 
     def examine(self, encoder: Encoder | None, sample: int, faults: Faults) -> list[Check]:
         """Every check of the library, see `doctor.py`; `faults` takes what `mend` needs. Nothing is written."""
-        from indexer.doctor import examine
+        from indexer.maintenance.doctor import examine
 
         return examine(self._catalog, self.path, encoder, sample, faults)
 
     def mend(self, faults: Faults) -> list[Path]:
         """Mend what `examine` found; the folders to `ingest` afterwards. Raises: LibraryLocked."""
-        from indexer.repair import mend
+        from indexer.maintenance.repair import mend
 
         with writer_lock(self.path):
             self._searchers.clear()

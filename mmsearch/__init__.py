@@ -13,8 +13,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from indexer.types import IndexReport, Posterior
-    from mmsearch.encoder import load_model
+    from indexer.base.types import IndexReport, Posterior
     from mmsearch.errors import (
         CheckpointError,
         ConfigError,
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
         QueryError,
         TrainingError,
     )
+    from mmsearch.inference.load_model import load_model
     from mmsearch.library import Library
     from mmsearch.query.hits import Hit
 
@@ -63,10 +63,10 @@ __all__ = [
 
 _HOME = {
     "Hit": "mmsearch.query.hits",
-    "IndexReport": "indexer.types",
+    "IndexReport": "indexer.base.types",
     "Library": "mmsearch.library",
-    "Posterior": "indexer.types",
-    "load_model": "mmsearch.encoder",
+    "Posterior": "indexer.base.types",
+    "load_model": "mmsearch.inference.load_model",
 }
 
 

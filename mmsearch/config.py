@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from indexer.excludes import compiled as check_patterns
+from indexer.files.excludes import compiled as check_patterns
 from mmsearch.errors import ConfigError
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ MMSearchError (indexer/errors.py draws the library's branches)
 
 from __future__ import annotations
 
-from indexer.errors import (
+from indexer.base.errors import (
     DecodeError,
     DimensionMismatch,
     FolderNotFound,

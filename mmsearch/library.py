@@ -15,23 +15,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
-from indexer.errors import SchemaOutdated
-from indexer.excludes import Excludes, compiled
-from indexer.types import Encoder, IndexReport, Modality, ProgressCallback
+from indexer.base.errors import SchemaOutdated
+from indexer.base.types import Encoder, IndexReport, Modality, ProgressCallback
+from indexer.files.excludes import Excludes, compiled
 from mmsearch.config import Config, default_library, load_config
 from mmsearch.errors import ConfigError, FolderNotFound, LibraryCorrupt, LibraryNotFound, ModelMismatch, QueryError
 from mmsearch.query.hits import Hit, to_hits
 
 if TYPE_CHECKING:  # the catalog and the decoder are paid for when they are used, not when the name is imported
-    from indexer.backup import CopyReport
-    from indexer.doctor import DoctorReport
-    from indexer.prune import PruneReport
-    from indexer.search import Finder
+    from indexer.base.types import Model as StoredModel
+    from indexer.maintenance.doctor import DoctorReport
+    from indexer.maintenance.prune import PruneReport
+    from indexer.search.search import Finder
     from indexer.store import SkippedFile, Status, Store
-    from indexer.types import Model as StoredModel
+    from indexer.transfer.backup import CopyReport
     from indexer.vectors.choose import Device as SearchDevice
     from mmsearch.query.encode import Picture
-    from mmsearch.training.tune import TuneReport
+    from mmsearch.tuning.tune import TuneReport
 
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -41,7 +41,7 @@ DEFAULT_MODEL = "default"
 
 
 def _load_encoder(name: str, device: str) -> Encoder:
-    from mmsearch.encoder import load_model
+    from mmsearch.inference.load_model import load_model
 
     return load_model(name, device)
 
@@ -256,7 +256,7 @@ class Library:
             QueryError: a text is empty, `k` below 1, or days that are none; `texts` itself may be empty.
             LibraryNotFound, LibraryError, ModelMismatch: as `search`.
         """
-        from indexer.bank import bank_of
+        from indexer.search.query_bank import bank_of
         from mmsearch.query.days import among_of
         from mmsearch.query.encode import check_query, encode_queries
 
@@ -395,7 +395,7 @@ class Library:
             LibraryError: the library is there, or `source` is not.
             LibraryCorrupt: the archive is damaged, or holds what no archive holds; nothing is left behind.
         """
-        from indexer.restore import restore
+        from indexer.transfer.restore import restore
 
         return restore(Path(source).expanduser(), self.path)
 
@@ -411,7 +411,7 @@ class Library:
             LibraryNotFound: nothing was indexed yet.
             LibraryLocked: something has to be mended while another process writes.
         """
-        from indexer.checkup import visit
+        from indexer.maintenance.checkup import visit
 
         def load(store: Store) -> Encoder:
             self._store = store  # which knows the model's name
@@ -438,7 +438,7 @@ class Library:
             LibraryNotFound: nothing was indexed yet.
             ModelError: the library's model has heads already, or it holds too few images or texts.
         """
-        from mmsearch.models.library_heads import fit_library_heads
+        from mmsearch.inference.library_heads import fit_library_heads
 
         return fit_library_heads(self.path, Path(folder).expanduser(), device=self._torch_device())
 
@@ -466,7 +466,7 @@ class Library:
             ModelError: the library's model has no heads of its own, or `folder` holds something else.
             ModelMismatch: the model's folder holds other weights than wrote the library.
         """
-        from mmsearch.training.tune_library import tune_library
+        from mmsearch.tuning.tune_library import tune_library
 
         store = self._open_store()
         report = tune_library(store, folder, dry_run=dry_run, device=self._torch_device())
@@ -489,7 +489,7 @@ class Library:
             LibraryLocked: it is served already.
             LibraryNotFound: nothing was indexed yet.
         """
-        from mmsearch.serve import serve
+        from mmsearch.server.serve import serve
 
         serve(self, idle_s, ready)
 
@@ -531,7 +531,7 @@ class Library:
     def _open_finder(self) -> Finder:
         """What a search needs of the library; the whole of it is opened only where something is out of the ordinary."""
         if self._finder is None:
-            from indexer.search import Finder
+            from indexer.search.search import Finder
 
             def mend(model: StoredModel) -> None:
                 self._open_store().mend_index(model)
@@ -557,7 +557,7 @@ class Library:
         return Gpu(form, after=0 if self._device == "cuda" else Gpu.after)
 
     def _torch_device(self) -> str:
-        from mmsearch.encoder import torch_device
+        from mmsearch.inference.load_model import torch_device
 
         return torch_device(self._device)
 

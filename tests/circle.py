@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.bank import QueryBank
-from indexer.types import Modality, Posterior
+from indexer.base.types import Modality, Posterior
+from indexer.search.query_bank import QueryBank
 
 
 def directions(*degrees: float) -> NDArray[np.float32]:

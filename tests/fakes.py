@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from indexer.types import Float32Array, Posterior, UInt8Array
+from indexer.base.types import Float32Array, Posterior, UInt8Array
 
 COLOURS = {
     "red": (220, 30, 30), "green": (30, 180, 30), "blue": (30, 30, 220), "yellow": (230, 220, 30),
@@ -26,7 +26,7 @@ COLOURS = {
 
 @dataclass(eq=False)
 class FakeEncoder:
-    """Satisfies `indexer.types.Encoder`; `log` gets one line a batch, so that counts survive a killed process."""
+    """Satisfies `indexer.base.types.Encoder`; `log` gets one line a batch, so that counts survive a killed process."""
 
     name: str = "fake"
     seed: int = 0

@@ -21,8 +21,8 @@ from typing import Final, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.errors import DimensionMismatch
-from indexer.types import Float32Array
+from indexer.base.errors import DimensionMismatch
+from indexer.base.types import Float32Array
 
 Int64Array = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]

@@ -11,8 +11,8 @@ from typing import Final
 
 import numpy as np
 
-from indexer.profile import cores
-from indexer.types import Float32Array
+from indexer.base.profile import cores
+from indexer.base.types import Float32Array
 from indexer.vectors.base import Int64Array
 
 THREADED_BYTES: Final = 1 << 24  # of rows: less is looked at before a second thread has started

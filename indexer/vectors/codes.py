@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from indexer.types import Float32Array, UInt8Array
+from indexer.base.types import Float32Array, UInt8Array
 from indexer.vectors.best import products
 
 CODED_BYTES: Final = 1 << 30  # of float32 rows; beyond, a laptop's page cache drops them between two searches

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.errors import LibraryCorrupt
-from indexer.types import Float32Array
+from indexer.base.errors import LibraryCorrupt
+from indexer.base.types import Float32Array
 from indexer.vectors.base import Int64Array, checked_ids, normalised, rank
 
 

@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 
-from indexer.types import Float32Array
+from indexer.base.types import Float32Array
 from indexer.vectors.base import ROUNDING, BoolArray, Fetch, Int64Array, Originals, checked_ids, normalised, rank
 from indexer.vectors.best import best_so_far, by_list, falling, largest, merged, products, shared_out
 from indexer.vectors.codes import CODED_BYTES, SPARE, Scale

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from indexer.types import Float32Array
+from indexer.base.types import Float32Array
 from indexer.vectors.base import SLACK, BoolArray, Fetch, Int64Array
 from indexer.vectors.file_index import FileIndex
 from indexer.vectors.layout import IndexFile

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from indexer.types import Float32Array
+from indexer.base.types import Float32Array
 from indexer.vectors.base import Int64Array, normalised
 
 FEW: Final = 2500  # centroids; looking at all of them is quick enough

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from indexer.errors import LibraryCorrupt
-from indexer.types import Float32Array
+from indexer.base.errors import LibraryCorrupt
+from indexer.base.types import Float32Array
 from indexer.vectors.base import ROUNDING, BoolArray, Fetch, Int64Array
 from indexer.vectors.best import falling, merged
 from indexer.vectors.file_index import FileIndex

@@ -21,8 +21,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.errors import LibraryCorrupt
-from indexer.types import Float32Array
+from indexer.base.errors import LibraryCorrupt
+from indexer.base.types import Float32Array
 from indexer.vectors.base import Int64Array
 from indexer.vectors.codes import Scale
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from indexer.types import Float32Array
+from indexer.base.types import Float32Array
 from indexer.vectors.base import Int64Array, Originals, normalised
 from indexer.vectors.guide import Guide
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from indexer.types import Float32Array
+from indexer.base.types import Float32Array
 from indexer.vectors.base import Gather, Int64Array
 
 Kind = Literal["flat", "lists", "pq", "cagra"]

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from indexer.types import Float32Array
+from indexer.base.types import Float32Array
 from indexer.vectors.base import Int64Array
 from indexer.vectors.codes import Scale
 from indexer.vectors.layout import FOOTER, HEADER, MAGIC, METRIC_INNER_PRODUCT, SCALE, Stored, summed

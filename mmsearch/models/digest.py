@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from indexer.durable import sha256_of
+from indexer.base.durable import sha256_of
 from mmsearch.errors import CheckpointError
 
 DESCRIPTION: Final = "model.json"

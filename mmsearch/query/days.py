@@ -10,7 +10,7 @@ import re
 from datetime import date, datetime
 from pathlib import Path
 
-from indexer.among import Among
+from indexer.search.filters import Among
 from mmsearch.errors import QueryError
 
 _WRITTEN = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?", re.ASCII)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.bank import QueryBank, bank_of
-from indexer.types import Encoder, Posterior
+from indexer.base.types import Encoder, Posterior
+from indexer.search.query_bank import QueryBank, bank_of
 from mmsearch.errors import DecodeError, QueryError
 
 if TYPE_CHECKING:  # a search for words decodes nothing
@@ -66,14 +66,14 @@ def query_bank(encoder: Encoder, text: str | None = None, image: Picture | None 
 
 def encode_queries(encoder: Encoder, texts: Sequence[str]) -> Posterior:
     """Many texts -> posteriors `[m, d]`, encoded in batches of texts of like length."""
-    from mmsearch.posterior import embed_texts
+    from mmsearch.inference.posterior import embed_texts
 
     return embed_texts(encoder, [_clean(text) for text in texts])
 
 
 def encode_file(encoder: Encoder, path: Path) -> Posterior:
     """A picture or a text file that is not in the library -> posterior `[1, d]`."""
-    from indexer.scan import TEXT_SUFFIXES
+    from indexer.files.scan import TEXT_SUFFIXES
 
     if path.suffix.lower() in TEXT_SUFFIXES:
         return encode_query(encoder, text=_read_text(path))
@@ -110,7 +110,7 @@ def _guarded(path: Path, side_px: int) -> Image.Image | None:
 
     Raises: DecodeError.
     """
-    from indexer.kinds import HEAD_BYTES, RISKY, kind_of, missing_extra
+    from indexer.files.kinds import HEAD_BYTES, RISKY, kind_of, missing_extra
 
     try:
         with path.open("rb") as file:
@@ -119,7 +119,7 @@ def _guarded(path: Path, side_px: int) -> Image.Image | None:
         return None  # said by whoever reads it next
     if kind not in RISKY or missing_extra(kind):
         return None
-    from indexer.guard import Guard
+    from indexer.decoding.sandbox import Guard
 
     try:
         with Guard(side_px) as guard:
@@ -129,7 +129,7 @@ def _guarded(path: Path, side_px: int) -> Image.Image | None:
 
 
 def _read_image(path: Path, side_px: int) -> Image.Image:
-    from indexer.decode import decode_image
+    from indexer.decoding.decode import decode_image
 
     try:
         with path.open("rb") as file:
@@ -141,7 +141,7 @@ def _read_image(path: Path, side_px: int) -> Image.Image:
 
 
 def _read_text(path: Path) -> str:
-    from indexer.decode import decode_text
+    from indexer.decoding.decode import decode_text
 
     try:
         return decode_text(path.read_bytes())

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the store brings the database with it, which a reader of hits does not need
+    from indexer.base.types import Modality
     from indexer.store import StoredHit
-    from indexer.types import Modality
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from indexer.types import Float32Array
+from indexer.base.types import Float32Array
+from mmsearch.data.corpus import Corpus
 from mmsearch.errors import DataError, DecodeError
-from mmsearch.models.backbone import BATCH, Backbone
+from mmsearch.inference.backbone import BATCH, Backbone
 from mmsearch.query.encode import to_image
-from mmsearch.training.corpus import Corpus
 
 log = logging.getLogger(__name__)
 

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from mmsearch.data.corpus import Corpus
+from mmsearch.data.texts import tokenise
+from mmsearch.data.views import Views
 from mmsearch.models.vae import ImageEncoder, TextEncoder
-from mmsearch.training.corpus import Corpus
-from mmsearch.training.texts import tokenise
-from mmsearch.training.views import Views
 
 log = logging.getLogger(__name__)
 

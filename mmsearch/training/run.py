@@ -19,24 +19,24 @@ from typing import cast
 import torch
 from tokenizers import Tokenizer
 
+from mmsearch.data.corpus import Corpus, read_corpus
+from mmsearch.data.texts import word_tokenizer
+from mmsearch.data.views import Views
+from mmsearch.data.vocabulary import cut_vocabulary, frequent_words
 from mmsearch.errors import CheckpointError, ConfigError, ModelError, TrainingError
-from mmsearch.models.backbone import Backbone, absolute_name
+from mmsearch.inference.backbone import Backbone, absolute_name
 from mmsearch.models.checkpoint import Architecture, build, save_model
 from mmsearch.models.vae import FeatureEncoder, ImageEncoder, MultimodalVAE, TextEncoder, channels_last
 from mmsearch.training.backbone_features import backbone_features
 from mmsearch.training.cca import fit_heads
-from mmsearch.training.corpus import Corpus, read_corpus
 from mmsearch.training.features import training_part, trunk_features
 from mmsearch.training.initial import pretrained
 from mmsearch.training.loop import Loop
 from mmsearch.training.malloc import keep_freed_memory
 from mmsearch.training.objective import Contrast
 from mmsearch.training.recipe import Recipe, load_recipe, with_overrides
+from mmsearch.training.self_distillation import TypoStage
 from mmsearch.training.stages import CachedStage, FeatureStage, PixelStage, Stage
-from mmsearch.training.texts import word_tokenizer
-from mmsearch.training.typos import TypoStage
-from mmsearch.training.views import Views
-from mmsearch.training.vocabulary import cut_vocabulary, frequent_words
 
 log = logging.getLogger(__name__)
 
@@ -124,12 +124,12 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
     )
     if recipe.export is None:
         return trained
-    from mmsearch.training.export import export
+    from mmsearch.training.export.export import export
 
     photos = corpus.photos[: corpus.train]
     shipped = export(trained, folder / "shipped", precision=recipe.export.precision, photos=photos)
     if recipe.export.queries:
-        from mmsearch.training.bank import add_banks
+        from mmsearch.training.calibration_queries import add_banks
 
         add_banks(shipped, corpus, recipe.export)
     return shipped

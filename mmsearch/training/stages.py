@@ -22,14 +22,14 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from mmsearch.data.corpus import Corpus
+from mmsearch.data.texts import drop_tokens, misspell, phrase, tokenise
+from mmsearch.data.views import Views, augment
+from mmsearch.evaluation.recall import Retrieval, retrieval
+from mmsearch.inference.preprocess import square
 from mmsearch.models.minilm import PAD_ID
 from mmsearch.models.vae import Encoding, ImageEncoder, MultimodalVAE, TextEncoder
-from mmsearch.preprocess import square
-from mmsearch.training.corpus import Corpus
-from mmsearch.training.recall import Retrieval, retrieval
 from mmsearch.training.recipe import Recipe
-from mmsearch.training.texts import drop_tokens, misspell, phrase, tokenise
-from mmsearch.training.views import Views, augment
 
 Rows = NDArray[np.int64]
 

@@ -33,8 +33,8 @@ from typing import Any
 
 import numpy as np
 
-from indexer.rebuild import means_of
-from indexer.types import Float32Array, Model
+from indexer.base.types import Float32Array, Model
+from indexer.search.live_index import means_of
 from indexer.vectors import lists
 from indexer.vectors.base import Originals
 from indexer.vectors.choose import load_index
@@ -119,8 +119,8 @@ import sqlite3, sys, time
 from functools import partial
 from pathlib import Path
 import numpy as np
-from indexer.rebuild import means_of
-from indexer.types import Model
+from indexer.search.live_index import means_of
+from indexer.base.types import Model
 from indexer.vectors.choose import load_index
 def resident_mb():
     lines = dict(line.split(":") for line in open("/proc/self/status") if line.startswith(("RssAnon", "RssFile")))

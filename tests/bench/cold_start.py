@@ -24,14 +24,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mmsearch.client import ask
 from mmsearch.config import Config
-from mmsearch.encoder import load_model
+from mmsearch.inference.load_model import load_model
 from mmsearch.library import Library
+from mmsearch.server.client import ask
 from tests.bench.common import DEFAULT_MODEL, ROOT, machine, photo_folder, table
 from tests.bench.synthetic import make_library
 
-PROGRAM = (sys.executable, "-m", "mmsearch.cli")
+PROGRAM = (sys.executable, "-m", "mmsearch")
 QUERY = "a dog running on the beach"
 HEAVY = {"torch", "sentence_transformers", "transformers"}
 WANTED_S = {"search": 1.5, "--help": 0.4, "vectors": 0.6, "answer": 0.05, "warm": 0.015}

@@ -12,9 +12,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmsearch.encoder import PRETRAINED
-from mmsearch.training.datasets import read_dataset
-from mmsearch.training.scenes import write_scenes
+from mmsearch.data.datasets import read_dataset
+from mmsearch.data.scenes import write_scenes
+from mmsearch.inference.load_model import PRETRAINED
 
 ROOT = Path(__file__).parents[2]
 SHARED_PHOTOS = ROOT.parent / "shared" / "photos"

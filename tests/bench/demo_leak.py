@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexer.decode import decode_image
-from indexer.errors import DecodeError
-from indexer.types import Float32Array, UInt8Array
-from mmsearch.demo import gather
-from mmsearch.encoder import Model, load_model
+from indexer.base.errors import DecodeError
+from indexer.base.types import Float32Array, UInt8Array
+from indexer.decoding.decode import decode_image
+from mmsearch.cli.demo import gather
+from mmsearch.inference.load_model import Model, load_model
 from tests.bench.common import DEFAULT_MODEL, SHARED_PHOTOS, machine, table
 
 NEAR_COSINE = 0.9

@@ -24,11 +24,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from mmsearch.encoder import load_model
+from mmsearch.data.datasets import read_dataset
+from mmsearch.evaluation.recall import retrieval
+from mmsearch.inference.load_model import load_model
 from mmsearch.models.checkpoint import load_vae
-from mmsearch.training.datasets import read_dataset
-from mmsearch.training.export import INT8_GRAPH
-from mmsearch.training.recall import retrieval
+from mmsearch.training.export.export import INT8_GRAPH
 from tests.bench.common import DEFAULT_MODEL, SHARED_PHOTOS, cores, machine
 from tests.bench.formats import image_encoder, squares_of
 from tests.bench.litert import Trunk, layers_of, litert_run

@@ -30,12 +30,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer
 
+from mmsearch.data.datasets import read_dataset
+from mmsearch.evaluation.recall import retrieval
+from mmsearch.inference.preprocess import square
 from mmsearch.models.checkpoint import load_vae, pack
 from mmsearch.models.vae import ImageEncoder
-from mmsearch.preprocess import square
-from mmsearch.training.datasets import read_dataset
-from mmsearch.training.int8 import quantised, with_weights
-from mmsearch.training.recall import retrieval
+from mmsearch.training.export.int8 import quantised, with_weights
 from tests.bench.common import SHARED_PHOTOS, machine
 from tests.bench.litert import Trunk, layers_of, litert_run
 from tests.bench.runtimes import Run, absent, onnx_run, openvino_run

@@ -25,7 +25,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from indexer.types import Float32Array
+from indexer.base.types import Float32Array
 from indexer.vectors.base import BoolArray, Int64Array
 from indexer.vectors.choose import has_faiss
 from indexer.vectors.file_index import TAIL_ROWS, FileIndex
@@ -175,8 +175,8 @@ def encoding(size: Size, device: str) -> None:
     """The default model by torch, as it is and in bfloat16, beside ONNX Runtime on the CPU; pixels are noise."""
     import torch
 
-    from mmsearch.encoder import load_model
-    from mmsearch.models.torch_model import TorchModel
+    from mmsearch.inference.load_model import load_model
+    from mmsearch.inference.torch_model import TorchModel
 
     model = TorchModel.load("default", DEFAULT_MODEL, device)
     rng = np.random.default_rng(0)

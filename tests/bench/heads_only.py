@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from mmsearch.data.corpus import Corpus
+from mmsearch.data.texts import tokenise
+from mmsearch.data.views import Views
+from mmsearch.evaluation.recall import Retrieval
 from mmsearch.models.checkpoint import Architecture, build
 from mmsearch.models.vae import FeatureEncoder, ImageEncoder, MultimodalVAE, TextEncoder
-from mmsearch.training.corpus import Corpus
 from mmsearch.training.features import trunk_features
 from mmsearch.training.initial import pretrained
 from mmsearch.training.loop import Loop
 from mmsearch.training.objective import Contrast
-from mmsearch.training.recall import Retrieval
 from mmsearch.training.recipe import Recipe
 from mmsearch.training.stages import FeatureStage
-from mmsearch.training.texts import tokenise
-from mmsearch.training.views import Views
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from indexer.about import of_packet
-from indexer.errors import DecodeError
-from indexer.guard import Guard
-from indexer.sidecars import parse_takeout
-from indexer.xmp import read_iptc, read_xmp
+from indexer.base.errors import DecodeError
+from indexer.decoding.metadata import of_packet
+from indexer.decoding.sandbox import Guard
+from indexer.decoding.xmp import read_iptc, read_xmp
+from indexer.ingest.sidecars import parse_takeout
 from tests.bench.common import machine, table
 from tests.indexer.mutations import mutated, seeds, sidecar_seeds
 

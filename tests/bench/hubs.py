@@ -16,16 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.bank import QueryBank
+from indexer.search.query_bank import QueryBank
 from indexer.vectors.base import Int64Array, normalised
-from mmsearch.encoder import load_model
-from mmsearch.training.bank import bank, draw
-from mmsearch.training.corpus import read_corpus
-from mmsearch.training.datasets import read_dataset
-from mmsearch.training.evaluate import in_batches
-from mmsearch.training.recall import best_ranks, retrieval
+from mmsearch.data.corpus import read_corpus
+from mmsearch.data.datasets import read_dataset
+from mmsearch.evaluation.evaluate import in_batches
+from mmsearch.evaluation.recall import best_ranks, retrieval
+from mmsearch.evaluation.zero_shot import TEMPLATES, name_vectors, same_name
+from mmsearch.inference.load_model import load_model
+from mmsearch.training.calibration_queries import bank, draw
 from mmsearch.training.recipe import Export, load_recipe
-from mmsearch.training.zero_shot import TEMPLATES, name_vectors, same_name
 from tests.bench.common import DEFAULT_MODEL, ROOT, machine, table
 
 RECIPE = ROOT / "mmsearch" / "training" / "default.toml"

@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from indexer import generations
+from indexer.search import index_files as generations
 from indexer.store import Store
 from mmsearch.config import Config
-from mmsearch.encoder import load_model
+from mmsearch.inference.load_model import load_model
 from mmsearch.library import Library
 from tests.bench.common import ROOT, machine, table
 from tests.bench.synthetic import make_library

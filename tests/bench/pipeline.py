@@ -33,15 +33,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from indexer.pipeline import KnownHashes, load_all
-from indexer.plan import Job
-from indexer.profile import Profiler
-from indexer.types import Encoder, Profile, UInt8Array
+from indexer.base.profile import Profiler
+from indexer.base.types import Encoder, Profile, UInt8Array
+from indexer.ingest.loader import KnownHashes, load_all
+from indexer.ingest.plan import Job
+from mmsearch.cli.progress import limit_of, profile_table
 from mmsearch.config import Config
-from mmsearch.encoder import load_model
+from mmsearch.data.scenes import write_scenes
+from mmsearch.inference.load_model import load_model
 from mmsearch.library import Library
-from mmsearch.progress import limit_of, profile_table
-from mmsearch.training.scenes import write_scenes
 from tests.bench.common import DEFAULT_MODEL, SHARED_PHOTOS, machine, photo_folder, table
 
 WANTED_SHARE = 0.8

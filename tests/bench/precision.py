@@ -2,7 +2,7 @@
 
     python -m tests.bench.precision runs/default/model mmsearch/pretrained/default
 
-In: two model folders and a data set with captions. Out: recall of both through `mmsearch.training.evaluate`, the
+In: two model folders and a data set with captions. Out: recall of both through `mmsearch.evaluation.evaluate`, the
 cosine of their vectors as they run here, the cosine between ONNX Runtime and torch with the shipped weights in float32
 arithmetic, and between that and the int8 arithmetic of photos, where the processor has it. Speeds: `formats.py`.
 """
@@ -16,11 +16,11 @@ from unittest.mock import patch
 
 import numpy as np
 
-from indexer.types import Float32Array
-from mmsearch.encoder import Model, load_model
-from mmsearch.models.torch_model import TorchModel
-from mmsearch.training.datasets import read_dataset
-from mmsearch.training.evaluate import EvalReport, evaluate
+from indexer.base.types import Float32Array
+from mmsearch.data.datasets import read_dataset
+from mmsearch.evaluation.evaluate import EvalReport, evaluate
+from mmsearch.inference.load_model import Model, load_model
+from mmsearch.inference.torch_model import TorchModel
 from tests.bench.common import SHARED_PHOTOS, machine, table
 
 
@@ -54,7 +54,7 @@ def show(original: Path, shipped: Path, data: Path, split: str, count: int) -> N
     examples = read_dataset(data, split)[:count]
     pictures, texts = [e.image for e in examples], [e.captions[0] for e in examples]
     loaded, plain = load_model(shipped, "cpu"), load_model(shipped, "cpu")
-    with patch("mmsearch.encoder.multiplies_bytes", return_value=False):
+    with patch("mmsearch.inference.load_model.multiplies_bytes", return_value=False):
         plain.embed_images(pictures[:1])  # opens the graph in float32 arithmetic, which stays open
     pairs = {
         "original and shipped": compare(load_model(original, "cpu"), loaded, pictures, texts),

@@ -49,7 +49,7 @@ def measure(files: int, runs: int = 5) -> Rerun:
 
 
 def _run(home: Path, files: int) -> tuple[float, float, float, int]:
-    command = [sys.executable, "-m", "mmsearch.cli", "index", str(home / "photos"), "--device", "cpu", "--json"]
+    command = [sys.executable, "-m", "mmsearch", "index", str(home / "photos"), "--device", "cpu", "--json"]
     env = {**os.environ, "MMSEARCH_HOME": str(home), "PYTHONPATH": str(ROOT)}
     started = time.perf_counter()
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:

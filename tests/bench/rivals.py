@@ -21,7 +21,7 @@ from typing import Protocol
 
 import numpy as np
 
-from indexer.schema import HIDDEN, LIVE
+from indexer.catalog.schema import HIDDEN, LIVE
 from tests.bench.common import ROOT
 
 HOME = ROOT / ".cache" / "side_by_side"
@@ -65,10 +65,10 @@ class MmSearch:
         return None
 
     def index(self, folder: Path, state: Path) -> list[Command]:
-        return [[sys.executable, "-m", "mmsearch.cli", "index", str(folder), "--library", str(state / "library")]]
+        return [[sys.executable, "-m", "mmsearch", "index", str(folder), "--library", str(state / "library")]]
 
     def query(self, folder: Path, state: Path) -> Command:
-        return [sys.executable, "-m", "mmsearch.cli", "search", QUERY, "--library", str(state / "library"), "--paths"]
+        return [sys.executable, "-m", "mmsearch", "search", QUERY, "--library", str(state / "library"), "--paths"]
 
     def environment(self, state: Path) -> dict[str, str]:
         return {"MMSEARCH_HOME": str(state), "PYTHONPATH": str(ROOT)}

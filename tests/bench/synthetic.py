@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.generations import VECTORS_FOLDER, refresh
-from indexer.pipeline import HASH_BYTES
-from indexer.schema import IMAGE, LIVE, OWN, TEXT, about, assets, library, models, roots, vectors
+from indexer.base.types import Float32Array
+from indexer.catalog.schema import IMAGE, LIVE, OWN, TEXT, about, assets, library, models, roots, vectors
+from indexer.ingest.loader import HASH_BYTES
+from indexer.search.index_files import VECTORS_FOLDER, refresh
 from indexer.store import Store
-from indexer.types import Float32Array
-from mmsearch.encoder import load_model
+from mmsearch.inference.load_model import load_model
 
 ROWS_AT_ONCE = 10_000
 CLUSTERS = 1000  # at least

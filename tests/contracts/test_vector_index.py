@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.errors import DimensionMismatch, LibraryCorrupt
+from indexer.base.errors import DimensionMismatch, LibraryCorrupt
 from indexer.vectors import file_index, half_index, mirrors
 from indexer.vectors.base import VectorIndex
 from indexer.vectors.choose import load_index

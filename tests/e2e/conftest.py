@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mmsearch import cli
+from mmsearch.cli import app as cli
 from tests.e2e.disk import disk
 from tests.e2e.runner import load_fake
 from tests.e2e.served import runtime

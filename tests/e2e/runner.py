@@ -10,7 +10,8 @@ import os
 import sys
 from pathlib import Path
 
-from mmsearch import cli, library
+from mmsearch import library
+from mmsearch.cli import app as cli
 from mmsearch.errors import ModelError
 from tests.fakes import FakeEncoder
 

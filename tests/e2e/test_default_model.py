@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import mmsearch
-from indexer.bank import bank_of
+from indexer.search.query_bank import bank_of
 from tests.e2e.processes import environment, imported_by, seconds_of
 from tests.fakes import paint
 
@@ -30,7 +30,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_index_and_search_without_torch_or_a_network(home: Path, photos: Path) -> None:
-    no_network = "import socket; socket.socket.connect = None; from mmsearch import cli; "
+    no_network = "import socket; socket.socket.connect = None; from mmsearch.cli import app as cli; "
     index = f"{no_network} assert cli.main(['index', {str(photos)!r}, '--json']) == 0"
     assert imported_by(home, index, HEAVY) == set()
     search = f"{no_network} assert cli.main(['search', 'a dog on the beach', '--in', 'text']) == 0"
@@ -52,7 +52,7 @@ def test_scores_are_cosines_less_what_is_near_to_any_words(home: Path, photos: P
 
 
 def test_a_cold_search_takes_less_than_a_second_and_a_half(home: Path, photos: Path) -> None:
-    program, env = [sys.executable, "-m", "mmsearch.cli"], environment(home)
+    program, env = [sys.executable, "-m", "mmsearch"], environment(home)
     subprocess.run([*program, "index", str(photos)], env=env, check=True, capture_output=True, timeout=120)
     search = [*program, "search", "a dog on the beach", "--json"]
     answer = subprocess.run(search, env=env, check=True, capture_output=True, timeout=120)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import mmsearch
-from mmsearch import demo
-from mmsearch.demo import Answer, DemoReport
+from mmsearch.cli import demo
+from mmsearch.cli.demo import Answer, DemoReport
 from mmsearch.errors import DataError
 from tests.fakes import FakeEncoder
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mmsearch import Library, cli
+from mmsearch import Library
+from mmsearch.cli import app as cli
 from tests.e2e.conftest import Run
 from tests.e2e.runner import load_fake
 from tests.fakes import FakeEncoder, paint

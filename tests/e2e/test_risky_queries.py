@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mmsearch import Library, client
+from mmsearch import Library
+from mmsearch.server import client
 from tests.e2e.conftest import Run
 from tests.e2e.processes import imported_by
 from tests.e2e.served import Served
 from tests.fakes import COLOURS, paint
-from tests.indexer.test_formats import heif
-from tests.indexer.test_guard import odd_workers
-from tests.indexer.test_video import film
+from tests.indexer.decoding.test_formats import heif
+from tests.indexer.decoding.test_sandbox import odd_workers
+from tests.indexer.decoding.test_video import film
 
 __all__ = ["odd_workers"]
-GUARDED = {"indexer.guard", "multiprocessing"}
+GUARDED = {"indexer.decoding.sandbox", "multiprocessing"}
 
 
 def tiff(path: Path) -> None:
@@ -71,10 +72,11 @@ def test_a_server_outlives_it(run: Run, photos: Path, home: Path, tmp_path: Path
 def test_ordinary_pictures_start_no_process(run: Run, home: Path, photos: Path, tmp_path: Path) -> None:
     run("index", photos)
     plain, risky = (paint(tmp_path / "a.png"), paint(tmp_path / "a.jpg")), (paint(tmp_path / "a.tiff"),)
-    for pictures, expected in ((plain, set()), (risky, {"indexer.guard"})):
+    for pictures, expected in ((plain, set()), (risky, {"indexer.decoding.sandbox"})):
         code = (
-            "from mmsearch import cli, library; from tests.e2e.runner import load_fake; library._load_encoder = "
-            f"load_fake; [cli.main(['search', '--image', one]) for one in {[str(one) for one in pictures]!r}]"
+            "from mmsearch import library; from mmsearch.cli import app as cli; "
+            "from tests.e2e.runner import load_fake; library._load_encoder = load_fake; "
+            f"[cli.main(['search', '--image', one]) for one in {[str(one) for one in pictures]!r}]"
         )
         assert imported_by(home, code, GUARDED) == expected
 

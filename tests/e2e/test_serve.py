@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from mmsearch import Library, client
+from mmsearch import Library
 from mmsearch.errors import LibraryError, LibraryLocked, LibraryNotFound
+from mmsearch.server import client
 from tests.e2e.conftest import Run
 from tests.e2e.processes import environment
 from tests.e2e.runner import load_fake
@@ -48,8 +49,8 @@ def test_the_command_line_finds_it_and_answers_the_same(
     def not_here(name: str, device: str) -> FakeEncoder:
         raise AssertionError("answered in this process")
 
-    monkeypatch.setattr("mmsearch.cli_options.open_library", not_here)
-    monkeypatch.setattr("mmsearch.cli.open_library", not_here)
+    monkeypatch.setattr("mmsearch.cli.options.open_library", not_here)
+    monkeypatch.setattr("mmsearch.cli.app.open_library", not_here)
     assert [run("search", *arguments) for arguments in asked] == alone
     assert len(lines(run("search", "red", "--image", library.parent.parent / "photos" / "blue.png"))) > 1
     queries = library.parent / "q.txt"

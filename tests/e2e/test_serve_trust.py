@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from indexer.store import CATALOG_FILE
-from mmsearch import Hit, Library, client
+from mmsearch import Hit, Library
+from mmsearch.server import client
 from tests.e2e.conftest import Run
 from tests.e2e.disk import Disk
 from tests.e2e.served import Served

@@ -14,7 +14,8 @@ from tests.fakes import paint
 WITHOUT_FAISS = """
 import sys
 sys.modules["faiss"] = None  # as where it is not installed
-from mmsearch import cli, library
+from mmsearch import library
+from mmsearch.cli import app as cli
 from tests.e2e.runner import load_fake
 library._load_encoder = load_fake
 sys.exit(cli.main(sys.argv[1:]))

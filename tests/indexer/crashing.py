@@ -22,11 +22,12 @@ import numpy as np
 import pytest
 from sqlalchemy import Connection
 
-from indexer import batches, failpoints
-from indexer.catalog import Catalog
-from indexer.errors import LibraryCorrupt, LibraryNotFound, SchemaOutdated
-from indexer.generations import open_index
-from indexer.rebuild import from_catalog
+from indexer.base import failpoints
+from indexer.base.errors import LibraryCorrupt, LibraryNotFound, SchemaOutdated
+from indexer.catalog.database import Catalog
+from indexer.ingest import batches
+from indexer.search.index_files import open_index
+from indexer.search.live_index import from_catalog
 from indexer.store import Store
 from tests.fakes import FakeEncoder
 from tests.indexer.folders import change, fill

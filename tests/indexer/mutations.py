@@ -12,10 +12,10 @@ from functools import cache
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.indexer.test_about import XMP, iptc, with_iptc
-from tests.indexer.test_decode import encoded, gradient
-from tests.indexer.test_formats import dng, heif, swapped_profile
-from tests.indexer.test_video import film
+from tests.indexer.decoding.test_decode import encoded, gradient
+from tests.indexer.decoding.test_formats import dng, heif, swapped_profile
+from tests.indexer.decoding.test_metadata import XMP, iptc, with_iptc
+from tests.indexer.decoding.test_video import film
 
 WORDS = (
     b"\0\0\0\0",

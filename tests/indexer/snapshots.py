@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Connection, text
 
-from indexer.generations import open_index
+from indexer.search.index_files import open_index
 from indexer.store import Store
 
 QUERIES = (

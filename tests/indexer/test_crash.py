@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from indexer.catalog import Catalog
+from indexer.catalog.database import Catalog
 from tests.fakes import FakeEncoder
 from tests.indexer.crashing import BATCH, KILLED, exit_code, ingest, kill_after, recorded_states, start, state
 from tests.indexer.folders import change, fill

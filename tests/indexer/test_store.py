@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.errors import LibraryError, ModelMismatch
+from indexer.base.errors import LibraryError, ModelMismatch
 from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
 

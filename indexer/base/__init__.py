@@ -1,0 +1,1 @@
+"""What every room stands on: shared types, the exception tree, durable writes, the writer lock, failpoints, clocks."""

@@ -1,0 +1,246 @@
+"""The database that is the truth: opening and migrating it, its transactions, the live model, the change counter.
+
+In: a database URL. Out: connections whose transactions are all or nothing. The rows themselves are written by
+`assets.py` (files), `captions.py` (texts about photos), `fusion.py` (captioned photos), `generations.py` (index files).
+Next: `roots.py`, the folders whose files the catalog keeps.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select, update
+from sqlalchemy.exc import (
+    DatabaseError,
+    IntegrityError,
+    MultipleResultsFound,
+    NoResultFound,
+    OperationalError,
+    ProgrammingError,
+)
+from sqlalchemy.pool import NullPool
+
+from indexer.base.errors import LibraryCorrupt, LibraryError, SchemaOutdated
+from indexer.base.failpoints import reach
+from indexer.base.types import Encoder, Model
+from indexer.catalog import readonly
+from indexer.catalog.reader import BUSY_TIMEOUT_S, last_change, live_model, mismatch
+from indexer.catalog.schema import SCHEMA_REVISION, library, models
+
+__all__ = [
+    "Catalog",
+    "Model",
+    "add_model",
+    "last_change",
+    "live_model",
+    "migrate",
+    "mismatch",
+    "next_change",
+    "now",
+]
+
+log = logging.getLogger(__name__)
+MAKE_ROOM = "nothing is lost, make room and run the same command again"
+
+
+class Catalog:
+    """One database. Every read and write goes through `begin()`: a transaction, and in SQLite a stable snapshot."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @classmethod
+    def open(cls, url: str | URL, *, migrate_schema: bool) -> Catalog:
+        """Open the database at `url`; a writer (`migrate_schema`) also brings its schema up to date.
+
+        Raises: LibraryCorrupt when the file is no database; SchemaOutdated when its schema is not this version's;
+        LibraryError when the database cannot be reached.
+        """
+        catalog = cls(_engine(make_url(url)))
+        try:
+            revision = catalog._revision()
+            if revision != SCHEMA_REVISION:
+                if revision is None and not migrate_schema:  # a first run that ended before its first commit
+                    raise SchemaOutdated(f"the catalog {catalog._place()} is empty; run 'mmsearch index FOLDER' first")
+                if not migrate_schema:
+                    raise SchemaOutdated(
+                        f"the catalog has schema {revision}, this version reads {SCHEMA_REVISION}; "
+                        "run 'mmsearch index' once, with the newest mmsearch that wrote here"
+                    )
+                migrate(catalog)
+        except LibraryError:
+            catalog.close()
+            raise
+        return catalog
+
+    def close(self) -> None:
+        """Release every connection."""
+        self.engine.dispose()
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """One transaction: committed when the block ends, rolled back when it raises.
+
+        Raises: LibraryCorrupt, LibraryError: what the database complains of, in one line.
+        """
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise LibraryError(
+                f"the catalog {self._place()} cannot be written ({error.strerror}); {MAKE_ROOM}"
+            ) from error
+        except (IntegrityError, ProgrammingError):
+            raise  # a fault of ours, not of the disk
+        except DatabaseError as error:
+            if isinstance(error, OperationalError) and not _is_damage(error):
+                raise LibraryError(self._unusable(error)) from error
+            raise self._damaged(_complaint(error)) from error
+        except (NoResultFound, MultipleResultsFound) as error:
+            raise self._damaged("a row that must be there once is not") from error
+        except UnicodeDecodeError as error:  # the driver cannot read what SQLite complains of
+            raise self._damaged("its text is not UTF-8") from error
+
+    def model(self) -> Model | None:
+        """The live model: the one whose vectors are searched."""
+        with self.begin() as connection:
+            return live_model(connection)
+
+    def claim(self, encoder: Encoder, where: Path) -> Model:
+        """The live model, which must be `encoder`'s; an empty library takes it on. Raises: ModelMismatch."""
+        with self.begin() as connection:
+            model = live_model(connection)
+            if model is None:
+                model = add_model(connection, encoder)
+                connection.execute(update(library).values(model_id=model.id))
+        if model.fingerprint != encoder.fingerprint:
+            raise mismatch(where, model, encoder.fingerprint, encoder.name)
+        return model
+
+    def _revision(self) -> str | None:
+        # Alembic takes half a second to import; a search must not pay that to learn that the schema is current.
+        try:
+            with self.begin() as connection:
+                found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
+                return None if found is None else str(found)
+        except LibraryCorrupt as error:
+            if "no such table" not in str(error):
+                raise
+            with self.begin() as connection:
+                if connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one():
+                    raise  # not a new file, one that has lost its list of tables
+            return None
+
+    def _unusable(self, error: DatabaseError) -> str:
+        if _is_about_room(error):
+            return f"the catalog {self._place()} cannot be written (the disk is full); {MAKE_ROOM}"
+        return f"the catalog {self._place()} cannot be used now ({_complaint(error)})"
+
+    def _damaged(self, how: str) -> LibraryCorrupt:
+        return LibraryCorrupt(f"the catalog {self._place()} is damaged ({how}); run 'mmsearch doctor --repair'")
+
+    def _place(self) -> str:
+        return self.engine.url.render_as_string(hide_password=True).removeprefix("sqlite:///")
+
+
+def add_model(connection: Connection, encoder: Encoder) -> Model:
+    """The row of `encoder`'s model, written if it is new."""
+    row = connection.execute(select(models).where(models.c.fingerprint == encoder.fingerprint)).one_or_none()
+    if row is not None:
+        return Model(row.id, row.fingerprint, row.name, row.dim)
+    values: dict[str, Any] = {"fingerprint": encoder.fingerprint, "name": encoder.name, "dim": encoder.dim}
+    key = connection.execute(models.insert().values(values)).inserted_primary_key
+    assert key is not None
+    return Model(int(key[0]), encoder.fingerprint, encoder.name, encoder.dim)
+
+
+def next_change(connection: Connection) -> int:
+    """Count up: the number under which this transaction's changes to vectors are found by later readers."""
+    connection.execute(update(library).values(change=library.c.change + 1))
+    return int(connection.execute(select(library.c.change)).scalar_one())
+
+
+def now() -> datetime:
+    """UTC without a zone, as SQLite keeps it."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def migrate(catalog: Catalog) -> None:
+    """Bring the schema to `SCHEMA_REVISION`, all steps in one transaction.
+
+    Raises: LibraryError when the database comes from a newer version.
+    """
+    from alembic import command  # imported here: half a second that only a new or an old library needs to spend
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    with catalog.begin() as connection:
+        config.attributes["connection"] = connection
+        try:
+            reach("migrate.beginning")
+            command.upgrade(config, "head")
+            reach("migrate.upgraded")
+        except CommandError as error:
+            raise LibraryError(f"this library was written by a newer mmsearch ({error}); update mmsearch") from error
+    reach("migrate.committed")
+
+
+def _is_damage(error: OperationalError) -> bool:
+    """Whether SQLite finds the file itself wrong (an unknown format, a table missing) and not its surroundings."""
+    code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # none: text that is not UTF-8
+    return isinstance(error.orig, sqlite3.Error) and code == sqlite3.SQLITE_ERROR
+
+
+def _is_about_room(error: DatabaseError) -> bool:
+    """Whether SQLite could not write: of a library without the right to write the lock has spoken before."""
+    name = str(getattr(error.orig, "sqlite_errorname", ""))
+    return name.startswith(("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR_SHM", "SQLITE_IOERR_WRITE"))
+
+
+def _complaint(error: DatabaseError) -> str:
+    return " ".join(str(error.orig).split())
+
+
+def _engine(url: URL) -> Engine:
+    file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+    writable = file is None or not readonly.is_read_only(file)
+    if file is None or writable:
+        engine = create_engine(url)
+    else:
+        engine = create_engine(url, creator=lambda: readonly.connect(file), poolclass=NullPool)
+    if engine.dialect.name != "sqlite":
+        return engine
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    if not writable:
+        return engine
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        # The driver would open transactions late and close them before DDL; SQLAlchemy says BEGIN below instead.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
+        # WAL: readers never wait for the writer. With WAL, NORMAL survives every crash of the process without loss, and
+        # a power cut without damage (it may take back the last commits, which the next run encodes again); FULL would
+        # add an fsync to every batch.
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = NORMAL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    return engine

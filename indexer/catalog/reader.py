@@ -1,0 +1,182 @@
+"""The catalog as a search reads it: plain SQL on sqlite3, because importing SQLAlchemy takes longer than the search.
+
+In: `catalog.sqlite`, or any connection of `catalog.py`. Out: rows. The questions here are written once for both kinds
+of connection. A catalog that is not as expected (another schema, damaged, not a file) is left to `catalog.py`, which
+knows what to say of it. Next: `search.py`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from indexer.base.errors import LibraryCorrupt, LibraryError, ModelMismatch
+from indexer.base.types import Model
+from indexer.catalog import readonly
+
+if TYPE_CHECKING:  # importing SQLAlchemy takes longer than a search
+    from sqlalchemy import Connection
+
+    Snapshot = sqlite3.Connection | Connection  # one transaction on the catalog, seen from outside: pass it on
+
+BUSY_TIMEOUT_S: Final = 30
+IDS_AT_ONCE: Final = 5000
+MIGRATIONS: Final = Path(__file__).parent / "migrations" / "versions"
+
+Rows = list[tuple[Any, ...]]
+
+
+def read(connection: Snapshot, sql: str, **values: object) -> Rows:
+    """The rows of a query with `:named` values, over a connection of sqlite3 or of SQLAlchemy."""
+    return [row for page in pages(connection, sql, 10_000, **values) for row in page]
+
+
+def pages(connection: Snapshot, sql: str, size: int, **values: object) -> Iterator[Rows]:
+    """The same, `size` rows at a time."""
+    if isinstance(connection, sqlite3.Connection):
+        cursor = connection.execute(sql, values)
+        while page := cursor.fetchmany(size):
+            yield page
+        return
+    from sqlalchemy import text
+
+    for rows in connection.execute(text(sql), values).partitions(size):
+        yield [tuple(row) for row in rows]
+
+
+def read_by_ids(connection: Snapshot, sql: str, ids: Sequence[int], **values: object) -> Iterator[tuple[Any, ...]]:
+    """The rows of a query with `IN ({ids})`, however many ids there are: asked for in parts."""
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        yield from read(connection, sql.format(ids=listed(ids[start : start + IDS_AT_ONCE])), **values)
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """Whole numbers for an IN (...), whose length no placeholder takes."""
+    return ", ".join(str(int(number)) for number in numbers)
+
+
+def live_model(connection: Snapshot) -> Model | None:
+    """The model whose vectors are searched."""
+    rows = read(
+        connection,
+        "SELECT m.id, m.fingerprint, m.name, m.dim FROM models m JOIN library l ON l.model_id = m.id",
+    )
+    return Model(*rows[0]) if rows else None
+
+
+def last_change(connection: Snapshot) -> int:
+    """The number of the newest change."""
+    return int(read(connection, "SELECT max(change) FROM library")[0][0] or 0)
+
+
+def mismatch(where: Path, model: Model, fingerprint: str, name: str | None = None) -> ModelMismatch:
+    """The error for vectors of two models meeting: which two, and what to type."""
+    asked = f"'{name}' ({fingerprint[:12]})" if name else f"the model with fingerprint {fingerprint[:12]}"
+    return ModelMismatch(
+        f"library {where} was written with model '{model.name}' ({model.fingerprint[:12]}), not with {asked}; use "
+        "another library ('mmsearch index --library OTHER ...'), "
+        "or encode this one again ('mmsearch rebuild --model NAME')"
+    )
+
+
+class CatalogReader:
+    """Read transactions on a SQLite catalog, from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read_only = readonly.is_read_only(path)
+        self._local = threading.local()
+        self._opened: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, path: Path) -> CatalogReader | None:
+        """A reader of the catalog at `path`, or None where `Catalog.open` must have a look at it."""
+        reader = cls(path)
+        try:
+            with reader.begin() as connection:
+                ((revision,),) = read(connection, "SELECT version_num FROM alembic_version")
+        except (LibraryError, ValueError):
+            reader.close()
+            return None
+        if revision != _newest_revision():
+            reader.close()
+            return None
+        return reader
+
+    @contextmanager
+    def begin(self) -> Iterator[sqlite3.Connection]:
+        """One snapshot. Raises: LibraryCorrupt, LibraryError: what the database complains of, in one line."""
+        try:
+            if self._read_only:
+                with self._unlocked() as connection:
+                    yield connection
+                return
+            connection = self._connection()
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.rollback()  # nothing was written
+        except sqlite3.DatabaseError as error:
+            damaged = not isinstance(error, sqlite3.OperationalError) or _is_damage(error)
+            if not damaged:
+                raise LibraryError(f"the catalog {self._path} cannot be used now ({error})") from error
+            raise LibraryCorrupt(
+                f"the catalog {self._path} is damaged ({error}); run 'mmsearch doctor --repair'"
+            ) from error
+
+    def close(self) -> None:
+        """Release every connection."""
+        with self._lock:
+            for connection in self._opened:
+                connection.close()
+            self._opened.clear()
+        self._local = threading.local()
+
+    @contextmanager
+    def _unlocked(self) -> Iterator[sqlite3.Connection]:
+        """One snapshot where no lock can be held: somebody who may write could do so meanwhile.
+
+        Raises: LibraryError when somebody did.
+        """
+        before = readonly.stamp(self._path)
+        with closing(readonly.connect(self._path)) as connection:
+            try:
+                connection.execute("BEGIN")
+                yield connection
+            finally:
+                if readonly.stamp(self._path) != before:  # also where this is why it looked damaged
+                    raise LibraryError(f"the catalog {self._path} was written while it was read; ask again")
+
+    def _connection(self) -> sqlite3.Connection:
+        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if found is None:
+            found = sqlite3.connect(
+                f"file:{quote(str(self._path), errors='surrogateescape')}?mode=rw",  # rw: never made, WAL kept in order
+                uri=True,
+                timeout=BUSY_TIMEOUT_S,
+                isolation_level=None,
+                check_same_thread=False,  # `close` closes them all
+            )
+            with self._lock:
+                self._opened.append(found)
+            self._local.connection = found
+        return found
+
+
+def _is_damage(error: sqlite3.OperationalError) -> bool:
+    """Whether SQLite finds the file itself wrong (an unknown format, a table missing) and not its surroundings."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR
+
+
+@cache
+def _newest_revision() -> str:
+    """The schema this version reads: the number of its newest migration (v0001_first_schema.py)."""
+    return max(path.name[1:5] for path in MIGRATIONS.glob("v[0-9][0-9][0-9][0-9]_*.py"))

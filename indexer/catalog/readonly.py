@@ -1,0 +1,85 @@
+"""A library on a disk that may only be read, or is full: SQLite opened so that it writes nothing, not even a log.
+
+In: the path of a catalog. Out: connections of the driver. Usually SQLite makes two files beside a database in WAL mode,
+also to read it. Where it cannot, a database whose log is gone (its last user closed it) is whole by itself and does not
+change; one with a log needs the files that are there. Next: `catalog.py`, which asks `is_read_only` first.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from indexer.base.errors import LibraryError
+
+ROOM_BYTES: Final = 1 << 20  # many times what SQLite needs beside a database that is only read
+
+
+def is_read_only(catalog_file: Path) -> bool:
+    """Whether a catalog that is there, or the folder around it, cannot be written: no right to, or not a byte left."""
+    if not catalog_file.exists():
+        return False
+    return not (os.access(catalog_file.parent, os.W_OK) and os.access(catalog_file, os.W_OK)) or _no_room(catalog_file)
+
+
+def stamp(catalog_file: Path) -> tuple[int, ...]:
+    """Changes when a catalog is written or replaced: what was read between two equal ones is of one moment."""
+    try:
+        found = os.stat(catalog_file)
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, int(_has_log(catalog_file))
+
+
+def connect(catalog_file: Path) -> sqlite3.Connection:
+    """One connection, for one transaction: whether there is a log is asked anew each time.
+
+    Raises: LibraryError when a run was cut off here and SQLite cannot read its log without writing.
+    """
+    connection = sqlite3.connect(
+        _address(catalog_file, "mode=ro" if _has_log(catalog_file) else "immutable=1"),
+        uri=True,
+        check_same_thread=False,
+        isolation_level=None,
+    )
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        connection.close()
+        raise LibraryError(
+            f"the library in {catalog_file.parent} cannot be written, and a run that was cut off left a log to be "
+            f"finished ({error}); run 'mmsearch status' once where it can be written"
+        ) from error
+    except sqlite3.DatabaseError:  # damaged: the first query says so in its own words
+        pass
+    return connection
+
+
+def _has_log(catalog_file: Path) -> bool:
+    log = catalog_file.with_name(catalog_file.name + "-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
+def _no_room(catalog_file: Path) -> bool:
+    """Whether SQLite finds no room for its files beside the catalog; asked of it where next to nothing is free."""
+    if not hasattr(os, "statvfs"):  # Windows
+        return False
+    disk = os.statvfs(catalog_file.parent)
+    if disk.f_bfree * disk.f_frsize >= ROOM_BYTES:
+        return False
+    try:
+        with closing(sqlite3.connect(_address(catalog_file, "mode=rw"), uri=True)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        return error.sqlite_errorname == "SQLITE_FULL" or error.sqlite_errorname.startswith("SQLITE_IOERR_SHM")
+    except sqlite3.DatabaseError:  # damaged: whoever opens it next says so
+        return False
+    return False
+
+
+def _address(catalog_file: Path, how: str) -> str:
+    return f"file:{quote(str(catalog_file), errors='surrogateescape')}?{how}"

@@ -1,0 +1,1 @@
+"""The way in: scan, plan, load, encode, store. Start at `ingest.py`."""

@@ -1,0 +1,207 @@
+"""Files that speak of a picture beside them: Google Takeout's JSON, and XMP of Lightroom, darktable, digiKam.
+
+In: a scan. Out: rows of `about`, read again only when a sidecar's size or time changes. Takeout names them after the
+picture, then cuts the name at 46 characters, moves its number and knows nothing of edited copies; all of that is undone
+here. Next: `captions.py`, which makes captions of what they say.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, delete, select
+
+from indexer.base.errors import DecodeError
+from indexer.catalog.database import Catalog, now
+from indexer.catalog.roots import Target
+from indexer.catalog.schema import MISSING, about, assets, notices
+from indexer.decoding.metadata import About, clean, keywords, of_packet, place
+from indexer.decoding.xmp import read_xmp
+from indexer.files.scan import Found, Scan
+from indexer.files.unicode_names import by_spelling, nfc
+from indexer.ingest.descriptions import recorded_sidecars, show, unshow, write
+from indexer.ingest.plan import within
+
+SIDECAR_BYTES: Final = 1 << 20
+TAKEOUT_CHARS: Final = 46  # of a name, before '.json'
+_TAKEOUT_TAIL: Final = "supplemental-metadata"
+_EDITED: Final = ("-edited", "-bearbeitet", "-modifié", "-editado", "-editada", "-modificato", "-bewerkt", "-edytowane")
+CHUNK: Final = 400
+
+
+def read_sidecars(catalog: Catalog, target: Target, scan: Scan) -> None:
+    """Bring the rows of sidecars in step with the disk. Commits as it goes; an interrupted run is taken up again."""
+    found = list(_pairs(scan))
+    there = {file.rel_path for file in scan.found}
+    with catalog.begin() as connection:
+        _drop_notices_of_gone(connection, target, there)
+        ids = _photos(connection, target)
+        wanted = {(ids[photo], file.rel_path): file for photo, file in found if photo in ids}
+        due: list[tuple[int, Found]] = []
+        recorded = {
+            (row.asset_id, row.source): row
+            for row in recorded_sidecars(connection, target)
+            if not target.prefix or row.source.startswith(target.prefix + "/")
+        }
+        for key, row in recorded.items():
+            if key not in wanted:
+                _forget(connection, target, row)
+        for key, file in wanted.items():
+            known = recorded.get(key)
+            if known is None or (known.size_bytes, known.mtime_ns) != (file.size_bytes, file.mtime_ns):
+                due.append((key[0], file))
+    for start in range(0, len(due), CHUNK):
+        chunk = [(asset_id, file, _read(target.root.path, file)) for asset_id, file in due[start : start + CHUNK]]
+        with catalog.begin() as connection:
+            for asset_id, file, said in chunk:
+                _keep(connection, target, asset_id, file, said)
+    with catalog.begin() as connection:
+        show(connection, target)
+
+
+def parse_takeout(data: bytes) -> About | None:
+    """What Google Takeout says of a picture; None for JSON of another kind. Raises: DecodeError for no JSON."""
+    try:
+        said = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"not JSON ({str(error)[:80]})") from error
+    if not isinstance(said, dict) or not said.keys() & {"photoTakenTime", "geoData", "googlePhotosOrigin"}:
+        return None
+    where = _place(said.get("geoData")) or _place(said.get("geoDataExif")) or (None, None)
+    people = said.get("people")
+    names = [one.get("name") for one in people if isinstance(one, dict)] if isinstance(people, list) else []
+    return About(
+        taken_at=_moment(said.get("photoTakenTime")),
+        latitude_deg=where[0],
+        longitude_deg=where[1],
+        description=clean(said.get("description")),  # the title is the file's name
+        keywords=keywords(names),
+    )
+
+
+def pictures_of(name: str, pictures: Mapping[str, list[str]], names: frozenset[str]) -> list[str]:
+    """The pictures in a sidecar's folder that it may speak of.
+
+    Args:
+        name: the sidecar's file name.
+        pictures: the folder's pictures by name without suffix.
+        names: the same pictures by whole name.
+    """
+    base, _, suffix = name.rpartition(".")
+    if suffix.lower() == "xmp":
+        return [base] if base in names else pictures.get(base, [])
+    numbered = re.search(r"\(\d{1,4}\)$", base)
+    number = numbered[0] if numbered else ""
+    base = base.removesuffix(number)
+    is_cut = len(base) >= TAKEOUT_CHARS
+    head, dot, tail = base.rpartition(".")
+    if dot and head and _TAKEOUT_TAIL.startswith(tail.lower()):
+        base, is_cut = head, False
+    stem, dot, ending = base.rpartition(".")
+    exact = f"{stem}{number}.{ending}" if dot else base + number
+    if exact in names:
+        return [exact, *_edited(exact, pictures)]
+    if is_cut:
+        cut = [one for one in names if one.startswith(base) and one.rpartition(".")[0].endswith(number)]
+        return cut if len(cut) == 1 else []
+    return pictures.get(exact, [])
+
+
+def _edited(name: str, pictures: Mapping[str, list[str]]) -> Iterator[str]:
+    stem, _, _ = name.rpartition(".")
+    for mark in _EDITED:
+        yield from pictures.get(stem + mark, ())
+
+
+def _pairs(scan: Scan) -> Iterator[tuple[str, Found]]:
+    """(path of a picture, sidecar) for every sidecar that may speak of one."""
+    folders: dict[str, dict[str, list[str]]] = {}
+    for file in scan.found:
+        if file.role == "image":
+            folder, _, name = file.rel_path.rpartition("/")
+            folders.setdefault(folder, {}).setdefault(name.rpartition(".")[0], []).append(name)
+    whole = {folder: frozenset(name for names in stems.values() for name in names) for folder, stems in folders.items()}
+    for file in scan.found:
+        if file.role == "sidecar":
+            folder, _, name = file.rel_path.rpartition("/")
+            stems, names = folders.get(folder, {}), whole.get(folder, frozenset())
+            for picture in pictures_of(name, stems, names) or _spelt_otherwise(name, names):
+                yield (f"{folder}/{picture}" if folder else picture), file
+
+
+def _spelt_otherwise(name: str, names: frozenset[str]) -> list[str]:
+    """The same question with all names in one spelling: Takeout packs names as they were typed, disks may not."""
+    if name.isascii() and all(one.isascii() for one in names):
+        return []
+    alike = by_spelling(names)
+    stems: dict[str, list[str]] = {}
+    for one in alike:
+        stems.setdefault(one.rpartition(".")[0], []).append(one)
+    return [alike[one] for one in pictures_of(nfc(name), stems, frozenset(alike))]
+
+
+def _photos(connection: Connection, target: Target) -> dict[str, int]:
+    query = select(assets.c.rel_path, assets.c.id).where(assets.c.root_id == target.root.id)
+    query = query.where(assets.c.modality == "image", assets.c.state != MISSING)
+    return {rel_path: asset_id for rel_path, asset_id in connection.execute(query)}
+
+
+def _read(root: Path, file: Found) -> About | str | None:
+    """What a sidecar says, or the reason why it cannot be read; None where it is no sidecar."""
+    try:
+        if file.size_bytes > SIDECAR_BYTES:
+            return f"a sidecar of {file.size_bytes:,} bytes, at most {SIDECAR_BYTES:,} are read"
+        data = (root / file.rel_path).read_bytes()[: SIDECAR_BYTES + 1]
+        return of_packet(read_xmp(data)) if file.rel_path.lower().endswith(".xmp") else parse_takeout(data)
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+    except (DecodeError, ValueError) as error:
+        return f"sidecar: {error}"
+
+
+def _keep(connection: Connection, target: Target, asset_id: int, file: Found, said: About | str | None) -> None:
+    """The row of a sidecar, empty where it says nothing, so that it is read again only when it changes."""
+    _drop_notice(connection, target, file.rel_path)
+    if isinstance(said, str):
+        values = {"root_id": target.root.id, "rel_path": file.rel_path, "source": "sidecar", "reason": said}
+        connection.execute(notices.insert().values(values | {"noticed_at": now()}))
+    kept = said if isinstance(said, About) else About()
+    write(connection, asset_id, kept, file.rel_path, file.size_bytes, file.mtime_ns)
+
+
+def _forget(connection: Connection, target: Target, row: Any) -> None:
+    connection.execute(delete(about).where(about.c.id == row.id))
+    unshow(connection, row.asset_id)
+    _drop_notice(connection, target, row.source)
+
+
+def _drop_notice(connection: Connection, target: Target, rel_path: str) -> None:
+    mine = (notices.c.root_id == target.root.id, notices.c.source == "sidecar", notices.c.rel_path == rel_path)
+    connection.execute(delete(notices).where(*mine))
+
+
+def _drop_notices_of_gone(connection: Connection, target: Target, there: set[str]) -> None:
+    """A sidecar may go with its picture, whose row stays hidden: nothing else would take its notice back."""
+    mine = (notices.c.root_id == target.root.id, notices.c.source == "sidecar")
+    query = select(notices.c.rel_path).where(*mine, within(notices.c.rel_path, target.prefix))
+    for rel_path in connection.scalars(query).all():
+        if rel_path not in there:
+            _drop_notice(connection, target, rel_path)
+
+
+def _moment(value: object) -> datetime | None:
+    """Seconds since 1970 as UTC: Takeout knows no clock of the camera's."""
+    stamp = value.get("timestamp") if isinstance(value, dict) else None
+    try:
+        return datetime.fromtimestamp(int(str(stamp)[:20]), UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _place(value: object) -> tuple[float, float] | None:
+    return place(value.get("latitude"), value.get("longitude")) if isinstance(value, dict) else None

@@ -1,0 +1,1 @@
+"""Keeping a library sound: doctor, repair, prune, relocate, status."""

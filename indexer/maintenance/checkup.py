@@ -1,0 +1,88 @@
+"""One visit to the doctor: look, mend, bring the folders concerned up to date, look again.
+
+In: the library's folder and a way to its model. Out: a `DoctorReport`. Without `repair` nothing is written. A database
+that cannot be read is replaced by what can be saved of it before anything else. Next: `doctor.py`, `repair.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from indexer.base.errors import LibraryCorrupt, LibraryError, MMSearchError
+from indexer.base.lock import writer_lock
+from indexer.base.types import Encoder
+from indexer.maintenance.compare import Faults
+from indexer.maintenance.doctor import MEND, Check, DoctorReport
+from indexer.maintenance.salvage import Salvaged, salvage
+from indexer.search.search import CATALOG_FILE
+from indexer.store import Store
+
+Load = Callable[[Store], Encoder]
+DATABASE = "database"
+
+
+def visit(path: Path, load: Load, *, repair: bool, sample: int, batch_size: int = 32) -> DoctorReport:
+    """Examine the library in folder `path`, and with `repair` mend what can be mended without loss.
+
+    Args:
+        load: gives the model of an open store; asked only for a sample, or to encode again what was wrong.
+        sample: files and captions to encode again; 0 leaves the model alone.
+
+    Raises: LibraryNotFound; LibraryLocked when something has to be mended while another process writes.
+    """
+    started = time.perf_counter()
+    faults = Faults()
+    found = _look(path, load, sample, faults)
+    if repair and any(check.faults for check in found):
+        saved: Salvaged | None = None
+        if any(check.faults and check.name == DATABASE for check in found):
+            with writer_lock(path):
+                saved = salvage(path / CATALOG_FILE)
+            faults = Faults()
+            _look(path, load, sample, faults)
+        _mend(path, load, faults, batch_size)
+        found = _compared(found, _look(path, load, sample, Faults()), saved)
+    return DoctorReport(tuple(found), time.perf_counter() - started)
+
+
+def _look(path: Path, load: Load, sample: int, faults: Faults) -> list[Check]:
+    try:
+        with Store.open(path) as store:
+            model: list[Check] = []
+            encoder: Encoder | None = None
+            if sample > 0 and store.model_fingerprint() is not None:
+                try:
+                    encoder = load(store)
+                    return store.examine(encoder, sample, faults)
+                except LibraryError:
+                    raise
+                except MMSearchError as error:  # the model's own files: nothing here can mend them
+                    model = [Check("model file", 1, str(error))]
+            return [*store.examine(None, 0, faults), *model]
+    except LibraryCorrupt as error:
+        return [Check(DATABASE, 1, str(error), MEND)]
+
+
+def _mend(path: Path, load: Load, faults: Faults, batch_size: int) -> None:
+    with Store.open(path) as store:
+        for folder in store.mend(faults):
+            store.ingest(folder, load(store), batch_size=batch_size)
+
+
+def _compared(before: list[Check], after: list[Check], saved: Salvaged | None) -> list[Check]:
+    """Every check as it is now; one that found something before, and nothing now, is mended and says what it was."""
+    was = {check.name: check for check in before if check.faults}
+    checks: list[Check] = []
+    for check in after:
+        old = was.get(check.name)
+        mended = old is not None and not check.faults
+        checks.append(replace(old, mended=True, remedy="") if old is not None and mended else check)
+    if saved is not None and checks[0].mended:
+        rows = ", ".join(f"{count} {name}" for name, count in saved.rows.items() if count)
+        text = f"{checks[0].found}; saved {rows or 'nothing'}; the damaged file is kept as {saved.aside.name}"
+        lost = "" if saved.rows.get("roots") else "mmsearch index FOLDER"
+        checks[0] = replace(checks[0], found=text, remedy=lost)
+    return checks

@@ -1,0 +1,229 @@
+"""Whether a library is as it should be: every check of its state, each as one line, and nothing is written.
+
+In: an open catalog, the library's folder, an encoder for the sample (or none). Out: `Check`s, and in `Faults` the ids
+that `repair.py` needs. SQLite keeps no checksums, so vectors are held against the index file, which has one, and a
+sample of them against what the model says of the files today. Next: `compare.py`, then `repair.py`, which mends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table, and_, exists, func, select
+
+from indexer.base.types import Encoder
+from indexer.catalog import keyframes as moments
+from indexer.catalog.database import Catalog, Model, live_model
+from indexer.catalog.roots import all_roots, offline_reason
+from indexer.catalog.schema import LIVE, OWN, assets, library, metadata, models, roots, vectors
+from indexer.catalog.schema import generations as generations_table
+from indexer.ingest import rows
+from indexer.maintenance import compare
+from indexer.maintenance.compare import Faults
+from indexer.search import index_files as generations
+
+MEND: Final = "mmsearch doctor --repair"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at. `faults` counts what is wrong, `found` says it in words, `remedy` is what to type."""
+
+    name: str
+    faults: int
+    found: str
+    remedy: str = ""
+    mended: bool = False
+
+
+@dataclass(frozen=True)
+class DoctorReport:
+    """Every check in order; `seconds` is wall time."""
+
+    checks: tuple[Check, ...]
+    seconds: float = 0.0
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong any more."""
+        return not any(check.faults and not check.mended for check in self.checks)
+
+    def to_dict(self) -> dict[str, object]:
+        """The report as `mmsearch doctor --json` prints it."""
+        return {"sound": self.sound, **asdict(self)}
+
+
+def examine(
+    catalog: Catalog, where: Path, encoder: Encoder | None, sample: int, faults: Faults | None = None
+) -> list[Check]:
+    """Every check of the library in folder `where`, in one snapshot of the catalog.
+
+    Args:
+        encoder: the live model, or None to leave out the sample.
+        sample: how many files and captions are encoded again.
+        faults: takes what was found, for `repair.py`.
+    """
+    faults = Faults() if faults is None else faults
+    with catalog.begin() as connection:
+        checks = [_sqlite(connection)]
+        if checks[0].faults:
+            return checks  # what a damaged database answers further is not worth showing
+        model = live_model(connection)
+        checks += [_orphans(connection), _counters(connection), _roots(connection)]
+        if model is None:
+            return checks
+        checks += [_other_models(connection, model), _doubles(connection, model), _without_vector(connection, model)]
+        checks += [
+            _kinds(connection, model),
+            *_vectors(connection, where, model, faults),
+            _moments(connection, model, faults),
+            _leftovers(connection, where),
+        ]
+    if encoder is not None and sample > 0:
+        looked_at, strange = compare.sample(catalog, model, encoder, sample)
+        faults.doubtful.update(strange)
+        found = f"{len(strange)} of {looked_at} files and captions are not what the model says of them now"
+        checks.append(Check("sample", len(strange), found, MEND))
+    return checks
+
+
+def orphans() -> Iterator[tuple[Table, str, Any]]:
+    """Every reference that may lead nowhere: the table, the column, the condition of a row that does."""
+    for table in reversed(metadata.sorted_tables):
+        for column in table.columns:
+            for key in column.foreign_keys:
+                parent = key.column.table.alias()
+                there = exists().where(parent.c[key.column.name] == column)
+                yield table, column.name, and_(column.is_not(None), ~there)
+
+
+def _sqlite(connection: Connection) -> Check:
+    name = "database"
+    if connection.dialect.name != "sqlite":
+        return Check(name, 0, f"{connection.dialect.name} looks after itself")
+    said = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]
+    if said == ["ok"]:
+        return Check(name, 0, "SQLite finds every page and index in order")
+    return Check(name, len(said), f"SQLite says: {' '.join(said[0].split())}", MEND)
+
+
+def _orphans(connection: Connection) -> Check:
+    counts = {}
+    for table, column, lost in orphans():
+        count = _count(connection, table, lost)
+        if count:
+            counts[f"{count} rows of {table.name} whose {column} leads nowhere"] = count
+    return Check("references", sum(counts.values()), "; ".join(counts) or "every row leads where it should", MEND)
+
+
+def _counters(connection: Connection) -> Check:
+    found = connection.execute(select(library.c.change, library.c.generation)).all()
+    if len(found) != 1:
+        return Check("counters", 1, f"{len(found)} rows where the library has one", MEND)
+    change, generation = newest(connection)
+    late = int(found[0].change < change) + int(found[0].generation < generation)
+    held = f"change {found[0].change}, generation {found[0].generation}"
+    wanted = f"; rows are at change {change}, generation {generation}" if late else ""
+    return Check("counters", late, held + wanted, MEND)
+
+
+def newest(connection: Connection) -> tuple[int, int]:
+    """The highest change and generation that any row speaks of: the counters may not be below."""
+    change = select(func.max(vectors.c.change))
+    written = connection.execute(
+        select(func.max(generations_table.c.change), func.max(generations_table.c.generation))
+    ).one()
+    return max(connection.execute(change).scalar_one() or 0, written[0] or 0), written[1] or 0
+
+
+def _roots(connection: Connection) -> Check:
+    everything = all_roots(connection)
+    reasons = [(root.path, offline_reason(connection, root)) for root in everything]
+    away = [f"{path} {reason}" for path, reason in reasons if reason]
+    found = f"{len(everything)} folders" + (f", offline: {'; '.join(away)}" if away else ", all there")
+    return Check("folders", 0, found)  # offline is no fault: the files wait in the catalog
+
+
+def _other_models(connection: Connection, model: Model) -> Check:
+    query = select(models.c.name, func.count()).join(vectors, vectors.c.model_id == models.c.id)
+    others = connection.execute(query.where(models.c.id != model.id).group_by(models.c.id, models.c.name)).all()
+    wait = [f"{count} of '{name}', which wait for 'mmsearch rebuild --model {name}'" for name, count in others]
+    return Check("model", 0, f"vectors of '{model.name}' ({model.fingerprint[:12]})" + "".join(f"; {w}" for w in wait))
+
+
+def doubles(model: Model) -> Any:
+    """Ids of the vectors that say again what an older one says."""
+    older = vectors.alias()
+    same = and_(
+        older.c.asset_id == vectors.c.asset_id,
+        older.c.model_id == vectors.c.model_id,
+        older.c.role == vectors.c.role,
+        func.coalesce(older.c.caption_id, 0) == func.coalesce(vectors.c.caption_id, 0),
+        older.c.id < vectors.c.id,
+    )
+    return select(vectors.c.id).where(vectors.c.model_id == model.id, exists().where(same))
+
+
+def _doubles(connection: Connection, model: Model) -> Check:
+    count = len(connection.scalars(doubles(model)).all())
+    return Check("doubles", count, f"{count} vectors twice" if count else "no vector is there twice", MEND)
+
+
+def unencoded(model: Model) -> Any:
+    """The condition of a file that is there and has no vector of its own."""
+    own = exists().where(
+        vectors.c.asset_id == assets.c.id,
+        vectors.c.model_id == model.id,
+        vectors.c.role == OWN,
+        vectors.c.caption_id.is_(None),
+        vectors.c.mu.is_not(None),
+    )
+    return and_(assets.c.state == LIVE, ~own)
+
+
+def _without_vector(connection: Connection, model: Model) -> Check:
+    count = _count(connection, assets, unencoded(model))
+    found = f"{count} files wait to be encoded" if count else "every file has its vector"
+    return Check("files", count, found, "mmsearch index FOLDER")
+
+
+def _kinds(connection: Connection, model: Model) -> Check:
+    count = rows.stale_kinds(connection, model)
+    if count and _count(connection, roots, roots.c.pairing_due):  # an interrupted run is no fault
+        return Check("visibility", 0, f"{count} vectors wait for the end of a run; 'mmsearch index FOLDER' goes on")
+    found = f"{count} vectors are found, or hidden, where they should not be" if count else "hidden and found as due"
+    return Check("visibility", count, found, MEND)
+
+
+def _vectors(connection: Connection, where: Path, model: Model, faults: Faults) -> list[Check]:
+    seen = compare.with_index(connection, where / generations.VECTORS_FOLDER, model, faults)
+    unusable, differing = len(faults.unusable), len(faults.doubtful)
+    blobs = f"{unusable} of {seen.vectors}" if unusable else f"{seen.vectors}"
+    return [
+        Check("vectors", unusable, f"{blobs} vectors {'cannot' if unusable else 'can'} be used", MEND),
+        Check("index file", int(faults.index), seen.index, MEND),
+        Check("comparison", differing, f"{differing} of {seen.compared} vectors differ from the index file", MEND),
+    ]
+
+
+def _moments(connection: Connection, model: Model, faults: Faults) -> Check:
+    count, faults.videos = moments.unfit(connection, model)
+    found = f"{len(faults.videos)} of {count} videos have keyframes that do not make up their vector"
+    return Check("keyframes", len(faults.videos), found, MEND)
+
+
+def _leftovers(connection: Connection, where: Path) -> Check:
+    found = generations.leftovers(connection, where / generations.VECTORS_FOLDER)
+    aside = sorted(
+        path.name for folder in (where, where / generations.VECTORS_FOLDER) for path in folder.glob("*.bad-*")
+    )
+    kept = f"; kept aside as damaged: {', '.join(aside)}" if aside else ""
+    names = ", ".join(path.name for path in found)
+    return Check("leftovers", len(found), (f"not in use: {names}" if names else "none") + kept, MEND)
+
+
+def _count(connection: Connection, table: Table, condition: Any) -> int:
+    return int(connection.execute(select(func.count()).select_from(table).where(condition)).scalar_one())

@@ -1,0 +1,196 @@
+"""Forgetting, here alone and only when asked: files that are gone for good, with all that belongs to them.
+
+In: an open catalog, a folder or everything. Out: `PruneReport`. A file is gone for good when the last index run missed
+it, it is not there now, its root is online, and the nearest folder above it is neither empty (a mount point without
+its drive looks like that) nor unreadable. Next: nothing; this is a leaf of `store.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import Column, Connection, delete, or_, select, update
+
+from indexer.catalog.database import Catalog, live_model
+from indexer.catalog.roots import Target, all_roots, known_targets, offline_reason
+from indexer.catalog.schema import MISSING, assets, captions, metadata, notices, roots, vectors
+from indexer.files.excludes import is_passed_over
+from indexer.ingest import rows
+from indexer.ingest.plan import below, count_live, within
+from indexer.search import index_files as generations
+
+Fate = Literal["gone", "here", "held"]
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """What `prune` removed, or with `dry_run` would remove. Counts are files.
+
+    Attributes:
+        removed: files forgotten; `paths` are they, sorted.
+        held_back: gone, but from a folder that is empty or cannot be read; name that folder to forget them.
+        present: hidden, yet on disk: excluded, or back since the last index run.
+        offline: files of folders that are not there now.
+    """
+
+    removed: int
+    held_back: int
+    present: int
+    offline: int
+    dry_run: bool
+    paths: tuple[Path, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """The report as `mmsearch prune --json` prints it."""
+        return {**asdict(self), "paths": [str(path) for path in self.paths]}
+
+
+def prune(
+    catalog: Catalog,
+    where: Path,
+    folder: Path | None = None,
+    *,
+    dry_run: bool = False,
+    offline: bool = False,
+    excluded: bool = False,
+) -> PruneReport:
+    """Forget files that are gone for good, below `folder` or everywhere.
+
+    The caller holds the writer's lock, except for a dry run.
+
+    Args:
+        offline: forget the offline roots at or below `folder` as a whole, a disk that will not come back.
+        excluded: also forget what is on disk and hidden, since it is excluded now.
+
+    Raises: LibraryError when nothing of `folder` is in the library.
+    """
+    with catalog.begin() as connection:
+        targets = _targets(connection, folder)
+        doomed: dict[int, Path] = {}
+        forgotten: list[Target] = []
+        counts = {"held": 0, "here": 0, "offline": 0}
+        for target in targets:
+            found = None
+            if offline_reason(connection, target.root) is None:
+                found = _sorted_out(connection, target)
+                if offline_reason(connection, target.root) is not None:  # pulled out while its files were looked for
+                    found = None
+            if found is not None:
+                doomed.update(found["gone"] | (found["here"] if excluded else {}))
+                counts["held"] += len(found["held"])
+                counts["here"] += 0 if excluded else len(found["here"])
+            elif offline:
+                forgotten.append(target)
+                doomed.update(_all_of(connection, target))
+            else:
+                counts["offline"] += count_live(connection, target)
+    if not dry_run:
+        _hide(catalog, where, doomed)
+        _delete(catalog, list(doomed))
+        _forget_roots(catalog, forgotten)
+    return PruneReport(
+        len(doomed), counts["held"], counts["here"], counts["offline"], dry_run, tuple(sorted(doomed.values()))
+    )
+
+
+def _targets(connection: Connection, folder: Path | None) -> list[Target]:
+    if folder is None:
+        return [Target(root, "", ()) for root in all_roots(connection)]
+    return known_targets(connection, folder)
+
+
+def _all_of(connection: Connection, target: Target) -> dict[int, Path]:
+    query = select(assets.c.id, assets.c.rel_path).where(below(target))
+    return {row.id: target.root.path / row.rel_path for row in connection.execute(query)}
+
+
+def _sorted_out(connection: Connection, target: Target) -> dict[Fate, dict[int, Path]]:
+    """The hidden files of an online root by what became of them."""
+    found: dict[Fate, dict[int, Path]] = {"gone": {}, "here": {}, "held": {}}
+    bare: dict[str, bool] = {}
+    query = select(assets.c.id, assets.c.rel_path).where(below(target), assets.c.state == MISSING)
+    for row in connection.execute(query):
+        found[_fate(target, row.rel_path, bare)][row.id] = target.root.path / row.rel_path
+    return found
+
+
+def _fate(target: Target, rel_path: str, bare: dict[str, bool]) -> Fate:
+    """What became of a file; `bare` remembers the folders looked at."""
+    try:
+        os.lstat(target.root.path / rel_path)
+        return "here"
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError:
+        return "held"
+    above = rel_path.rpartition("/")[0]
+    while above and not os.path.lexists(target.root.path / above):
+        above = above.rpartition("/")[0]
+    if not above:
+        return "gone"
+    if above not in bare:
+        bare[above] = _is_bare(target.root.path / above)
+    named = target.prefix == above or target.prefix.startswith(above + "/")
+    return "held" if bare[above] and not named else "gone"
+
+
+def _is_bare(folder: Path) -> bool:
+    """Whether a folder is empty, unreadable, or a link that leads nowhere."""
+    try:
+        with os.scandir(folder) as listing:
+            return all(is_passed_over(entry.name) for entry in listing)
+    except OSError:
+        return True
+
+
+def _hide(catalog: Catalog, where: Path, doomed: Iterable[int]) -> None:
+    """Take them out of the index first: an index file or a reader that is behind learns of it by rows that change."""
+    with catalog.begin() as connection:
+        model = live_model(connection)
+        if model is None:
+            return
+        rows.mark(connection, list(doomed), missing=True)
+        rows.refresh_kinds(connection, model, list(doomed))
+    generations.refresh(catalog, where / generations.VECTORS_FOLDER, model)
+
+
+def _delete(catalog: Catalog, doomed: list[int]) -> None:
+    """Row by row of `assets` with everything that points to it, some hundred to a transaction."""
+    for chunk in rows.chunked(doomed):
+        with catalog.begin() as connection:
+            photos = rows.captioned_by(connection, chunk) - set(chunk)
+            rows.drop_fused(connection, photos)  # a photo that stays and loses a caption; the next run fuses it again
+            of_photos = select(assets.c.root_id).where(assets.c.id.in_(photos))
+            connection.execute(update(roots).where(roots.c.id.in_(of_photos)).values(pairing_due=True))
+            lost = or_(captions.c.asset_id.in_(chunk), captions.c.text_asset_id.in_(chunk))
+            spoken = select(captions.c.id).where(lost)
+            connection.execute(
+                delete(vectors).where(or_(vectors.c.asset_id.in_(chunk), vectors.c.caption_id.in_(spoken)))
+            )
+            connection.execute(delete(captions).where(lost))
+            for column in _pointing_columns():
+                connection.execute(delete(column.table).where(column.in_(chunk)))
+            connection.execute(delete(assets).where(assets.c.id.in_(chunk)))
+            model = live_model(connection)
+            if photos and model is not None:
+                rows.refresh_kinds(connection, model, photos)
+
+
+def _pointing_columns() -> list[Column[Any]]:
+    """The columns of other tables that name a file: what is said there goes with it."""
+    others = [table for table in metadata.sorted_tables if table not in (assets, captions, vectors)]
+    keys = [key for table in others for key in table.foreign_keys if key.column is assets.c.id]
+    return [key.parent for key in keys]
+
+
+def _forget_roots(catalog: Catalog, forgotten: list[Target]) -> None:
+    for target in forgotten:
+        with catalog.begin() as connection:
+            mine = (notices.c.root_id == target.root.id, within(notices.c.rel_path, target.prefix))
+            connection.execute(delete(notices).where(*mine))
+            if not target.prefix:
+                connection.execute(delete(roots).where(roots.c.id == target.root.id))

@@ -1,0 +1,195 @@
+"""What a library holds, counted; which files it could not read; one file looked up by its path.
+
+In: an open catalog. Out: `Status`, `SkippedFile`s. Nothing here writes. Next: nothing; this is a leaf of `store.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, func, select, true
+
+from indexer.base.types import Posterior
+from indexer.catalog.database import Model, live_model
+from indexer.catalog.roots import Root, all_roots, as_known, offline_reason
+from indexer.catalog.schema import FUSED, LIVE, MISSING, SKIPPED, assets, captions, library, notices, roots, vectors
+from indexer.ingest.rows import Blobs, from_blobs
+from indexer.search.index_files import VECTORS_FOLDER
+from indexer.search.index_files import facts as index_facts
+from indexer.vectors.choose import backend
+
+
+@dataclass(frozen=True)
+class RootStatus:
+    """One indexed folder; `reason` says why it is offline, in words."""
+
+    path: Path
+    online: bool
+    files: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Status:
+    """What can be found (`images`, `texts`, `captions` of photos) and what cannot (`missing`, `offline`, `skipped`).
+
+    `backend` is what counts: `numpy` on a CPU, with FAISS installed or without, `faiss-gpu` on an NVIDIA GPU.
+    `search` says whether a search looks at every vector, and if not, how many of the 10 nearest it finds:
+    `recall_at_10`, measured with texts when the index file was written; None where it is exact.
+    """
+
+    images: int
+    texts: int
+    captions: int
+    missing: int
+    offline: int
+    skipped: int
+    roots: tuple[RootStatus, ...]
+    size_bytes: int
+    model_name: str | None
+    model_fingerprint: str | None
+    backend: str
+    search: str
+    recall_at_10: float | None
+    last_indexed_at: datetime | None
+
+
+@dataclass(frozen=True)
+class SkippedFile:
+    """A file that is not in the library, and why; `when` is UTC."""
+
+    path: Path
+    reason: str
+    when: datetime
+
+
+def status(connection: Connection, where: Path) -> Status:
+    """Counts of the library in folder `where`."""
+    everything = all_roots(connection)
+    reasons = {root.id: offline_reason(connection, root) for root in everything}
+    counted = select(assets.c.root_id, assets.c.modality, assets.c.state, func.count().label("files"))
+    rows = connection.execute(counted.group_by(assets.c.root_id, assets.c.modality, assets.c.state)).all()
+
+    def count(state: str, *, modality: str | None = None, online: bool | None = None) -> int:
+        return sum(
+            row.files
+            for row in rows
+            if row.state == state
+            and modality in (None, row.modality)
+            and (online is None or online == (reasons[row.root_id] is None))
+        )
+
+    model = live_model(connection)
+    measured = index_facts(connection, where / VECTORS_FOLDER, model) if model else {}
+    indexed_at = connection.execute(select(library.c.indexed_at)).scalar_one()
+    return Status(
+        images=count(LIVE, modality="image", online=True),
+        texts=count(LIVE, modality="text", online=True),
+        captions=_captions(connection, [root.id for root in everything if reasons[root.id] is None]),
+        missing=count(MISSING),
+        offline=count(LIVE, online=False),
+        skipped=count(SKIPPED) + _count(connection, select(func.count()).select_from(notices)),
+        roots=tuple(
+            RootStatus(
+                root.path,
+                reasons[root.id] is None,
+                sum(row.files for row in rows if row.root_id == root.id and row.state == LIVE),
+                reasons[root.id],
+            )
+            for root in everything
+        ),
+        size_bytes=_size_bytes(where),
+        model_name=model.name if model else None,
+        model_fingerprint=model.fingerprint if model else None,
+        backend=backend(),
+        search=_search(measured),
+        recall_at_10=measured.get("recall_at_10"),
+        last_indexed_at=indexed_at.replace(tzinfo=UTC) if indexed_at else None,
+    )
+
+
+def _search(measured: dict[str, Any]) -> str:
+    """How a search goes, in words."""
+    if not measured:
+        return "exact"
+    recall = f"{measured['recall_at_10']:.3f} (at least {measured['recall_at_10_low']:.3f})"
+    lists = f"{measured['probes']} of {measured['lists']} lists"
+    if measured.get("bits") == 8:
+        lists += " in 8 bits, the best ranked again by the catalog"
+    return f"{lists}, recall@10 {recall} by {measured['questions']} texts"
+
+
+def errors(connection: Connection) -> list[SkippedFile]:
+    """Every recorded skip, by path: files that could not be decoded, folders and rows that led nowhere."""
+    files = select(roots.c.path, assets.c.rel_path, assets.c.error, assets.c.seen_at)
+    files = files.join(roots, roots.c.id == assets.c.root_id).where(assets.c.state == SKIPPED)
+    others = select(roots.c.path, notices.c.rel_path, notices.c.reason, notices.c.noticed_at)
+    others = others.join(roots, roots.c.id == notices.c.root_id)
+    rows = [*connection.execute(files), *connection.execute(others)]
+    skipped = [
+        SkippedFile(Path(root) / rel_path, reason, when.replace(tzinfo=UTC)) for root, rel_path, reason, when in rows
+    ]
+    return sorted(skipped, key=lambda one: (one.path, one.reason))
+
+
+def find(connection: Connection, path: Path) -> Any:
+    """The row of the live asset at `path`, or None."""
+    absolute = Path(os.path.abspath(path))
+    for name in dict.fromkeys((absolute, Path(os.path.realpath(path)), as_known(connection, absolute))):
+        for root in _holders(connection, name):
+            rel_path = name.relative_to(root.path).as_posix()
+            query = select(assets).where(assets.c.root_id == root.id, assets.c.rel_path == rel_path)
+            row = connection.execute(query.where(assets.c.state == LIVE)).one_or_none()
+            if row is not None:
+                return row
+    return None
+
+
+def is_unchanged(path: Path, asset: Any) -> bool:
+    """Whether the file still has the size and time it was indexed with."""
+    try:
+        now = path.stat()
+    except OSError:
+        return False
+    return bool(now.st_size == asset.size_bytes and now.st_mtime_ns == asset.mtime_ns)
+
+
+def posterior(connection: Connection, asset_id: int, model: Model) -> Posterior | None:
+    """The posterior `[1, d]` a file is found by: fused where it has captions."""
+    query = select(vectors.c.mu, vectors.c.logvar).where(
+        vectors.c.asset_id == asset_id,
+        vectors.c.model_id == model.id,
+        vectors.c.caption_id.is_(None),
+        vectors.c.mu.is_not(None),
+    )
+    row = connection.execute(query.order_by(vectors.c.role != FUSED).limit(1)).one_or_none()
+    return None if row is None else from_blobs([Blobs(row.mu, row.logvar)], model.dim)
+
+
+def _holders(connection: Connection, path: Path) -> list[Root]:
+    """Roots above `path`, the nearest first."""
+    above = [root for root in all_roots(connection) if root.path in path.parents]
+    return sorted(above, key=lambda root: -len(root.path.parts))
+
+
+def _size_bytes(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # SQLite and a writer may remove a file meanwhile
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def _captions(connection: Connection, root_ids: list[int]) -> int:
+    query = select(func.count()).select_from(captions.join(assets, assets.c.id == captions.c.asset_id))
+    of_live = query.where(captions.c.live, assets.c.state == LIVE)
+    return _count(connection, of_live.where(assets.c.root_id.in_(root_ids) if root_ids else ~true()))
+
+
+def _count(connection: Connection, query: Any) -> int:
+    return int(connection.execute(query).scalar_one())

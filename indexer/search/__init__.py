@@ -1,0 +1,1 @@
+"""The way out: from query vectors to hits. Start at `search.py`."""

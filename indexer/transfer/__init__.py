@@ -1,0 +1,1 @@
+"""A library as a copy or as an archive, and back."""

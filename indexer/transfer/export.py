@@ -1,0 +1,134 @@
+"""A library into an archive: every row of the catalog and every vector, as of one moment, while a writer may go on.
+
+In: an open catalog, a folder or a name that ends in .tar. Out: the archive of `archive.py`. Memory does not grow with
+the library, but for one id a vector. Pictures and models are not in it. Next: `restore.py`, the way back.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sqlalchemy import Connection, Table, select
+
+from indexer.base.durable import sha256_of, sync
+from indexer.base.errors import LibraryError
+from indexer.catalog.database import Catalog
+from indexer.catalog.schema import SCHEMA_REVISION, PathBytes, models, vectors
+from indexer.transfer.archive import (
+    MANIFEST,
+    ROW,
+    ROWS_AT_ONCE,
+    TABLES,
+    Manifest,
+    Member,
+    arrow_schema,
+    columns_of,
+    tensors_name,
+)
+from indexer.transfer.backup import CopyReport, new_folder
+from indexer.transfer.tensors import write_tensors
+
+TAR_SUFFIX = ".tar"
+
+
+def export(catalog: Catalog, dest: Path) -> CopyReport:
+    """Write the archive `dest`: one file where the name ends in .tar, else a new folder.
+
+    Raises: LibraryError when `dest` is there already or cannot be written.
+    """
+    started = time.perf_counter()
+    dest = Path(os.path.abspath(dest))
+    if dest.suffix.lower() == TAR_SUFFIX:
+        manifest = _write_tar(catalog, dest)
+    else:
+        with new_folder(dest) as folder:
+            manifest = _write(catalog, folder)
+    size_bytes = sum(member.size_bytes for member in manifest.files.values())
+    seconds = time.perf_counter() - started
+    return CopyReport(dest, manifest.rows["assets"], manifest.rows["vectors"], size_bytes, seconds)
+
+
+def _write(catalog: Catalog, folder: Path) -> Manifest:
+    rows: dict[str, int] = {}
+    with catalog.begin() as connection:
+        for table in TABLES:
+            rows[table.name] = _write_table(connection, table, folder / f"{table.name}.parquet")
+        for model in connection.execute(select(models.c.id, models.c.dim).order_by(models.c.id)).all():
+            write_tensors(connection, model.id, model.dim, folder / tensors_name(model.id))
+    files = {
+        path.name: Member(path.stat().st_size, sha256_of(path)) for path in sorted(folder.iterdir()) if path.is_file()
+    }
+    manifest = Manifest(SCHEMA_REVISION, rows, files)
+    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    for path in folder.iterdir():
+        sync(path)
+    return manifest
+
+
+def _write_table(connection: Connection, table: Table, path: Path) -> int:
+    columns, schema, count = columns_of(table), arrow_schema(table), 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for part in _pages(connection, table):
+            named = {column.name: [_plain(row[column.name], column) for row in part] for column in columns}
+            if table is vectors:
+                named[ROW] = [row[ROW] for row in part]
+            writer.write_table(pa.table(named, schema=schema))
+            count += len(part)
+    return count
+
+
+def _pages(connection: Connection, table: Table) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a table by their key; of vectors, `row` counts those of each model that are computed."""
+    columns: list[Any] = list(columns_of(table))
+    if table is vectors:
+        columns.append(vectors.c.mu.is_not(None).label(ROW))
+    seen: dict[int, int] = {}
+    for part in connection.execute(select(*columns).order_by(*table.primary_key)).mappings().partitions(ROWS_AT_ONCE):
+        rows = [dict(row) for row in part]
+        if table is vectors:
+            for row in rows:
+                number = seen.get(row["model_id"], 0)
+                seen[row["model_id"]] = number + bool(row[ROW])
+                row[ROW] = number if row[ROW] else None
+        yield rows
+
+
+def _plain(value: Any, column: Any) -> Any:
+    return os.fsencode(value) if value is not None and isinstance(column.type, PathBytes) else value
+
+
+def _write_tar(catalog: Catalog, dest: Path) -> Manifest:
+    if os.path.lexists(dest):
+        raise LibraryError(f"{dest} is there already; name a file that is not, nothing is ever written over")
+    try:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{dest.name}.", dir=dest.parent) as name:
+            manifest = _write(catalog, Path(name))
+            _pack(Path(name), dest)
+    except OSError as error:
+        raise LibraryError(f"{dest} cannot be written ({error.strerror or error})") from error
+    return manifest
+
+
+def _pack(folder: Path, dest: Path) -> None:
+    partial = dest.with_name(f".{dest.name}.partial-{os.getpid()}")
+    try:
+        with tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as tar:
+            for path in sorted(folder.iterdir(), key=lambda one: (one.name != MANIFEST, one.name)):
+                member = tarfile.TarInfo(path.name)
+                member.size = path.stat().st_size
+                with path.open("rb") as file:
+                    tar.addfile(member, file)
+        sync(partial)
+        os.replace(partial, dest)
+        sync(dest.parent)
+    finally:
+        partial.unlink(missing_ok=True)

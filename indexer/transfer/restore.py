@@ -1,0 +1,199 @@
+"""An archive from anywhere into a new library: everything in it is checked, and nothing is there until all of it is.
+
+In: a folder or a .tar that `export.py` wrote, or somebody who means harm. Out: a library. `unpack.py` gives only plain
+files that are what the manifest says, `parquet.py` and `tensors.py` read them; what stands in them has to fit together:
+row counts, references, values, paths below their root, a vector for every row. Next: nothing; a leaf of `store.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tarfile
+import time
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import numpy as np
+import pyarrow as pa
+from safetensors import SafetensorError
+from sqlalchemy import URL, Connection, Table, delete, func, select
+from sqlalchemy.exc import IntegrityError, StatementError
+
+from indexer.base.errors import LibraryCorrupt
+from indexer.base.types import Modality
+from indexer.catalog.database import Catalog, live_model
+from indexer.catalog.schema import (
+    CAPTION,
+    FUSED,
+    HIDDEN,
+    IMAGE,
+    LIVE,
+    MISSING,
+    OWN,
+    SCHEMA_REVISION,
+    SKIPPED,
+    TEXT,
+    PathBytes,
+    about,
+    frames,
+    library,
+    models,
+    vectors,
+)
+from indexer.search import index_files as generations
+from indexer.transfer.archive import TABLES, Manifest, arrow_schema
+from indexer.transfer.backup import CATALOG_FILE, CopyReport, new_folder
+from indexer.transfer.parquet import open_table, rows_of
+from indexer.transfer.tensors import Tensors
+from indexer.transfer.unpack import unpack
+
+BELOW_ROOT: Final = ("rel_path", "source")  # columns of paths that are joined to their root's
+ALLOWED: Final[dict[str, frozenset[object]]] = {
+    "assets.state": frozenset({LIVE, MISSING, SKIPPED}),
+    "assets.modality": frozenset(get_args(Modality)),
+    "vectors.role": frozenset({OWN, FUSED}),
+    "vectors.kind": frozenset({HIDDEN, IMAGE, TEXT, CAPTION}),
+}
+
+
+def restore(source: Path, where: Path) -> CopyReport:
+    """Make the library `where`, which must not be there yet, from the archive `source`.
+
+    Raises: LibraryError when `where` is there, or `source` is not or cannot be read; LibraryCorrupt when the archive is
+    damaged or holds what no archive holds. Nothing is left behind then.
+    """
+    started = time.perf_counter()
+    where = Path(os.path.abspath(where))
+    with new_folder(where) as partial:
+        try:
+            unpacked = partial / "archive"
+            unpacked.mkdir()
+            manifest = unpack(source, unpacked)
+            _fill(partial, unpacked, manifest)
+        except LibraryCorrupt as error:
+            raise LibraryCorrupt(f"{source} cannot be imported: {error}") from error
+        except (
+            ValueError,
+            ArithmeticError,
+            LookupError,  # a header without what it must have
+            MemoryError,
+            pa.ArrowException,
+            RecursionError,
+            IntegrityError,
+            StatementError,
+            tarfile.TarError,
+            SafetensorError,
+        ) as error:
+            raise _damaged(source, error) from error
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise _damaged(source, error) from error  # what pyarrow says of a file that is not Parquet
+        shutil.rmtree(unpacked)
+        size_bytes = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+    seconds = time.perf_counter() - started
+    return CopyReport(where, manifest.rows["assets"], manifest.rows["vectors"], size_bytes, seconds)
+
+
+def _damaged(source: Path, error: Exception) -> LibraryCorrupt:
+    reason = " ".join(str(getattr(error, "orig", error)).split())[:200]
+    return LibraryCorrupt(f"{source} is damaged, or no archive ({reason})")
+
+
+def _fill(where: Path, unpacked: Path, manifest: Manifest) -> None:
+    """The catalog and the index file of the library in `where`."""
+    catalog = Catalog.open(URL.create("sqlite", database=str(where / CATALOG_FILE)), migrate_schema=True)
+    try:
+        with catalog.begin() as connection:
+            connection.execute(delete(library))
+            for table in TABLES:
+                _read_table(connection, table, unpacked, manifest)
+            _check_library(connection)
+        with catalog.begin() as connection:
+            model = live_model(connection)
+        if model is not None:
+            generations.refresh(catalog, where / generations.VECTORS_FOLDER, model)
+    finally:
+        catalog.close()  # the last connection takes SQLite's log into the one file that is renamed next
+
+
+def _check_library(connection: Connection) -> None:
+    ids = connection.scalars(select(library.c.id)).all()
+    if list(ids) != [1]:
+        raise LibraryCorrupt(f"library.parquet has {len(ids)} rows, not one")
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+    if broken is not None:
+        raise LibraryCorrupt(f"a row of {broken[0]} points to none of {broken[2]}")
+    lengths = select(frames.c.id).join(models, models.c.id == frames.c.model_id)
+    if connection.execute(lengths.where(func.length(frames.c.mu) != 2 * models.c.dim).limit(1)).first() is not None:
+        raise LibraryCorrupt("frames.parquet holds a vector that is not as long as its model's")
+
+
+def _read_table(connection: Connection, table: Table, unpacked: Path, manifest: Manifest) -> None:
+    name = f"{table.name}.parquet"
+    if name not in manifest.files and manifest.schema < SCHEMA_REVISION:
+        return  # a table that came later
+    file = open_table(unpacked / name)
+    _check_schema(table, file.schema_arrow, manifest)
+    if file.metadata.num_rows != manifest.rows.get(table.name):
+        raise LibraryCorrupt(f"{name} has {file.metadata.num_rows} rows, not {manifest.rows.get(table.name)}")
+    tensors = Tensors(connection, unpacked) if table is vectors else None
+    for part in rows_of(file, unpacked / name):
+        rows = [_checked(table, row) for row in part]
+        if tensors is not None:
+            tensors.put_into(rows)
+        if rows:
+            connection.execute(table.insert(), rows)
+    if tensors is not None:
+        tensors.finish()
+
+
+def _check_schema(table: Table, found: pa.Schema, manifest: Manifest) -> None:
+    expected = arrow_schema(table)
+    for field in expected:
+        at = found.get_field_index(field.name)
+        if at < 0 and manifest.schema < SCHEMA_REVISION and table.c[field.name].nullable:
+            continue  # a column that came later
+        kind = found.field(at).type if at >= 0 else None
+        if getattr(kind, "value_type", kind) != field.type:  # texts come as dictionaries
+            raise LibraryCorrupt(f"{table.name}.parquet has no column {field.name} of {field.type}")
+    strange = set(found.names) - set(expected.names)
+    if strange:
+        raise LibraryCorrupt(f"{table.name}.parquet has the column {sorted(strange)[0][:40]!r}, which no library has")
+
+
+def _checked(table: Table, row: dict[str, Any]) -> dict[str, Any]:
+    """One row as the catalog takes it. Raises: LibraryCorrupt."""
+    for column in table.columns:
+        value = row.get(column.name)
+        if value is not None and isinstance(column.type, PathBytes):
+            row[column.name] = value = os.fsdecode(value)
+            is_sound = _is_below(value) if column.name in BELOW_ROOT else _is_absolute(value)
+            if not is_sound:
+                raise LibraryCorrupt(f"{table.name} has the path {value[:80]!r}, which leads out of its folder")
+        allowed = ALLOWED.get(f"{table.name}.{column.name}")
+        if allowed is not None and value not in allowed:
+            raise LibraryCorrupt(f"{table.name}.{column.name} is {str(value)[:40]!r}")
+    if table is about and row.get("keywords") is not None and not _are_words(json.loads(row["keywords"])):
+        raise LibraryCorrupt(f"about.keywords is {row['keywords'][:40]!r}")
+    if table is frames and not np.isfinite(np.frombuffer(row["mu"] or b"", np.float16)).all():
+        raise LibraryCorrupt("frames.parquet holds what is no number")
+    return row
+
+
+def _are_words(said: object) -> bool:
+    return isinstance(said, list) and all(isinstance(word, str) for word in said)
+
+
+def _is_below(path: str) -> bool:
+    """Whether a path with '/' stays below the folder it is joined to, on every system; '' is the folder."""
+    parts = path.split("/") if path else []
+    if os.name == "nt" and ("\\" in path or ":" in path):
+        return False
+    return "\0" not in path and not {"", ".", ".."}.intersection(parts)
+
+
+def _is_absolute(path: str) -> bool:
+    return "\0" not in path and os.path.isabs(path) and os.path.normpath(path) == path

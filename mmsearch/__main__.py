@@ -1,0 +1,7 @@
+"""`python -m mmsearch`: the command line without its script on the path."""
+
+import sys
+
+from mmsearch.cli.app import main
+
+sys.exit(main())

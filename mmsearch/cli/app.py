@@ -1,0 +1,349 @@
+"""The command line: parse, call `Library`, render. No logic of its own.
+
+In: `sys.argv`. Out: data on stdout, progress and warnings on stderr, an exit code: 0 found or done, 1 nothing found,
+2 error (one line), 3 done with skipped files, 130 interrupted. Heavy modules are imported inside the commands, so that
+`--help` answers at once. Next: `cli_library.py`, `cli_model.py`, `cli_options.py`, then `library.py` and `render.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import typer.main
+
+from mmsearch.cli import library_commands as cli_library
+from mmsearch.cli import model_commands as cli_model
+from mmsearch.cli.options import (
+    ERROR,
+    FOUND,
+    INTERRUPTED,
+    NOTHING,
+    SKIPPED,
+    CountOption,
+    Device,
+    DeviceOption,
+    FolderOption,
+    JsonOption,
+    LibraryOption,
+    ModelOption,
+    PathsOption,
+    Print0Option,
+    QueriesOption,
+    SinceOption,
+    UntilOption,
+    WithinOption,
+    narrowed,
+    nothing_found,
+    one_blas_thread,
+    open_library,
+    queries_of,
+    served,
+    style_of,
+)
+from mmsearch.cli.terminal import NoteHandler, note
+from mmsearch.errors import LibraryNotFound, MMSearchError
+
+DEBUG_VARIABLE = "MMSEARCH_DEBUG"
+OPTIONAL_PACKAGES = {
+    "pyarrow": "archive",
+    "torch": "train",
+    "matplotlib": "train",
+    "onnx": "train",
+    "sentence_transformers": "models",
+}
+
+# the parent of BadParameter: older typers take it from click, newer ones carry their own
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name="mmsearch",
+    help="Find photos and texts by what they show and say. Start with 'mmsearch index FOLDER'.",
+    add_completion=False,
+    rich_markup_mode=None,  # rich costs a tenth of a second at every start
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from mmsearch import __version__
+
+        sys.stdout.write(f"mmsearch {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _globals(
+    version: Annotated[bool, typer.Option("--version", help="Print it.", is_eager=True, callback=_version)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help=f"Show tracebacks; so does {DEBUG_VARIABLE}=1.")] = False,
+) -> None:
+    # `main` reads --debug itself: an error of the parser must know it too
+    pass
+
+
+@app.command()
+def index(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pictures and texts, read with everything below.")],
+    library: LibraryOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = Device.AUTO,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="PATTERN", help="Pass over what matches, as in a .gitignore; repeatable."),
+    ] = None,
+    as_json: JsonOption = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Say at the end where the time went.")] = False,
+) -> int:
+    """Bring the library up to date with a folder."""
+    from mmsearch.cli.progress import progress_on_stderr, show_profile
+    from mmsearch.cli.render import show_report
+
+    try:
+        with open_library(library, model, device) as opened, progress_on_stderr() as progress:
+            report = opened.index(folder, progress, exclude=exclude or ())
+    except KeyboardInterrupt:
+        note("interrupted; every finished batch is kept; run the same command again to go on")
+        return INTERRUPTED
+    show_report(report, as_json, profile=profile)
+    if profile:
+        show_profile(report)
+    return SKIPPED if report.skipped else FOUND
+
+
+@app.command()
+def search(
+    words: Annotated[list[str] | None, typer.Argument(metavar="WORDS...", help="What to look for.")] = None,
+    image: Annotated[Path | None, typer.Option("--image", help="A picture to look for, alone or with words.")] = None,
+    k: CountOption = None,
+    within: WithinOption = None,
+    folder: FolderOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    library: LibraryOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = Device.AUTO,
+    as_json: JsonOption = False,
+    paths: PathsOption = False,
+    print0: Print0Option = False,
+    queries: QueriesOption = None,
+) -> int:
+    """Find files by words, by a picture, or by both together; with '--queries', by many texts at once."""
+    from mmsearch.cli.render import show_answers, show_hits
+
+    style = style_of(as_json, paths, print0)
+    text = " ".join(words) if words else None
+    options = narrowed(within, folder, since, until)
+    if queries is not None:
+        texts = queries_of(queries, text, image)
+        answers = served(texts, None, k, options, library, model, device)
+        if answers is None:
+            with open_library(library, model, device) as opened:
+                answers = opened.search_many(texts, k=opened.config.k if k is None else k, **options)
+        show_answers(texts, answers, style)
+        return FOUND if any(answers) else nothing_found()
+    one_blas_thread()
+    answers = served([text] if text else [], image, k, options, library, model, device)
+    if answers:
+        hits = answers[0]
+    else:
+        with open_library(library, model, device) as opened:
+            hits = opened.search(text, image, k=opened.config.k if k is None else k, **options)
+    show_hits(hits, {"query": text} if image is None else {"query": text, "image": str(image)}, style)
+    return FOUND if hits else nothing_found()
+
+
+@app.command()
+def similar(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture or a text, indexed or not.")],
+    k: CountOption = None,
+    within: WithinOption = None,
+    folder: FolderOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    library: LibraryOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = Device.AUTO,
+    as_json: JsonOption = False,
+    paths: PathsOption = False,
+    print0: Print0Option = False,
+) -> int:
+    """Find files like a file; with '--in text', texts for a picture."""
+    from mmsearch.cli.render import show_hits
+
+    style = style_of(as_json, paths, print0)
+    options = narrowed(within, folder, since, until)
+    with open_library(library, model, device) as opened:
+        hits = opened.similar(file, k=opened.config.k if k is None else k, **options)
+    show_hits(hits, {"query": str(file)}, style)
+    return FOUND if hits else nothing_found()
+
+
+@app.command()
+def status(library: LibraryOption = None, as_json: JsonOption = False) -> int:
+    """Show what the library holds and which model wrote it."""
+    from mmsearch.cli.render import show_status
+
+    with open_library(library) as opened:
+        show_status(opened.path, opened.status(), as_json)
+    return FOUND
+
+
+@app.command()
+def serve(
+    by_socket: Annotated[bool, typer.Option("--socket", help="Answer 'mmsearch search' on this machine.")] = False,
+    background: Annotated[bool, typer.Option("--background", help="Return once it answers.")] = False,
+    idle_minutes: Annotated[float, typer.Option(min=0, help="End when nobody asked for so long; 0: never.")] = 10,
+    library: LibraryOption = None,
+    device: DeviceOption = Device.AUTO,
+) -> int:
+    """Keep the model and the library warm, so that searches answer at once."""
+    from mmsearch.server.serve import start
+
+    if not by_socket:
+        raise typer.BadParameter("give --socket.")
+    with open_library(library, None, device) as opened:
+        if background:
+            arguments = ["--library", str(opened.path.absolute()), "--idle-minutes", str(idle_minutes)]
+            start(opened.path, [*arguments, "--device", device.value])
+            return FOUND
+        opened.serve(60 * idle_minutes, lambda path: note(f"answering on {path}"))
+    return FOUND
+
+
+@app.command()
+def errors(
+    library: LibraryOption = None,
+    as_json: JsonOption = False,
+    paths: PathsOption = False,
+    print0: Print0Option = False,
+) -> int:
+    """List the files that were skipped, with the reasons."""
+    from mmsearch.cli.render import show_errors
+
+    style = style_of(as_json, paths, print0)
+    with open_library(library) as opened:
+        show_errors(opened.errors(), style)
+    return FOUND
+
+
+@app.command()
+def doctor(
+    library: LibraryOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = Device.AUTO,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended without loss.")] = False,
+    sample: Annotated[
+        int, typer.Option("--sample", metavar="N", min=0, help="Files and captions to encode again and compare.")
+    ] = 32,
+    as_json: JsonOption = False,
+) -> int:
+    """Check everything the library keeps; with '--repair', mend it."""
+    from mmsearch.cli.render import show_checks
+
+    with open_library(library, model, device) as opened:
+        report = opened.doctor(repair=repair, sample=sample)
+    show_checks(report, as_json)
+    return FOUND if report.sound else SKIPPED
+
+
+@app.command()
+def rebuild(
+    library: LibraryOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = Device.AUTO,
+    as_json: JsonOption = False,
+) -> int:
+    """Encode every file of the library again; with '--model', with another model."""
+    from mmsearch.cli.progress import progress_on_stderr
+    from mmsearch.cli.render import show_report
+
+    try:
+        with open_library(library, model, device) as opened, progress_on_stderr() as progress:
+            report = opened.rebuild(progress)
+    except KeyboardInterrupt:
+        note("interrupted; the library answers as before; run the same command again to go on")
+        return INTERRUPTED
+    show_report(report, as_json)
+    return SKIPPED if report.skipped else FOUND
+
+
+cli_library.register(app)
+cli_model.register(app)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; never raises, never shows a traceback unless asked to."""
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    debug = os.environ.get(DEBUG_VARIABLE, "") not in ("", "0") or "--debug" in arguments
+    with _quiet(debug):
+        try:
+            code = _run(arguments)
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:  # `mmsearch search ... | head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FOUND
+        except KeyboardInterrupt:
+            note("interrupted; nothing was changed")
+            return INTERRUPTED
+        except Exception as error:
+            if debug:
+                traceback.print_exc()
+            note(_explain(error))
+            return NOTHING if isinstance(error, LibraryNotFound) else ERROR
+
+
+@contextmanager
+def _quiet(debug: bool) -> Iterator[None]:
+    """Our own warnings become lines on stderr; those of other packages, meant for programmers, only with `debug`."""
+    handler = NoteHandler()
+    loggers = [logging.getLogger(name) for name in ("mmsearch", "indexer")]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG if debug else logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            if not debug:
+                warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+            logger.setLevel(logging.NOTSET)
+
+
+def _run(arguments: list[str]) -> int:
+    """Parse and call, without the parser's own handling of errors and of Ctrl-C."""
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("mmsearch", arguments) as context:
+            result = command.invoke(context)
+    except typer.Exit as stop:  # --help, --version
+        return stop.exit_code
+    return result if isinstance(result, int) else FOUND
+
+
+def _explain(error: Exception) -> str:
+    """Any error as one line: what happened and what to do."""
+    if isinstance(error, MMSearchError):
+        return str(error)
+    if isinstance(error, UsageError):
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "mmsearch"
+        message = error.format_message() if isinstance(error, typer.BadParameter) else getattr(error, "message", "")
+        return f"{str(message or error).rstrip('.')}; see '{path} --help'"
+    if isinstance(error, ModuleNotFoundError) and error.name in OPTIONAL_PACKAGES:
+        return f"this needs {error.name}; run \"pip install 'mmsearch[{OPTIONAL_PACKAGES[error.name]}]'\""
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}"
+    return f"unexpected {type(error).__name__}: {error}; {DEBUG_VARIABLE}=1 shows where"

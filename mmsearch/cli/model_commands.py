@@ -1,0 +1,178 @@
+"""The commands that make or measure a model: heads, tune, train, eval.
+
+In: parsed options. Out: a model folder or figures on stdout, an exit code. `cli.py` hangs them into its own list, so
+that a person sees one program. Next: `library.py`, `training/tune.py`, `training/run.py`, `training/evaluate.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mmsearch.cli.options import (
+    FOUND,
+    INTERRUPTED,
+    NOTHING,
+    Device,
+    DeviceOption,
+    JsonOption,
+    LibraryOption,
+    ModelOption,
+    open_library,
+)
+from mmsearch.cli.terminal import note
+
+if TYPE_CHECKING:
+    from indexer.base.types import Progress, ProgressCallback
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to a program, in this order."""
+    app.command()(heads)
+    app.command()(tune)
+    app.command()(train)
+    app.command("eval")(evaluate)
+
+
+def heads(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the heads are written.")],
+    library: LibraryOption = None,
+    device: DeviceOption = Device.AUTO,
+) -> int:
+    """Fit closed-form heads on the vectors of a library of a bare backbone; 'rebuild --model FOLDER' uses them."""
+    from mmsearch.cli.render import show_path
+
+    with open_library(library, None, device) as opened:
+        show_path(opened.fit_heads(folder))
+    return FOUND
+
+
+def tune(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[FOLDER]", help="Where the tuned model is written; else in the library.")
+    ] = None,
+    library: LibraryOption = None,
+    device: DeviceOption = Device.AUTO,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only measure what it would bring.")] = False,
+    no_rebuild: Annotated[
+        bool, typer.Option("--no-rebuild", help="Write the model and leave the library as it is.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Fit the library's model to the library's own captions, if that makes the search better."""
+    from mmsearch.cli.render import show_facts
+
+    logging.getLogger("mmsearch").setLevel(logging.INFO)  # minutes: it says where it is
+    try:
+        with open_library(library, None, device) as opened, ExitStack() as shown:
+            report = opened.tune(folder, rebuild=not no_rebuild, dry_run=dry_run, progress=_progress_in(shown))
+    except KeyboardInterrupt:
+        note("interrupted; the library answers as before; run the same command again to go on")
+        return INTERRUPTED
+    show_facts(report.to_dict(), as_json)
+    if report.accepted:
+        return FOUND
+    change = f"from {report.recall_before:.1f} to {report.recall_after:.1f}, noise {report.noise:.1f}"
+    note(f"mean recall on {report.held_out} held-out photos would go {change}: no gain; nothing was changed")
+    return NOTHING
+
+
+def _progress_in(shown: ExitStack) -> ProgressCallback:
+    """Progress whose clock starts at the first file, after the minutes of fitting."""
+    from mmsearch.cli.progress import progress_on_stderr
+
+    begun: list[ProgressCallback] = []
+
+    def update(progress: Progress) -> None:
+        if not begun:
+            begun.append(shown.enter_context(progress_on_stderr()))
+        begun[0](progress)
+
+    return update
+
+
+def train(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="The recipe, a TOML file; not needed with --model.")
+    ] = None,
+    data: Annotated[list[Path] | None, typer.Option("--data", help="A data set; may be repeated.")] = None,
+    model: ModelOption = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the run and its checkpoints.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    variant: Annotated[str | None, typer.Option("--variant", help="Another objective: ae, elbo, mvae, ...")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Another seed than the recipe's.")] = None,
+    table: Annotated[
+        bool, typer.Option("--table", help="Every objective with three seeds, measured side by side.")
+    ] = False,
+) -> int:
+    """Train a model from a recipe, or heads on the model named; prints the folder of the checkpoint."""
+    from mmsearch.cli.render import show_path
+    from mmsearch.training.run import train as run
+
+    logging.getLogger("mmsearch").setLevel(logging.INFO)  # a long run says where it is
+    try:
+        if table:
+            if config is None or data or model or variant or seed is not None:
+                raise typer.BadParameter("--table goes with CONFIG and --out alone.")
+            from mmsearch.evaluation.table import run_table
+
+            checkpoint = run_table(config, out=out)
+        else:
+            checkpoint = run(config, resume=resume, data=data, model=model, out=out, variant=variant, seed=seed)
+    except KeyboardInterrupt:
+        note("interrupted; the last checkpoint is kept; run the same command with --resume to go on")
+        return INTERRUPTED
+    show_path(checkpoint)
+    return FOUND
+
+
+def evaluate(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A data set of pictures with captions.")],
+    split: Annotated[str, typer.Option("--split", help="Which part of it.")] = "val",
+    model: ModelOption = None,
+    device: DeviceOption = Device.AUTO,
+    phrasing: Annotated[bool, typer.Option("--phrasing", help="Recall of the captions as people type them.")] = False,
+    zero_shot: Annotated[bool, typer.Option("--zero-shot", help="Captions are labels: name the photos.")] = False,
+    fusion: Annotated[bool, typer.Option("--fusion", help="Recall of photos fused with their captions.")] = False,
+    uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Does the variance know what is wrong?")] = False,
+    only: Annotated[
+        Path | None, typer.Option("--only", metavar="FILE", help="With --zero-shot: only photos of these labels.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Measure a model: recall both ways, median rank, ELBO, KL, active units; or one of the four questions."""
+    from mmsearch.cli import render_eval
+    from mmsearch.cli.render import show_facts
+    from mmsearch.config import load_config
+
+    if phrasing + zero_shot + fusion + uncertainty > 1:
+        raise typer.BadParameter("give one of --phrasing, --zero-shot, --fusion, --uncertainty, not two.")
+    if only is not None and not zero_shot:
+        raise typer.BadParameter("--only goes with --zero-shot.")
+    name = load_config().model if model is None else model
+    if phrasing:
+        from mmsearch.evaluation.phrasing import evaluate_phrasing
+
+        render_eval.show_phrasing(evaluate_phrasing(data, split=split, model=name, device=device.value), as_json)
+    elif zero_shot:
+        from mmsearch.evaluation.zero_shot import evaluate_zero_shot
+
+        named = evaluate_zero_shot(data, split=split, model=name, device=device.value, only=only)
+        show_facts(named.to_dict(), as_json)
+    elif fusion:
+        from mmsearch.evaluation.fusion_eval import evaluate_fusion
+
+        render_eval.show_fusion(evaluate_fusion(data, split=split, model=name, device=device.value), as_json)
+    elif uncertainty:
+        from mmsearch.evaluation.uncertainty import evaluate_uncertainty
+
+        render_eval.show_uncertainty(evaluate_uncertainty(data, split=split, model=name, device=device.value), as_json)
+    else:
+        from mmsearch.evaluation.evaluate import evaluate as run
+
+        render_eval.show_eval(run(data, split=split, model=name, device=device.value), as_json)
+    return FOUND

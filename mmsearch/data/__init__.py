@@ -1,0 +1,1 @@
+"""Data sets: captioned pictures, rendered scenes, token ids, augmented views."""

@@ -1,0 +1,1 @@
+"""What a model is worth: recall, bounds, zero-shot, phrasing, fusion, uncertainty, tables."""

@@ -1,0 +1,58 @@
+"""Closed-form heads from the vectors a library already holds: no picture is read again to fit them.
+
+    mmsearch index ./photos --model clip-ViT-B-32        isotropic heads, searchable at once
+    fit_library_heads(library, Path("./clip-heads"))     this file
+    mmsearch rebuild --model ./clip-heads                every vector through the new heads
+
+In: a library written with a backbone as it is. Out: a model folder. Next: `closed_form.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from indexer.base.types import Float32Array
+from indexer.store import Store
+from mmsearch.errors import ModelError, ModelMismatch
+from mmsearch.inference.backbone import load_backbone, save_linear_heads
+from mmsearch.inference.closed_form import fit_heads
+
+
+def fit_library_heads(library: Path, folder: Path, *, latent_dim: int | None = None, device: str = "cpu") -> Path:
+    """Fit heads on a library's images and texts and write them as a model folder; returns it.
+
+    Args:
+        library: its folder.
+        folder: where the heads go; what `mmsearch rebuild --model` is given next.
+        latent_dim: d; see `fit_heads`.
+
+    Raises:
+        LibraryNotFound: no library there.
+        ModelError: the library is empty, its model is no plain backbone, or it holds too few images or texts.
+        ModelMismatch: its vectors come from other weights than the backbone has now.
+    """
+    with Store.open(library) as store:
+        name, fingerprint = store.model_name(), store.model_fingerprint()
+        if name is None or fingerprint is None:
+            raise ModelError(f"{library} holds no vectors; run 'mmsearch index FOLDER --model clip-ViT-B-32' first")
+        if name == "default" or (Path(name) / "model.json").exists():
+            raise ModelError(
+                f"{library} was written with {name!r}, which has heads; expected a backbone as it is; "
+                "run 'mmsearch rebuild --model clip-ViT-B-32' first"
+            )
+        model = load_backbone(name, device)
+        if model.fingerprint != fingerprint:
+            raise ModelMismatch(
+                f"{library} was written with {name!r} {fingerprint[:12]}, found {model.fingerprint[:12]}; "
+                f"run 'mmsearch rebuild --model {name}' first"
+            )
+        images, texts = store.own_posteriors()
+    return save_linear_heads(folder, model.backbone, fit_heads(_unit(images.mu), _unit(texts.mu), latent_dim))
+
+
+def _unit(rows: Float32Array) -> Float32Array:
+    """The backbone's vectors as it gave them: of length one, which float16 did not quite keep."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.maximum(lengths, 1e-12), np.float32)

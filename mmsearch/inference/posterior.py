@@ -1,0 +1,81 @@
+"""Fusing and gathering posteriors in numpy, for every path that has no torch.
+
+In: `Posterior`s. Out: one `Posterior`. The same product stands in `models/gaussian.py` for training; a test keeps the
+two equal. Next: `encoder.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+
+from indexer.base.types import Encoder, Posterior, UInt8Array
+from mmsearch.query.encode import Picture, to_image
+
+_BATCH = 32
+T = TypeVar("T")
+
+
+def product_of_experts(posteriors: Sequence[Posterior]) -> Posterior:
+    """Exact product with the prior N(0, I): precision `1 + sum_m (1/sigma_m^2 - 1)` (Wu & Goodman 2018, equation 4).
+
+    Args:
+        posteriors: of the modalities present, each `[n, d]`.
+
+    Raises:
+        ValueError: where none is given.
+    """
+    if not posteriors:
+        raise ValueError("nothing to fuse; give at least one posterior")
+    precisions = [np.exp(-p.logvar) for p in posteriors]
+    precision = sum(precisions[1:], precisions[0]) - np.float32(len(posteriors) - 1)  # [n, d], the prior counted once
+    weighted = [p.mu * precision_m for p, precision_m in zip(posteriors, precisions, strict=True)]
+    mu = sum(weighted[1:], weighted[0]) / precision
+    return Posterior(mu.astype(np.float32), -np.log(precision).astype(np.float32))
+
+
+def concatenate(parts: Sequence[Posterior], dim: int) -> Posterior:
+    """Several posteriors as one `[n, d]`; none at all is `[0, d]`."""
+    empty = np.zeros((0, dim), np.float32)
+    return Posterior(
+        np.concatenate([empty, *(p.mu for p in parts)]), np.concatenate([empty, *(p.logvar for p in parts)])
+    )
+
+
+def embed_images(encoder: Encoder, images: Sequence[Picture]) -> Posterior:
+    """Pictures (paths, PIL images or uint8 arrays) -> posteriors `[n, d]`; decoding runs ahead in threads.
+
+    Raises:
+        DecodeError: a file that is not there, not a picture, or damaged.
+        QueryError: an array of another type or shape.
+    """
+    with ThreadPoolExecutor() as pool:
+
+        def submit(start: int) -> list[Future[UInt8Array]]:
+            return [pool.submit(_prepared, encoder, picture) for picture in images[start : start + _BATCH]]
+
+        parts, ahead = [], submit(0)
+        for start in range(0, len(images), _BATCH):
+            now, ahead = ahead, submit(start + _BATCH)  # one batch ahead: memory for two, however long the list
+            parts.append(encoder.encode_images(np.stack([square.result() for square in now])))
+        return concatenate(parts, encoder.dim)
+
+
+def embed_texts(encoder: Encoder, texts: Sequence[str]) -> Posterior:
+    """Strings -> posteriors `[n, d]`. Texts of like length are encoded together; the order of the rows is kept."""
+    order = np.argsort([len(text) for text in texts], kind="stable")
+    sorted_rows = _in_batches(encoder, [texts[i] for i in order], encoder.encode_texts)
+    back = np.argsort(order)
+    return Posterior(sorted_rows.mu[back], sorted_rows.logvar[back])
+
+
+def _in_batches(encoder: Encoder, items: Sequence[T], encode: Callable[[Sequence[T]], Posterior]) -> Posterior:
+    parts = [encode(items[i : i + _BATCH]) for i in range(0, len(items), _BATCH)]
+    return concatenate(parts, encoder.dim)
+
+
+def _prepared(encoder: Encoder, picture: Picture) -> UInt8Array:
+    return encoder.prepare_image(to_image(picture, encoder.side_px))

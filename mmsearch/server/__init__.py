@@ -1,0 +1,1 @@
+"""A library and its model kept warm: the server, and the client that asks it."""

@@ -1,0 +1,1 @@
+"""A trained model as it ships: safetensors, ONNX graphs, int8."""

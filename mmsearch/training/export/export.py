@@ -1,0 +1,191 @@
+"""A trained model as it ships: weights in int8 or float16, and ONNX graphs that read them from the same file.
+
+In: a model folder of `run.py`. Out: a folder with `model.safetensors`, `model.json`, `tokenizer.json` and the graphs
+`image.onnx` and `text.onnx`, which hold no weights: their initialisers point into the safetensors file, where torch
+reads them too, so that there is one copy and no way to differ. int8 weights are turned to float32 when a graph is
+loaded, and these two graphs compute in float32. Next: `int8.py`, a third graph beside them for processors that compute
+in int8.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmsearch.models.checkpoint import SCALE, Precision, load_vae, read_description, save_model
+from mmsearch.models.digest import seal
+from mmsearch.models.vae import ImageEncoder, MultimodalVAE
+
+INT8_GRAPH = "image-int8.onnx"
+_OPSET = 18
+_KEPT = ("temperature", "validation_mean_recall", "data", "metrics")
+
+
+def export(
+    source: Path,
+    target: Path,
+    *,
+    precision: Precision = "int8",
+    photos: Sequence[Path] = (),
+) -> Path:
+    """Write the shipped form of a trained model.
+
+    Args:
+        source: a folder written by `mmsearch train` (architecture `pretrained`).
+        target: the folder to write.
+        precision: of the stored matrices.
+        photos: of training. With precision `int8`, some of them tell the ranges of the graph that computes in int8
+            (`int8.py`); without them there is none.
+
+    Raises:
+        CheckpointError: a source that cannot be read.
+    """
+    vae, architecture = load_vae(source)
+    described = read_description(source)
+    tokenizer_json = (source / "tokenizer.json").read_text(encoding="utf-8")
+    extra = {k: described[k] for k in _KEPT if k in described}
+    name = str(described["name"])
+    save_model(target, vae, architecture, name=name, tokenizer_json=tokenizer_json, precision=precision, extra=extra)
+    stored, _ = load_vae(target)  # what the graphs will compute with: the weights as stored
+    side = architecture.side_px
+    _graph(
+        _ImageGraph(stored), torch.zeros(2, side, side, 3, dtype=torch.uint8), "pixels", target / "image.onnx", {0: "n"}
+    )
+    ids = torch.ones(2, 7, dtype=torch.int64)
+    _graph(_TextGraph(stored), ids, "ids", target / "text.onnx", {0: "n", 1: "t"})
+    (target / INT8_GRAPH).unlink(missing_ok=True)  # of other weights
+    if precision == "int8" and photos:
+        from mmsearch.training.export.int8 import export_int8, some_squares
+
+        export_int8(target, some_squares(photos, side))
+    seal(target)
+    return target
+
+
+class _ImageGraph(nn.Module):
+    """uint8 `[n, side, side, 3]` -> mu, logvar."""
+
+    def __init__(self, vae: MultimodalVAE) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict({"image": vae.encoders["image"]})
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        encoder = cast(ImageEncoder, self.encoders["image"])
+        encoding = encoder(pixels.permute(0, 3, 1, 2).float())
+        return encoding.mu, encoding.logvar
+
+
+class _TextGraph(nn.Module):
+    """int64 ids `[n, t]` -> mu, logvar."""
+
+    def __init__(self, vae: MultimodalVAE) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict({"text": vae.encoders["text"]})
+
+    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        encoding = self.encoders["text"](ids)
+        return encoding.mu, encoding.logvar
+
+
+def _graph(module: nn.Module, example: Tensor, name: str, path: Path, dynamic: dict[int, str]) -> None:
+    """Export one graph and move its weights out."""
+    import onnx
+
+    program = torch.onnx.export(
+        module.eval(),
+        (example,),
+        dynamo=True,
+        opset_version=_OPSET,
+        input_names=[name],
+        output_names=["mu", "logvar"],
+        dynamic_shapes=({d: torch.export.Dim(label, min=1, max=4096) for d, label in dynamic.items()},),
+        optimize=False,
+        verbose=False,
+    )
+    assert program is not None
+    proto = program.model_proto
+    cast_constants(proto)
+    point_to_safetensors(proto, path.parent / "model.safetensors")
+    for part in (*proto.graph.node, proto.graph, proto):
+        del part.metadata_props[:]  # the exporter writes stack traces with paths of the machine
+    onnx.save(proto, str(path))
+
+
+def cast_constants(proto: Any) -> None:
+    """Turn `CastLike` of a constant, as the exporter writes the bounds of ReLU6, into the constant itself.
+
+    ONNX Runtime fuses a convolution with its activation, and keeps its own memory layout from one to the next, only
+    where the bounds are constants. All arithmetic is float32, so that is the type.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    constants = {node.output[0]: node for node in proto.graph.node if node.op_type == "Constant"}
+    for node in proto.graph.node:
+        if node.op_type == "CastLike" and node.input[0] in constants:
+            found = helper.get_attribute_value(constants[node.input[0]].attribute[0])
+            value = numpy_helper.to_array(found) if isinstance(found, TensorProto) else np.asarray(found)
+            constant = numpy_helper.from_array(value.astype(np.float32), node.output[0])
+            node.CopyFrom(helper.make_node("Constant", [], [node.output[0]], value=constant))
+
+
+def point_to_safetensors(proto: Any, weights: Path) -> None:
+    """Replace every initialiser that the safetensors file holds by a reference into that file.
+
+    int8 tensors become `Cast` and `Mul` by their scales, which ONNX Runtime folds when it loads the graph.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    places = _places(weights)
+    kinds = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16, "I8": TensorProto.INT8}
+    graph, nodes, kept = proto.graph, [], []
+
+    def reference(name: str, stored: str) -> Any:
+        kind, shape, offset, length = places[stored]
+        tensor = TensorProto(name=name, data_type=kinds[kind], dims=shape, data_location=TensorProto.EXTERNAL)
+        for key, value in (("location", weights.name), ("offset", offset), ("length", length)):
+            tensor.external_data.add(key=key, value=str(value))
+        return tensor
+
+    for tensor in graph.initializer:
+        name = tensor.name
+        if name not in places:
+            kept.append(tensor)
+            continue
+        kind, shape, _, _ = places[name]
+        if kind == "F32":
+            kept.append(reference(name, name))
+            continue
+        kept.append(reference(f"{name}.stored", name))
+        wide = name if kind == "F16" else f"{name}.wide"
+        nodes.append(helper.make_node("Cast", [f"{name}.stored"], [wide], to=TensorProto.FLOAT))
+        if kind == "I8":
+            kept.append(reference(f"{name}.scale", name + SCALE))
+            column = np.array([shape[0]] + [1] * (len(shape) - 1), np.int64)
+            kept.append(numpy_helper.from_array(column, f"{name}.column"))
+            nodes.append(helper.make_node("Reshape", [f"{name}.scale", f"{name}.column"], [f"{name}.scales"]))
+            nodes.append(helper.make_node("Mul", [wide, f"{name}.scales"], [name]))
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    rest = list(graph.node)
+    del graph.node[:]
+    graph.node.extend(nodes + rest)
+
+
+def _places(weights: Path) -> dict[str, tuple[str, list[int], int, int]]:
+    """Type, shape, offset and length in bytes of every tensor of a safetensors file."""
+    with weights.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    start = 8 + length
+    return {
+        name: (t["dtype"], t["shape"], start + t["data_offsets"][0], t["data_offsets"][1] - t["data_offsets"][0])
+        for name, t in header.items()
+    }

@@ -1,0 +1,1 @@
+"""A library's model fitted further on the person's own captions."""

@@ -1,0 +1,150 @@
+"""A search reads the catalog by itself: the same rows, from any folder and any thread, and nothing heavy imported."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexer.base.errors import LibraryError
+from indexer.base.types import Model
+from indexer.catalog import reader
+from indexer.catalog.reader import CatalogReader, last_change, live_model, read
+from indexer.search.search import CATALOG_FILE, Finder, StoredHit
+from indexer.store import Store
+from mmsearch import Library
+from tests.fakes import COLOURS, FakeEncoder, paint
+
+ROOT = Path(__file__).parents[3]
+SEARCH = """
+import sys
+from pathlib import Path
+import numpy as np
+from indexer.search.search import Finder
+finder = Finder.open(Path(sys.argv[1]), lambda model: None)
+model = finder.model()
+hits = finder.search(np.ones((1, model.dim), np.float32), 3, fingerprint=model.fingerprint)
+assert len(hits[0]) == 3, hits
+print(*sorted({"sqlalchemy", "alembic", "faiss", "PIL", "mmsearch"} & set(sys.modules)))
+"""
+
+
+@pytest.fixture
+def filled(store: Store, photos: Path, encoder: FakeEncoder) -> Store:
+    for number, colour in enumerate(COLOURS):
+        paint(photos / f"{colour}.png", colour, seed=number)
+    (photos / "red.txt").write_text("a red wall")
+    store.ingest(photos, encoder)
+    return store
+
+
+def refuse(model: Model) -> None:
+    raise AssertionError("nothing is damaged here")
+
+
+def opened(library: Path) -> Finder:
+    finder = Finder.open(library, refuse)
+    assert finder is not None
+    return finder
+
+
+def found(finder: Finder, encoder: FakeEncoder, words: str = "red") -> list[list[StoredHit]]:
+    query = encoder.encode_texts([words]).mu
+    return [
+        finder.search(query, 20, fingerprint=encoder.fingerprint, within=within)[0]
+        for within in (None, "image", "text")
+    ]
+
+
+def test_a_search_imports_nothing_heavy(filled: Store) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SEARCH, str(filled.path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
+def test_it_finds_what_the_store_finds(filled: Store, encoder: FakeEncoder) -> None:
+    query = encoder.encode_texts(["red"]).mu[0]
+    expected = [
+        filled.search(query, 20, fingerprint=encoder.fingerprint, within=within) for within in (None, "image", "text")
+    ]
+    finder = opened(filled.path)
+    assert found(finder, encoder) == expected
+    finder.close()
+    assert found(finder, encoder) == expected  # opens itself again
+
+
+def test_both_kinds_of_connection_read_alike(filled: Store) -> None:
+    own = CatalogReader.open(filled.path / CATALOG_FILE)
+    assert own is not None
+    query = "SELECT id, asset_id, kind, mu FROM vectors WHERE kind <> :hidden ORDER BY id"
+    with own.begin() as left, filled._catalog.begin() as right:
+        assert read(left, query, hidden=0) == read(right, query, hidden=0)
+        assert live_model(left) == live_model(right)
+        assert last_change(left) == last_change(right) > 0
+        assert [len(page) for page in reader.pages(left, query, 4, hidden=0)] == [4, 4, 1]
+        assert [len(page) for page in reader.pages(right, query, 4, hidden=0)] == [4, 4, 1]
+    own.close()
+
+
+@pytest.mark.parametrize("name", ["a?b#c%20d", "spa ce", "ünïcode", os.fsdecode(b"not\xffutf8")])
+def test_from_a_folder_of_any_name(filled: Store, encoder: FakeEncoder, tmp_path: Path, name: str) -> None:
+    expected = found(opened(filled.path), encoder)
+    filled.close()
+    moved = tmp_path / name
+    filled.path.rename(moved)
+    assert found(opened(moved), encoder) == expected
+    assert not [path for path in tmp_path.iterdir() if path.name not in (name, "photos")]
+
+
+def test_threads_are_answered_alike(filled: Store, encoder: FakeEncoder) -> None:
+    finder = opened(filled.path)
+    expected = {words: found(finder, encoder, words) for words in COLOURS}
+    with ThreadPoolExecutor(6) as pool:
+        for words, answers in zip(
+            [*COLOURS] * 5, pool.map(lambda words: found(finder, FakeEncoder(), words), [*COLOURS] * 5), strict=True
+        ):
+            assert answers == expected[words]
+
+
+def test_what_is_out_of_the_ordinary_is_left_to_the_store(filled: Store, tmp_path: Path) -> None:
+    assert Finder.open(tmp_path / "nothing", refuse) is None
+    filled.close()
+    with sqlite3.connect(filled.path / CATALOG_FILE) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
+    assert Finder.open(filled.path, refuse) is None
+    with Library.open(filled.path, model=FakeEncoder()) as library, pytest.raises(LibraryError, match="9999"):
+        library.search("red")
+    (filled.path / CATALOG_FILE).write_bytes(b"not a database" * 1000)
+    assert Finder.open(filled.path, refuse) is None
+    with Library.open(filled.path, model=FakeEncoder()) as library, pytest.raises(LibraryError):
+        library.search("red")
+
+
+def test_damage_met_later_is_told_in_one_line(filled: Store, encoder: FakeEncoder) -> None:
+    finder = opened(filled.path)
+    filled.close()
+    data = bytearray((filled.path / CATALOG_FILE).read_bytes())
+    data[4096:] = b"\x5a" * (len(data) - 4096)
+    finder.close()
+    (filled.path / CATALOG_FILE).write_bytes(data)
+    with pytest.raises(LibraryError, match="doctor --repair") as told:
+        finder.model()
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_a_writer_is_seen_at_once(filled: Store, photos: Path, encoder: FakeEncoder) -> None:
+    finder = opened(filled.path)
+    before = len(found(finder, encoder)[0])
+    paint(photos / "new.png", "red", seed=77)
+    filled.ingest(photos, encoder)
+    assert len(found(finder, encoder)[0]) == before + 1
+    assert finder.search(np.zeros((0, 16), np.float32), 3, fingerprint=encoder.fingerprint) == []

@@ -1,0 +1,189 @@
+"""Decoders that crash, hang, eat memory or speak nonsense end a worker and never a run."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import indexer.decoding.sandbox
+from indexer.base.errors import DecodeError
+from indexer.decoding.decode import decode_image
+from indexer.decoding.sandbox import Guard, Journal
+from indexer.store import Store
+from tests.fakes import FakeEncoder, paint
+from tests.indexer.decoding.test_decode import encoded, gradient
+from tests.indexer.decoding.test_metadata import XMP
+
+# a worker whose decoder misbehaves as the name of the file asks
+ODD = """
+import os, signal, sys, time
+from indexer.decoding import decode
+from indexer.decoding import sandbox_worker as worker
+def odd(file, *, side_px):
+    name = os.path.basename(file.name)
+    if "crash" in name: os.kill(os.getpid(), signal.SIGSEGV)
+    if "hang" in name: time.sleep(60)
+    if "exit" in name: os._exit(7)
+    if "print" in name: print("hello"); os.write(1, b"hello")
+    return decode.decode_image(file, side_px=side_px)
+worker.decode_image = odd
+worker.main()
+"""
+
+
+@pytest.fixture
+def odd_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "odd.py"
+    program.write_text(ODD)
+    monkeypatch.setattr(indexer.decoding.sandbox, "WORKER", (str(program),))
+
+
+@pytest.fixture
+def guard() -> Iterator[Guard]:
+    with Guard(32) as one:
+        yield one
+
+
+def test_a_worker_answers_as_this_process_does(tmp_path: Path, guard: Guard) -> None:
+    frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "lime", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    gradient(800, 600).save(tmp_path / "b\udcff ü\n.tiff", tiffinfo={700: XMP})
+    for path in tmp_path.iterdir():
+        with path.open("rb") as file:
+            here = decode_image(file, side_px=32)
+        there = guard.decode(path)
+        assert (there.width_px, there.height_px, there.about) == (here.width_px, here.height_px, here.about)
+        assert len(there.later) == len(here.later)
+        for one, other in zip((here.image, *here.later), (there.image, *there.later), strict=True):
+            np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+        assert guard.describe(path) == here.about
+    assert len(guard._all) == 1
+
+
+def test_reasons_come_through(tmp_path: Path, guard: Guard) -> None:
+    (tmp_path / "a").write_bytes(b"words")
+    for path, reason in ((tmp_path / "a", "not a picture"), (tmp_path / "b", "cannot be read")):
+        with pytest.raises(DecodeError, match=reason):
+            guard.decode(path)
+
+
+@pytest.mark.usefixtures("odd_workers")
+@pytest.mark.parametrize(("name", "reason"), [("crash", "SIGSEGV"), ("exit", "exit code 7")])
+def test_what_ends_a_worker_is_a_reason(tmp_path: Path, guard: Guard, name: str, reason: str) -> None:
+    good, bad = paint(tmp_path / "good.tiff"), paint(tmp_path / f"{name}.tiff")
+    assert guard.decode(good).width_px == 48
+    with pytest.raises(DecodeError, match=reason):
+        guard.decode(bad)
+    assert guard.decode(good).width_px == 48
+
+
+@pytest.mark.usefixtures("odd_workers")
+def test_a_hang_ends_and_prints_do_not_matter(tmp_path: Path) -> None:
+    with Guard(32, timeout_s=3) as guard:
+        assert guard.decode(paint(tmp_path / "print.tiff")).width_px == 48
+        started = time.perf_counter()
+        with pytest.raises(DecodeError, match="longer than 3 s"):
+            guard.decode(paint(tmp_path / "hang.tiff"))
+        assert time.perf_counter() - started < 30  # of the 60 that it would sleep
+    assert all(process.poll() is not None for process in guard._all)
+
+
+@pytest.mark.usefixtures("odd_workers")
+def test_a_run_goes_on(store: Store, encoder: FakeEncoder, photos: Path) -> None:
+    for number, name in enumerate(("a.png", "b_crash.tiff", "c.tiff", "d.jpg")):
+        paint(photos / name, "red", seed=number)
+    report = store.ingest(photos, encoder)
+    assert (report.added, report.skipped) == (3, 1)
+    assert [error.reason for error in store.errors()] == ["the decoder crashed on it (SIGSEGV)"]
+    assert not (store.path / "decoding").exists()
+
+
+def test_the_memory_of_a_worker_is_limited(tmp_path: Path) -> None:
+    gradient(4000, 3000).save(tmp_path / "a.tiff")
+    with Guard(32, memory_bytes=1 << 30) as guard:
+        assert guard.decode(tmp_path / "a.tiff").width_px == 4000
+    with Guard(32, memory_bytes=200 << 20) as guard, pytest.raises(DecodeError, match=r"MemoryError|crashed"):
+        guard.decode(tmp_path / "a.tiff")  # the libraries alone take most of it
+
+
+def test_a_worker_ends_with_the_run(tmp_path: Path) -> None:
+    code = (
+        "import sys, os; from pathlib import Path; from indexer.decoding.sandbox import Guard\n"
+        "guard = Guard(32); guard.decode(Path(sys.argv[1])); print(guard._all[0].pid, flush=True); os._exit(1)"
+    )
+    command = [sys.executable, "-c", code, str(paint(tmp_path / "a.tiff"))]
+    pid = int(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        if (
+            Path(f"/proc/{pid}/stat").is_file()
+            and Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] == "Z"
+        ):
+            return  # ended, and waits for whoever reaps orphans here
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    pytest.fail("the worker outlived its run")
+
+
+def test_the_journal_names_what_was_being_decoded(tmp_path: Path) -> None:
+    first = Journal(tmp_path)
+    first.open()
+    first.about_to_decode(Path("/photos/done.jpg"))
+    first.about_to_decode(Path("/photos/b\udcff.jpg"))  # and now the process dies
+    second = Journal(tmp_path)
+    second.open()
+    assert second.suspects == {"/photos/b\udcff.jpg"}
+    second.about_to_decode(Path("/photos/c.jpg"))  # dies again before it has been through the first
+    third = Journal(tmp_path)
+    third.open()
+    assert third.suspects == {"/photos/b\udcff.jpg", "/photos/c.jpg"}
+    third.close()
+    fourth = Journal(tmp_path)
+    fourth.open()
+    assert fourth.suspects == frozenset()
+    fourth.close()
+    Journal(tmp_path / "nowhere").open()  # is done without
+
+
+@pytest.mark.usefixtures("odd_workers")
+def test_no_file_ends_two_runs(tmp_path: Path) -> None:
+    photos, library = tmp_path / "photos", tmp_path / "library"
+    for number, name in enumerate(("a.png", "b_crash.png", "c.png")):
+        paint(photos / name, "red", seed=number)
+    code = (
+        "import signal, sys; from pathlib import Path; import indexer.ingest.loader as p\n"
+        "from indexer.store import Store; from tests.fakes import FakeEncoder\n"
+        "real = p.decode_image\n"
+        "def decode(file, **rest):\n"
+        "    if 'b_crash' in file.name: signal.raise_signal(signal.SIGSEGV)\n"
+        "    return real(file, **rest)\n"
+        "p.decode_image = decode\n"
+        "Store.open(Path(sys.argv[2]), create=True).ingest(Path(sys.argv[1]), FakeEncoder())"
+    )
+    command = [sys.executable, "-c", code, str(photos), str(library)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGSEGV
+    with Store.open(library) as store:
+        report = store.ingest(photos, FakeEncoder())
+        assert report.skipped == 1
+        assert store.status().images == 2
+        assert [error.reason for error in store.errors()] == ["the decoder crashed on it (SIGSEGV)"]
+
+
+def test_large_pictures_cost_less_memory() -> None:
+    picture = decode_image(io.BytesIO(encoded(gradient(8000, 5100), "BMP")), side_px=256)
+    assert (picture.width_px, picture.height_px) == (8000, 5100)
+    assert picture.image.size == (2000, 1275)
