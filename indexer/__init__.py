@@ -1,1 +1,1 @@
-"""State: files, rows, vectors. Start with `base/types.py` (the border) and `ingest/ingest.py` (the table of contents)."""
+"""State: files, rows, vectors. Start with `base/types.py` (the interface) and `ingest/ingest.py` (the overview)."""

@@ -1,7 +1,7 @@
 """Which words of a picture's metadata are a caption: what a person wrote, and not what a camera or a program left.
 
-In: an `About` and the file's name. Out: captions. A camera's standard phrase fused into ten thousand photos would make
-them all alike. Next: `captions.py`, which keeps them.
+In: a `Metadata` and the file's name. Out: captions. A camera's standard phrase, fused into ten thousand photos, would
+make them all alike. Next: `ingest/captions.py`, which stores them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from indexer.decoding.metadata import About
+from indexer.decoding.metadata import Metadata
 
 _PHRASES: Final = frozenset(
     {
@@ -38,7 +38,7 @@ _PATTERNS: Final = tuple(
 )
 
 
-def captions_of(said: About, file_name: str) -> list[str]:
+def captions_of(said: Metadata, file_name: str) -> list[str]:
     """What a person said of the picture, each text once: the title, the description, the keywords as one line."""
     stem = file_name.rpartition(".")[0] or file_name
     found: dict[str, str] = {}

@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from indexer.base.errors import DecodeError
 from indexer.decoding import raw
 from indexer.decoding.colour import to_rgb
-from indexer.decoding.metadata import About, about
+from indexer.decoding.metadata import Metadata, metadata_of
 from indexer.files.kinds import ANIMATED, HEAD_BYTES, PILLOW_FORMATS, Kind, kind_of, missing_extra, needs
 
 PIXEL_LIMIT: Final = 178_956_970  # 2/3 GiB of RGB: where Pillow, too, takes a picture for a decompression bomb
@@ -47,7 +47,7 @@ class Picture:
     image: Image.Image
     width_px: int
     height_px: int
-    about: About = field(default_factory=About)
+    metadata: Metadata = field(default_factory=Metadata)
     later: tuple[Image.Image, ...] = ()
     times_s: tuple[float, ...] = ()  # of a video: of `image` and each of `later`
 
@@ -77,7 +77,7 @@ def decode_image(file: BinaryIO, *, side_px: int, pixel_limit: int = PIXEL_LIMIT
             return _picture(image, kind, side_px, around)
 
 
-def describe_image(file: BinaryIO) -> About:
+def read_metadata(file: BinaryIO) -> Metadata:
     """What a picture says of itself, as `decode_image` has it, without decoding it where the format allows.
 
     Raises: DecodeError.
@@ -85,11 +85,11 @@ def describe_image(file: BinaryIO) -> About:
     with _one_line_errors(PIXEL_LIMIT):
         kind, opened, around = _source(file)
         if kind == "video":
-            return _of_video(file, 1, PIXEL_LIMIT).about
+            return _of_video(file, 1, PIXEL_LIMIT).metadata
         with Image.open(opened, formats=PILLOW_FORMATS[kind]) as image:
             if kind == "png" and image.width * image.height <= _LARGE_PIXELS:
                 image.load()  # a PNG may say it after its pixels
-            return about(image, around)[1]
+            return metadata_of(image, around)[1]
 
 
 def decode_text(data: bytes) -> str:
@@ -185,7 +185,7 @@ def _check_scans(file: BinaryIO) -> None:
 
 def _picture(image: Image.Image, kind: Kind, side_px: int, around: Image.Exif | None) -> Picture:
     width_px, height_px = image.size
-    orientation, said = about(image, around)
+    orientation, said = metadata_of(image, around)
     if image.format in ("JPEG", "MPO"):
         image.draft(None, (2 * side_px, 2 * side_px))  # the DCT scale that leaves the shorter side at least this long
     image.load()

@@ -1,6 +1,6 @@
-"""What a picture says of itself: EXIF, XMP and IPTC as one `About`. Broken metadata says nothing and costs nothing.
+"""What a picture says of itself: EXIF, XMP and IPTC as one `Metadata`. Broken metadata says nothing and costs nothing.
 
-In: an opened Pillow image. Out: how it was held, and an `About`. EXIF is the camera's, XMP and IPTC are the person's:
+In: an opened Pillow image. Out: how it was held, and a `Metadata`. EXIF is the camera's, XMP and IPTC are the person's:
 dates and places come from the first, words from the others before it. Next: `xmp.py`, the packets; `decode.py`.
 """
 
@@ -24,7 +24,7 @@ _XP_TITLE, _XP_COMMENT, _XP_KEYWORDS = 0x9C9B, 0x9C9C, 0x9C9E  # what Windows' f
 
 
 @dataclass(frozen=True)
-class About:
+class Metadata:
     """When, where and with what a picture was taken, and what was said of it. Times are the camera's clock."""
 
     taken_at: datetime | None = None
@@ -36,7 +36,7 @@ class About:
     description: str | None = None
     keywords: tuple[str, ...] = ()
 
-    def over(self, other: About) -> About:
+    def over(self, other: Metadata) -> Metadata:
         """This, with `other` where this is silent; a place is taken whole."""
         gaps = {name: value for name, value in vars(other).items() if getattr(self, name) in (None, ())}
         if self.latitude_deg is not None and self.longitude_deg is not None:
@@ -45,14 +45,14 @@ class About:
         return replace(self, **gaps)
 
 
-def about(image: Image.Image, around: Image.Exif | None = None) -> tuple[int, About]:
+def metadata_of(image: Image.Image, around: Image.Exif | None = None) -> tuple[int, Metadata]:
     """The EXIF orientation (1 to 8) of an opened image, and what it says of itself.
 
     Args:
         image: opened by Pillow; its pixels need not be loaded.
         around: the EXIF of the file the image lies in, which comes first.
     """
-    orientation, said = 1, About()
+    orientation, said = 1, Metadata()
     sources = [around] if around else []
     with contextlib.suppress(Exception):  # hostile bytes: Pillow raises SyntaxError, struct.error, KeyError, ...
         sources.append(image.getexif())
@@ -65,9 +65,9 @@ def about(image: Image.Image, around: Image.Exif | None = None) -> tuple[int, Ab
     return orientation, said
 
 
-def of_packet(packet: Packet) -> About:
+def from_packet(packet: Packet) -> Metadata:
     """An XMP packet by itself, as a sidecar holds it."""
-    empty = About(packet.taken_at, None, clean(packet.lens), packet.latitude_deg, packet.longitude_deg)
+    empty = Metadata(packet.taken_at, None, clean(packet.lens), packet.latitude_deg, packet.longitude_deg)
     return _with_words(empty, packet)
 
 
@@ -94,14 +94,14 @@ def place(latitude_deg: object, longitude_deg: object) -> tuple[float, float] | 
     return None if latitude_deg == longitude_deg == 0 else (float(latitude_deg), float(longitude_deg))
 
 
-def _with_words(said: About, packet: Packet) -> About:
+def _with_words(said: Metadata, packet: Packet) -> Metadata:
     found = place(packet.latitude_deg, packet.longitude_deg)
-    words = About(
+    words = Metadata(
         title=clean(packet.title),
         description=clean(packet.description),
         keywords=keywords([*packet.keywords, *said.keywords]),
     )
-    rest = About(packet.taken_at, None, clean(packet.lens), *(found or (None, None)))
+    rest = Metadata(packet.taken_at, None, clean(packet.lens), *(found or (None, None)))
     return words.over(said).over(rest)
 
 
@@ -120,14 +120,14 @@ def _packets(image: Image.Image) -> Iterable[Packet]:
             yield read_xmp(xmp)
 
 
-def _of_exif(exif: Image.Exif) -> tuple[int | None, About]:
+def _of_exif(exif: Image.Exif) -> tuple[int | None, Metadata]:
     details, where = exif.get_ifd(ExifTags.IFD.Exif), exif.get_ifd(ExifTags.IFD.GPSInfo)
     orientation = exif.get(ExifTags.Base.Orientation)
     make, model = (_latin(exif.get(tag)) or "" for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
     latitude = _degrees(where, ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLatitudeRef, "S", 90)
     longitude = _degrees(where, ExifTags.GPS.GPSLongitude, ExifTags.GPS.GPSLongitudeRef, "W", 180)
     found = place(latitude, longitude)
-    said = About(
+    said = Metadata(
         taken_at=_moment(details.get(ExifTags.Base.DateTimeOriginal)) or _moment(exif.get(ExifTags.Base.DateTime)),
         camera=(model if model.startswith(make) else f"{make} {model}").strip() or None,
         lens=_latin(details.get(ExifTags.Base.LensModel)),

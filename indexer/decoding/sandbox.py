@@ -7,9 +7,9 @@ the first such file is met; the pixels come back through a pipe, a fraction of t
 A worker has `TIMEOUT_S` for a file and `MEMORY_BYTES`; one that dies is a skip with its signal, and is replaced.
 
 And if an ordinary decoder did crash, the whole process would end. So each thread writes down which file it is about to
-decode (`Journal`: one small write, no fsync, since a crash of the process leaves the page cache). The next run finds
-the names of an unclean end and decodes these files in a worker: no file can end two runs. Next: `worker.py`, the other
-end of the pipe; `pipeline.py`, which calls this.
+decode (`DecodeJournal`: one small write, no fsync, since a crash of the process leaves the page cache). The next run
+finds the names of an unclean end and decodes these files in a worker: no file can end two runs.
+Next: `sandbox_worker.py`, the other end of the pipe; `ingest/loader.py`, which calls this.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from PIL import Image
 
 from indexer.base.errors import DecodeError
 from indexer.decoding.decode import PIXEL_LIMIT, Picture
-from indexer.decoding.metadata import About
+from indexer.decoding.metadata import Metadata
 
 TIMEOUT_S: Final = 60.0
 START_S: Final = 60.0  # more for the first file of a worker, which has to start: a busy machine is no hang
@@ -41,7 +41,7 @@ WORKER = ("-m", "indexer.decoding.sandbox_worker")
 _SLOT_BYTES: Final = 4096 + 64  # the longest path of the systems this runs on
 
 
-class Guard:
+class Sandbox:
     """Workers for one run. Threads may call it at once; each has a worker of its own."""
 
     def __init__(self, side_px: int, *, timeout_s: float = TIMEOUT_S, memory_bytes: int = MEMORY_BYTES) -> None:
@@ -55,12 +55,17 @@ class Guard:
         said, frames = self._ask({"path": str(path), "pixels": True})
         width_px, height_px = said["size"]
         return Picture(
-            frames[0], width_px, height_px, about_from(said["about"]), tuple(frames[1:]), tuple(said["times_s"])
+            frames[0],
+            width_px,
+            height_px,
+            metadata_from_json(said["metadata"]),
+            tuple(frames[1:]),
+            tuple(said["times_s"]),
         )
 
-    def describe(self, path: Path) -> About:
-        """`describe_image` in a worker. Raises: DecodeError."""
-        return about_from(self._ask({"path": str(path), "pixels": False})[0]["about"])
+    def read_metadata(self, path: Path) -> Metadata:
+        """`read_metadata` in a worker. Raises: DecodeError."""
+        return metadata_from_json(self._ask({"path": str(path), "pixels": False})[0]["metadata"])
 
     def close(self) -> None:
         """End the workers."""
@@ -68,7 +73,7 @@ class Guard:
             _end(process)
         self._all.clear()
 
-    def __enter__(self) -> Guard:
+    def __enter__(self) -> Sandbox:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -120,7 +125,7 @@ class Guard:
         return process
 
 
-class Journal:
+class DecodeJournal:
     """Which files were being decoded when a process ended without saying so; kept in the library's folder."""
 
     def __init__(self, library: Path) -> None:
@@ -165,17 +170,17 @@ class Journal:
                 self._path.unlink()
 
 
-def about_to(said: About) -> dict[str, Any]:
-    """An `About` as JSON."""
+def metadata_to_json(said: Metadata) -> dict[str, Any]:
+    """A `Metadata` as JSON."""
     values = asdict(said)
     values["taken_at"] = said.taken_at.isoformat() if said.taken_at else None
     return values
 
 
-def about_from(values: dict[str, Any]) -> About:
-    """The inverse of `about_to`."""
+def metadata_from_json(values: dict[str, Any]) -> Metadata:
+    """The inverse of `metadata_to_json`."""
     taken_at = datetime.fromisoformat(values["taken_at"]) if values["taken_at"] else None
-    return About(**{**values, "taken_at": taken_at, "keywords": tuple(values["keywords"])})
+    return Metadata(**{**values, "taken_at": taken_at, "keywords": tuple(values["keywords"])})
 
 
 def _exchange(process: subprocess.Popen[bytes], request: dict[str, Any]) -> tuple[dict[str, Any], list[Image.Image]]:

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from indexer.base.errors import DecodeError
-from indexer.decoding.decode import decode_image, describe_image
-from indexer.decoding.sandbox import about_to
+from indexer.decoding.decode import decode_image, read_metadata
+from indexer.decoding.sandbox import metadata_to_json
 
 SPARE_S = 70  # the run stops a slow worker; past this much more, the run itself is gone
 
@@ -43,11 +43,11 @@ def _answer(request: dict[str, Any], side_px: int, answers: BinaryIO) -> None:
             if request["pixels"]:
                 picture = decode_image(file, side_px=side_px)
                 frames = (picture.image, *picture.later)
-                said: dict[str, Any] = {"about": about_to(picture.about)}
+                said: dict[str, Any] = {"metadata": metadata_to_json(picture.metadata)}
                 said |= {"size": (picture.width_px, picture.height_px), "frames": [frame.size for frame in frames]}
                 said |= {"times_s": picture.times_s}
             else:
-                said = {"about": about_to(describe_image(file))}
+                said = {"metadata": metadata_to_json(read_metadata(file))}
     except DecodeError as error:
         said = {"error": str(error)}
     except OSError as error:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final
 from PIL import Image
 
 from indexer.base.errors import DecodeError
-from indexer.decoding.metadata import About, clean, place
+from indexer.decoding.metadata import Metadata, clean, place
 
 KEYFRAMES: Final = 16  # of one video at most
 SECONDS_EACH: Final = 4.0  # a video of 20 seconds has five
@@ -30,7 +30,7 @@ class Keyframe:
     time_s: float
 
 
-def keyframes(file: BinaryIO, *, side_px: int, pixel_limit: int) -> tuple[list[Keyframe], tuple[int, int], About]:
+def keyframes(file: BinaryIO, *, side_px: int, pixel_limit: int) -> tuple[list[Keyframe], tuple[int, int], Metadata]:
     """Up to `KEYFRAMES` frames scaled to about twice `side_px`, the video's (width, height), and what it says.
 
     Raises: DecodeError without a picture in it; whatever PyAV raises for what is broken.
@@ -54,7 +54,7 @@ def keyframes(file: BinaryIO, *, side_px: int, pixel_limit: int) -> tuple[list[K
         if not found:
             raise DecodeError("a video without a frame that can be decoded")
         in_order = sorted(found.values(), key=lambda one: one.time_s)
-        return in_order, (width_px, height_px), _about({**stream.metadata, **container.metadata})
+        return in_order, (width_px, height_px), _metadata({**stream.metadata, **container.metadata})
 
 
 def _spread(container: Any, stream: Any) -> Iterator[Any]:
@@ -80,7 +80,7 @@ def _upright(frame: Any, side_px: int) -> Image.Image:
     return image.rotate(frame.rotation, expand=True) if frame.rotation else image
 
 
-def _about(said: dict[str, str]) -> About:
+def _metadata(said: dict[str, str]) -> Metadata:
     """What phones write: a time in UTC, a place by ISO 6709 (`+47.3750+008.5500/`), a maker."""
     apple = "com.apple.quicktime."
     where = re.match(
@@ -95,7 +95,7 @@ def _about(said: dict[str, str]) -> About:
     camera = " ".join(part for part in (said.get(f"{apple}make"), said.get(f"{apple}model")) if part)
     if taken_at is not None and taken_at.year <= 1970:  # a clock that was never set
         taken_at = None
-    return About(
+    return Metadata(
         taken_at=taken_at,
         camera=clean(camera),
         latitude_deg=found[0] if found else None,

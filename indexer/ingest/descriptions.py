@@ -1,6 +1,6 @@
 """The rows of what pictures say of themselves, and of what lies beside them says: table `about`.
 
-In: `About`s. Out: rows; dates and places in `assets` where hits find them; words for `captions.py`. A picture without
+In: `Metadata`. Out: rows; dates and places in `assets` where hits find them; words for `captions.py`. A picture without
 a row of its own was never asked: it came from an older version, or is a copy of a known one. It is asked at the next
 run. That opens the file once and reads its header; nothing is encoded again but the words that turn up, so a library
 of 100,000 photos pays minutes once, and an interrupted run goes on where it was. Next: `sidecars.py`.
@@ -23,9 +23,9 @@ from indexer.catalog.database import Catalog
 from indexer.catalog.roots import Target
 from indexer.catalog.schema import LIVE, MISSING, about, assets, roots
 from indexer.decoding.camera_phrases import captions_of
-from indexer.decoding.decode import describe_image
-from indexer.decoding.metadata import About
-from indexer.decoding.sandbox import Guard
+from indexer.decoding.decode import read_metadata
+from indexer.decoding.metadata import Metadata
+from indexer.decoding.sandbox import Sandbox
 from indexer.files.kinds import HEAD_BYTES, kind_of
 from indexer.ingest.plan import within
 
@@ -38,7 +38,7 @@ _FIELDS = (*SHOWN, "lens", "title", "description")
 def write(
     connection: Connection,
     asset_id: int,
-    said: About | None,
+    said: Metadata | None,
     source: str | None = None,
     size_bytes: int | None = None,
     mtime_ns: int | None = None,
@@ -52,7 +52,7 @@ def write(
 def add(
     connection: Connection,
     asset_id: int,
-    said: About,
+    said: Metadata,
     source: str | None = None,
     size_bytes: int | None = None,
     mtime_ns: int | None = None,
@@ -71,10 +71,10 @@ def catch_up(catalog: Catalog, target: Target, side_px: int) -> int:
         unread = connection.execute(_unread(target)).all()
     if not unread:
         return 0
-    with ThreadPoolExecutor(cores(), thread_name_prefix="describe") as pool, Guard(side_px) as guard:
+    with ThreadPoolExecutor(cores(), thread_name_prefix="describe") as pool, Sandbox(side_px) as sandbox:
         for start in range(0, len(unread), CHUNK):
             chunk = unread[start : start + CHUNK]
-            said = list(pool.map(lambda row: _ask(target.root.path / row.rel_path, guard), chunk))
+            said = list(pool.map(lambda row: _ask(target.root.path / row.rel_path, sandbox), chunk))
             with catalog.begin() as connection:
                 for row, one in zip(chunk, said, strict=True):
                     if one is not None:
@@ -90,9 +90,9 @@ def show(connection: Connection, target: Target) -> None:
     mine = and_(assets.c.root_id == target.root.id, within(assets.c.rel_path, target.prefix))
     beside = select(about.c.asset_id).where(about.c.source.is_not(None))
     query = select(about).join(assets, assets.c.id == about.c.asset_id).where(mine, about.c.asset_id.in_(beside))
-    said: dict[int, About] = {}
+    said: dict[int, Metadata] = {}
     for row in connection.execute(query.order_by(about.c.asset_id, about.c.source)):  # NULL, the file itself, first
-        said[row.asset_id] = said.get(row.asset_id, About()).over(_from_row(row))
+        said[row.asset_id] = said.get(row.asset_id, Metadata()).over(_from_row(row))
     columns = [assets.c[name] for name in SHOWN]
     for row in connection.execute(select(assets.c.id, *columns).where(mine, assets.c.id.in_(beside))).all():
         wanted = _shown(said[row.id])
@@ -137,22 +137,22 @@ def _unread(target: Target) -> Any:
     return query.where(assets.c.modality == "image", assets.c.state == LIVE, about.c.id.is_(None))
 
 
-def _ask(path: Path, guard: Guard) -> About | None:
+def _ask(path: Path, sandbox: Sandbox) -> Metadata | None:
     """What a picture says; None where the file cannot be opened now."""
     try:
         with path.open("rb") as file, contextlib.suppress(DecodeError):
             kind = kind_of(file.read(HEAD_BYTES))
             file.seek(0)
-            return guard.describe(path) if kind in _PARSED_IN_C else describe_image(file)
+            return sandbox.read_metadata(path) if kind in _PARSED_IN_C else read_metadata(file)
     except OSError:
         return None
-    return About()
+    return Metadata()
 
 
-def _from_row(row: Any) -> About:
+def _from_row(row: Any) -> Metadata:
     keywords = tuple(json.loads(row.keywords)) if row.keywords else ()
-    return About(**{name: getattr(row, name) for name in _FIELDS}, keywords=keywords)
+    return Metadata(**{name: getattr(row, name) for name in _FIELDS}, keywords=keywords)
 
 
-def _shown(said: About) -> dict[str, Any]:
+def _shown(said: Metadata) -> dict[str, Any]:
     return {name: getattr(said, name) for name in SHOWN}

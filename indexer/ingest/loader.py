@@ -27,7 +27,7 @@ from indexer.base.errors import DecodeError
 from indexer.base.profile import Profiler, cores
 from indexer.base.types import Encoder, Modality, UInt8Array
 from indexer.decoding.decode import EXCERPT_CHARS, TEXT_LIMIT_BYTES, Picture, decode_image, decode_text
-from indexer.decoding.sandbox import Guard, Journal
+from indexer.decoding.sandbox import DecodeJournal, Sandbox
 from indexer.files.kinds import HEAD_BYTES, RISKY, kind_of, missing_extra
 from indexer.ingest.plan import Job
 
@@ -80,11 +80,11 @@ def load_all(
     with (
         warnings.catch_warnings(),
         ThreadPoolExecutor(cores(), thread_name_prefix="decode") as pool,
-        Guard(encoder.side_px) as guard,  # closed before the pool, whose threads may be waiting for it
-        closing(Journal(library)) as journal,
+        Sandbox(encoder.side_px) as sandbox,  # closed before the pool, whose threads may be waiting for it
+        closing(DecodeJournal(library)) as journal,
     ):
         journal.open()
-        read = Reader(root, encoder, known, guard, journal)
+        read = Reader(root, encoder, known, sandbox, journal)
         warnings.filterwarnings("ignore", module=r"PIL\.")  # about broken metadata; what matters raises
         warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the limit is ours
         yield from _ordered(pool, partial(_timed, read, clock), jobs, look_ahead, clock)
@@ -97,16 +97,16 @@ class Reader:
     root: Path
     encoder: Encoder
     known: KnownHashes
-    guard: Guard
-    journal: Journal
+    sandbox: Sandbox
+    journal: DecodeJournal
 
     def decode(self, file: BinaryIO, path: Path) -> Picture:
-        """Decode in this thread, or behind the guard what may crash."""
+        """Decode in this thread, or behind the sandbox what may crash."""
         kind = kind_of(file.read(HEAD_BYTES))
         file.seek(0)
         is_risky = kind in RISKY and not missing_extra(kind)
         if is_risky or str(path) in self.journal.suspects:
-            return self.guard.decode(path)
+            return self.sandbox.decode(path)
         self.journal.about_to_decode(path)
         return decode_image(file, side_px=self.encoder.side_px)
 

@@ -124,7 +124,7 @@ def put(connection: Connection, root_id: int, loaded: Loaded, *, like: Descripti
     """Write the row of a file as it was loaded; a copy is described like the file it copies."""
     values = _columns(loaded) | (like or {})
     values["root_id"] = root_id
-    said = loaded.picture.about if loaded.picture else None  # None: `descriptions.catch_up` asks the copy
+    said = loaded.picture.metadata if loaded.picture else None  # None: `descriptions.catch_up` asks the copy
     if loaded.job.asset_id is not None:
         if loaded.content_hash is None:  # it could not be opened: what is known of its content stays for when it can
             values = {name: values[name] for name in ("state", "error", "size_bytes", "mtime_ns", "seen_at")}
@@ -285,7 +285,7 @@ def _columns(loaded: Loaded, *, described: bool = True) -> dict[str, Any]:
         for name in ("width_px", "height_px"):
             values[name] = getattr(picture, name, None)
         for name in descriptions.SHOWN:
-            values[name] = getattr(picture.about, name) if picture else None
+            values[name] = getattr(picture.metadata, name) if picture else None
         values["excerpt"] = excerpt_of(loaded.text) if loaded.text is not None else None
     return values
 

@@ -20,7 +20,7 @@ from indexer.base.errors import DecodeError
 from indexer.catalog.database import Catalog, now
 from indexer.catalog.roots import Target
 from indexer.catalog.schema import MISSING, about, assets, notices
-from indexer.decoding.metadata import About, clean, keywords, of_packet, place
+from indexer.decoding.metadata import Metadata, clean, from_packet, keywords, place
 from indexer.decoding.xmp import read_xmp
 from indexer.files.scan import Found, Scan
 from indexer.files.unicode_names import by_spelling, nfc
@@ -64,7 +64,7 @@ def read_sidecars(catalog: Catalog, target: Target, scan: Scan) -> None:
         show(connection, target)
 
 
-def parse_takeout(data: bytes) -> About | None:
+def parse_takeout(data: bytes) -> Metadata | None:
     """What Google Takeout says of a picture; None for JSON of another kind. Raises: DecodeError for no JSON."""
     try:
         said = json.loads(data)
@@ -75,7 +75,7 @@ def parse_takeout(data: bytes) -> About | None:
     where = _place(said.get("geoData")) or _place(said.get("geoDataExif")) or (None, None)
     people = said.get("people")
     names = [one.get("name") for one in people if isinstance(one, dict)] if isinstance(people, list) else []
-    return About(
+    return Metadata(
         taken_at=_moment(said.get("photoTakenTime")),
         latitude_deg=where[0],
         longitude_deg=where[1],
@@ -151,26 +151,26 @@ def _photos(connection: Connection, target: Target) -> dict[str, int]:
     return {rel_path: asset_id for rel_path, asset_id in connection.execute(query)}
 
 
-def _read(root: Path, file: Found) -> About | str | None:
+def _read(root: Path, file: Found) -> Metadata | str | None:
     """What a sidecar says, or the reason why it cannot be read; None where it is no sidecar."""
     try:
         if file.size_bytes > SIDECAR_BYTES:
             return f"a sidecar of {file.size_bytes:,} bytes, at most {SIDECAR_BYTES:,} are read"
         data = (root / file.rel_path).read_bytes()[: SIDECAR_BYTES + 1]
-        return of_packet(read_xmp(data)) if file.rel_path.lower().endswith(".xmp") else parse_takeout(data)
+        return from_packet(read_xmp(data)) if file.rel_path.lower().endswith(".xmp") else parse_takeout(data)
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
     except (DecodeError, ValueError) as error:
         return f"sidecar: {error}"
 
 
-def _keep(connection: Connection, target: Target, asset_id: int, file: Found, said: About | str | None) -> None:
+def _keep(connection: Connection, target: Target, asset_id: int, file: Found, said: Metadata | str | None) -> None:
     """The row of a sidecar, empty where it says nothing, so that it is read again only when it changes."""
     _drop_notice(connection, target, file.rel_path)
     if isinstance(said, str):
         values = {"root_id": target.root.id, "rel_path": file.rel_path, "source": "sidecar", "reason": said}
         connection.execute(notices.insert().values(values | {"noticed_at": now()}))
-    kept = said if isinstance(said, About) else About()
+    kept = said if isinstance(said, Metadata) else Metadata()
     write(connection, asset_id, kept, file.rel_path, file.size_bytes, file.mtime_ns)
 
 

@@ -19,7 +19,7 @@ from indexer.catalog import keyframes as moments
 from indexer.catalog.database import Catalog, Model
 from indexer.catalog.roots import all_roots, offline_reason
 from indexer.catalog.schema import HIDDEN, LIVE, OWN, assets, captions, vectors
-from indexer.decoding.sandbox import Guard, Journal
+from indexer.decoding.sandbox import DecodeJournal, Sandbox
 from indexer.ingest.frames import encode_pictures
 from indexer.ingest.loader import Loaded, Reader, load
 from indexer.ingest.plan import Job
@@ -93,9 +93,9 @@ def sample(catalog: Catalog, model: Model, encoder: Encoder, count: int) -> tupl
         chosen = _usable(connection.execute(query.order_by(func.random()).limit(count)).all(), model.dim)
     texts = [(row, row.text) for row in chosen if row.text is not None]
     images: list[tuple[Any, Any]] = []
-    with Guard(encoder.side_px) as guard:  # one for all: a worker takes longer to start than to decode
+    with Sandbox(encoder.side_px) as sandbox:  # one for all: a worker takes longer to start than to decode
         for row in (one for one in chosen if one.text is None):
-            loaded = _load(online[row.root_id], row, encoder, guard)
+            loaded = _load(online[row.root_id], row, encoder, sandbox)
             if loaded.content_hash == row.content_hash and loaded.is_fresh:
                 target = images if loaded.pixels is not None else texts
                 target.append((row, loaded if loaded.pixels is not None else loaded.text))
@@ -184,8 +184,10 @@ def _unit(blobs: Sequence[bytes], dim: int) -> Float32Array:
     return normalised(np.frombuffer(b"".join(blobs), np.float16).reshape(-1, dim).astype(np.float32), dim)  # [n, d]
 
 
-def _load(root: Path, row: Any, encoder: Encoder, guard: Guard) -> Loaded:
-    reader = Reader(root, encoder, {"image": (), "text": ()}, guard, Journal(root))  # not opened: nothing is noted
+def _load(root: Path, row: Any, encoder: Encoder, sandbox: Sandbox) -> Loaded:
+    reader = Reader(
+        root, encoder, {"image": (), "text": ()}, sandbox, DecodeJournal(root)
+    )  # not opened: nothing is noted
     return load(reader, Job(row.rel_path, row.modality, None, None))
 
 

@@ -119,11 +119,11 @@ def _guarded(path: Path, side_px: int) -> Image.Image | None:
         return None  # said by whoever reads it next
     if kind not in RISKY or missing_extra(kind):
         return None
-    from indexer.decoding.sandbox import Guard
+    from indexer.decoding.sandbox import Sandbox
 
     try:
-        with Guard(side_px) as guard:
-            return guard.decode(path).image
+        with Sandbox(side_px) as sandbox:
+            return sandbox.decode(path).image
     except DecodeError as error:
         raise DecodeError(f"{path}: {error}") from error
 

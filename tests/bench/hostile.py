@@ -22,8 +22,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from indexer.base.errors import DecodeError
-from indexer.decoding.metadata import of_packet
-from indexer.decoding.sandbox import Guard
+from indexer.decoding.metadata import from_packet
+from indexer.decoding.sandbox import Sandbox
 from indexer.decoding.xmp import read_iptc, read_xmp
 from indexer.ingest.sidecars import parse_takeout
 from tests.bench.common import machine, table
@@ -34,8 +34,8 @@ MEMORY_BYTES = 2 << 30
 SIDECAR_S = 1.0
 PARSERS: dict[str, Callable[[bytes], object]] = {
     "json": parse_takeout,
-    "xmp": lambda data: of_packet(read_xmp(data)),
-    "iptc": lambda data: of_packet(read_iptc(data)),
+    "xmp": lambda data: from_packet(read_xmp(data)),
+    "iptc": lambda data: from_packet(read_iptc(data)),
 }
 
 
@@ -68,14 +68,17 @@ class Outcomes:
 
 def pictures(count: int, number: int, found: Outcomes) -> None:
     """Decode `count` broken pictures of all kinds, each in a worker."""
-    with Guard(224, timeout_s=TIMEOUT_S, memory_bytes=MEMORY_BYTES) as guard, tempfile.TemporaryDirectory() as folder:
+    with (
+        Sandbox(224, timeout_s=TIMEOUT_S, memory_bytes=MEMORY_BYTES) as sandbox,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         path = Path(folder) / "hostile"
 
         def one(made: tuple[str, bytes]) -> None:
             path.write_bytes(made[1])
             started = time.perf_counter()
             try:
-                guard.decode(path)
+                sandbox.decode(path)
                 outcome = "decoded"
             except DecodeError as error:
                 outcome = "crashed" if "crashed" in str(error) else "too long" if "longer" in str(error) else "reason"

@@ -126,10 +126,10 @@ def test_exif_description() -> None:
     exif.get_ifd(0x8769)[0x9003] = "2019:07:06 05:04:03"
     exif.get_ifd(0x8825).update({1: "S", 2: (33.0, 52.0, 12.0), 3: "E", 4: (151.0, 12.0, 36.0)})
     picture = decoded(encoded(gradient(), "JPEG", exif=exif))
-    assert picture.about.taken_at == datetime(2019, 7, 6, 5, 4, 3)
-    assert picture.about.camera == "Canon EOS 5D"
-    assert picture.about.latitude_deg == pytest.approx(-33.87)
-    assert picture.about.longitude_deg == pytest.approx(151.21)
+    assert picture.metadata.taken_at == datetime(2019, 7, 6, 5, 4, 3)
+    assert picture.metadata.camera == "Canon EOS 5D"
+    assert picture.metadata.latitude_deg == pytest.approx(-33.87)
+    assert picture.metadata.longitude_deg == pytest.approx(151.21)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
@@ -143,7 +143,7 @@ def test_broken_exif_does_not_cost_the_picture() -> None:
     exif.get_ifd(0x8825).update({1: "N", 2: (500.0, 0.0, 0.0)})
     exif.get_ifd(0x8769)[0x9003] = "0000:00:00 00:00:00"
     picture = decoded(encoded(gradient(), "JPEG", exif=exif))
-    assert (picture.about.taken_at, picture.about.latitude_deg) == (None, None)
+    assert (picture.metadata.taken_at, picture.metadata.latitude_deg) == (None, None)
 
 
 @pytest.mark.parametrize(("width", "height"), [(30_000, 30_000), (2_000_000, 500), (14_000, 13_000)])

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from indexer.base.errors import DecodeError
-from indexer.decoding.decode import SCAN_LIMIT, Picture, decode_image, describe_image
+from indexer.decoding.decode import SCAN_LIMIT, Picture, decode_image, read_metadata
 from indexer.files import kinds
 from indexer.files.kinds import kind_of
 from tests.indexer.decoding.test_decode import encoded
@@ -203,7 +203,7 @@ def test_raw_without_a_preview() -> None:
 def test_heic_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     data = heif(quarters())
     monkeypatch.setattr(kinds, "has_extra", lambda name: False)
-    for read in (decoded, lambda data: describe_image(io.BytesIO(data))):
+    for read in (decoded, lambda data: read_metadata(io.BytesIO(data))):
         with pytest.raises(DecodeError, match=r"pip install 'mmsearch\[heif\]'$") as caught:
             read(data)
     assert not kinds.is_remedied(str(caught.value))

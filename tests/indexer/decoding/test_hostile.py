@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from indexer.base.errors import DecodeError
-from indexer.decoding.decode import decode_image, describe_image
-from indexer.decoding.metadata import of_packet
-from indexer.decoding.sandbox import Guard
+from indexer.decoding.decode import decode_image, read_metadata
+from indexer.decoding.metadata import from_packet
+from indexer.decoding.sandbox import Sandbox
 from indexer.decoding.xmp import read_iptc, read_xmp
 from indexer.files.kinds import RISKY, kind_of
 from indexer.ingest.sidecars import parse_takeout
@@ -25,15 +25,15 @@ SECONDS = 10.0  # for pictures that take milliseconds: a hang, not a busy machin
 
 
 @pytest.fixture(scope="module")
-def guard() -> Iterator[Guard]:
-    with Guard(32, timeout_s=SECONDS, memory_bytes=2 << 30) as one:
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(32, timeout_s=SECONDS, memory_bytes=2 << 30) as one:
         yield one
 
 
-def test_every_seed_is_a_picture(guard: Guard, tmp_path: Path) -> None:
+def test_every_seed_is_a_picture(sandbox: Sandbox, tmp_path: Path) -> None:
     for name, data in seeds().items():
         (tmp_path / "seed").write_bytes(data)
-        assert guard.decode(tmp_path / "seed").image.mode == "RGB", name
+        assert sandbox.decode(tmp_path / "seed").image.mode == "RGB", name
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -41,7 +41,7 @@ def test_every_seed_is_a_picture(guard: Guard, tmp_path: Path) -> None:
 @given(mutated({name: data for name, data in seeds().items() if kind_of(data) not in RISKY and name != "raw"}))
 def test_ordinary_formats_in_this_process(made: tuple[str, bytes]) -> None:
     started = time.process_time()
-    for read in (lambda file: decode_image(file, side_px=32, pixel_limit=4_000_000), describe_image):
+    for read in (lambda file: decode_image(file, side_px=32, pixel_limit=4_000_000), read_metadata):
         if kind_of(made[1]) not in RISKY:
             with contextlib.suppress(DecodeError):
                 read(io.BytesIO(made[1]))
@@ -51,12 +51,12 @@ def test_ordinary_formats_in_this_process(made: tuple[str, bytes]) -> None:
 @settings(QUIET, max_examples=150)
 @given(made=mutated({name: data for name, data in seeds().items() if kind_of(data) in RISKY}))
 def test_other_formats_in_a_worker(
-    guard: Guard, tmp_path_factory: pytest.TempPathFactory, made: tuple[str, bytes]
+    sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory, made: tuple[str, bytes]
 ) -> None:
     path, reason = tmp_path_factory.getbasetemp() / "hostile", ""
     path.write_bytes(made[1])
     try:
-        assert guard.decode(path).image.mode == "RGB"
+        assert sandbox.decode(path).image.mode == "RGB"
     except DecodeError as error:
         reason = str(error)
     assert "\n" not in reason
@@ -71,4 +71,4 @@ def test_sidecars(made: tuple[str, bytes]) -> None:
         if name == "json":
             parse_takeout(data)
         else:
-            of_packet(read_xmp(data) if name == "xmp" else read_iptc(data))
+            from_packet(read_xmp(data) if name == "xmp" else read_iptc(data))

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from indexer.decoding.camera_phrases import captions_of, is_said
-from indexer.decoding.decode import describe_image
-from indexer.decoding.metadata import About, clean, keywords, of_packet, place
+from indexer.decoding.decode import read_metadata
+from indexer.decoding.metadata import Metadata, clean, from_packet, keywords, place
 from indexer.decoding.xmp import PACKET_BYTES, Packet, read_iptc, read_xmp
 from tests.indexer.decoding.test_decode import decoded, encoded, gradient
 
@@ -67,18 +67,20 @@ def test_xmp_in_every_format(format: str) -> None:
         data = encoded(gradient(), "TIFF", tiffinfo={700: XMP})
     else:
         data = encoded(gradient(), format, xmp=XMP)
-    said = decoded(data).about
+    said = decoded(data).metadata
     assert (said.title, said.keywords, said.lens) == ("Zürich at night", ("lake", "Anna"), "EF50mm f/1.4")
     assert said.taken_at == datetime(2020, 5, 4, 3, 2, 1)
     assert (said.latitude_deg, said.longitude_deg) == (pytest.approx(47.375), pytest.approx(8.55))
-    assert describe_image(io.BytesIO(data)) == said
+    assert read_metadata(io.BytesIO(data)) == said
 
 
 def test_iptc() -> None:
     records = [(5, "Näme".encode()), (120, b"A long\rstory"), (25, b"sea"), (25, b"sun")]
     packet = iptc(*records, (55, b"20190706"), (60, b"050403+0100"))
-    said = decoded(with_iptc(encoded(gradient(), "JPEG"), packet)).about
-    assert said == About(datetime(2019, 7, 6, 5, 4, 3), None, None, None, None, "Näme", "A long story", ("sea", "sun"))
+    said = decoded(with_iptc(encoded(gradient(), "JPEG"), packet)).metadata
+    assert said == Metadata(
+        datetime(2019, 7, 6, 5, 4, 3), None, None, None, None, "Näme", "A long story", ("sea", "sun")
+    )
     assert read_iptc(iptc((5, "Näme".encode("latin-1")), utf8=False)).title == "Näme"
     assert read_iptc(b"\x1c\x02\x05\xff\xff") == read_iptc(b"") == Packet()
 
@@ -89,7 +91,7 @@ def test_the_camera_dates_and_the_person_names() -> None:
     exif.get_ifd(0x8769).update({0x9003: "2019:07:06 05:04:03", 0xA434: "23mm F2"})
     exif.get_ifd(0x8825).update({1: "N", 2: (0.0, 0.0, 0.0), 3: "E", 4: (0.0, 0.0, 0.0)})
     data = encoded(gradient(), "JPEG", exif=exif, xmp=XMP)
-    said = decoded(data).about
+    said = decoded(data).metadata
     assert (said.taken_at, said.lens, said.camera) == (datetime(2019, 7, 6, 5, 4, 3), "23mm F2", "X100")
     assert (said.title, said.description) == ("Zürich at night", "Lights & water")
     assert said.latitude_deg == pytest.approx(47.375), "null island is where devices are that know no place"
@@ -99,15 +101,15 @@ def test_windows_titles_and_utf8_in_exif() -> None:
     exif = Image.Exif()
     exif[0x9C9B], exif[0x9C9E] = ("Opa's 80. Geburtstag\0".encode("utf-16-le"), "Opa;Fest\0".encode("utf-16-le"))
     exif[0x010E] = "Grüße".encode()
-    said = decoded(encoded(gradient(), "JPEG", exif=exif)).about
+    said = decoded(encoded(gradient(), "JPEG", exif=exif)).metadata
     assert (said.title, said.description, said.keywords) == ("Opa's 80. Geburtstag", "Grüße", ("Opa", "Fest"))
 
 
 def test_one_source_over_another() -> None:
-    place_only = About(latitude_deg=1.0, longitude_deg=2.0)
-    half = About(latitude_deg=5.0, title="a")
-    assert place_only.over(half) == About(latitude_deg=1.0, longitude_deg=2.0, title="a")
-    assert About(keywords=("x",)).over(About(keywords=("y",))).keywords == ("x",)
+    place_only = Metadata(latitude_deg=1.0, longitude_deg=2.0)
+    half = Metadata(latitude_deg=5.0, title="a")
+    assert place_only.over(half) == Metadata(latitude_deg=1.0, longitude_deg=2.0, title="a")
+    assert Metadata(keywords=("x",)).over(Metadata(keywords=("y",))).keywords == ("x",)
     assert place(91, 0) is place(float("nan"), 1) is place("1", 2) is place(0, 0) is None
     assert place(0, 10) == (0.0, 10.0)
     assert keywords(["b", "a", "b", "", None, 3]) == ("b", "a")
@@ -125,7 +127,7 @@ def test_one_source_over_another() -> None:
 )  # fmt: skip
 def test_what_no_person_said(text: str) -> None:
     assert not is_said(text)
-    assert captions_of(About(title=text or None, description=text or None), "a.jpg") == []
+    assert captions_of(Metadata(title=text or None, description=text or None), "a.jpg") == []
 
 
 @pytest.mark.parametrize(
@@ -142,11 +144,11 @@ def test_what_no_person_said(text: str) -> None:
     ],
 )
 def test_what_a_person_said(text: str) -> None:
-    assert captions_of(About(title=text), "a.jpg") == [text]
+    assert captions_of(Metadata(title=text), "a.jpg") == [text]
 
 
 def test_captions_are_said_once() -> None:
-    said = About(title="The Lake", description="the lake", keywords=("lake", "untitled", "2019", "Anna"))
+    said = Metadata(title="The Lake", description="the lake", keywords=("lake", "untitled", "2019", "Anna"))
     assert captions_of(said, "IMG_1.jpg") == ["The Lake", "lake, Anna"]
     assert captions_of(said, "the lake.jpg") == ["lake, Anna"], "a file's name is no caption"
 
@@ -168,7 +170,7 @@ def test_deep_and_wide_xmp() -> None:
     deep = b"<a>" * 100_000 + b"</a>" * 100_000
     assert read_xmp(deep) == Packet()
     many = XMP.replace(b"<rdf:li>lake</rdf:li>", b"<rdf:li>k</rdf:li>" * 20_000)
-    assert len(of_packet(read_xmp(many)).keywords) <= 64
+    assert len(from_packet(read_xmp(many)).keywords) <= 64
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -178,5 +180,5 @@ def test_mutated_packets(changes: list[tuple[int, int]], tail: bytes) -> None:
     for at, value in changes:
         data[at] = value
     with contextlib.suppress(ValueError):
-        of_packet(read_xmp(bytes(data)))
-    of_packet(read_iptc(b"\x1c\x02" + tail))
+        from_packet(read_xmp(bytes(data)))
+    from_packet(read_iptc(b"\x1c\x02" + tail))

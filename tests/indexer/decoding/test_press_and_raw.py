@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from indexer.base.errors import DecodeError
-from indexer.decoding.decode import decode_image, describe_image
+from indexer.decoding.decode import decode_image, read_metadata
 from indexer.files.kinds import kind_of
 from indexer.store import Store
 from tests.fakes import COLOURS, FakeEncoder
@@ -106,8 +106,8 @@ def test_raw_by_its_preview_upright(maker: str, orientation: int) -> None:
     picture = decoded(data)
     assert (picture.width_px, picture.height_px) == (64, 48)
     assert_quarters(picture.image, TOLERANCE["JPEG"])
-    assert picture.about.camera == CAMERAS[maker]
-    assert describe_image(io.BytesIO(data)).camera == CAMERAS[maker]
+    assert picture.metadata.camera == CAMERAS[maker]
+    assert read_metadata(io.BytesIO(data)).camera == CAMERAS[maker]
 
 
 @pytest.mark.parametrize("maker", LAYOUTS)

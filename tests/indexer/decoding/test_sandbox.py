@@ -18,7 +18,7 @@ from PIL import Image
 import indexer.decoding.sandbox
 from indexer.base.errors import DecodeError
 from indexer.decoding.decode import decode_image
-from indexer.decoding.sandbox import Guard, Journal
+from indexer.decoding.sandbox import DecodeJournal, Sandbox
 from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
 from tests.indexer.decoding.test_decode import encoded, gradient
@@ -49,53 +49,53 @@ def odd_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def guard() -> Iterator[Guard]:
-    with Guard(32) as one:
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(32) as one:
         yield one
 
 
-def test_a_worker_answers_as_this_process_does(tmp_path: Path, guard: Guard) -> None:
+def test_a_worker_answers_as_this_process_does(tmp_path: Path, sandbox: Sandbox) -> None:
     frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "lime", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     gradient(800, 600).save(tmp_path / "b\udcff ü\n.tiff", tiffinfo={700: XMP})
     for path in tmp_path.iterdir():
         with path.open("rb") as file:
             here = decode_image(file, side_px=32)
-        there = guard.decode(path)
-        assert (there.width_px, there.height_px, there.about) == (here.width_px, here.height_px, here.about)
+        there = sandbox.decode(path)
+        assert (there.width_px, there.height_px, there.metadata) == (here.width_px, here.height_px, here.metadata)
         assert len(there.later) == len(here.later)
         for one, other in zip((here.image, *here.later), (there.image, *there.later), strict=True):
             np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
-        assert guard.describe(path) == here.about
-    assert len(guard._all) == 1
+        assert sandbox.read_metadata(path) == here.metadata
+    assert len(sandbox._all) == 1
 
 
-def test_reasons_come_through(tmp_path: Path, guard: Guard) -> None:
+def test_reasons_come_through(tmp_path: Path, sandbox: Sandbox) -> None:
     (tmp_path / "a").write_bytes(b"words")
     for path, reason in ((tmp_path / "a", "not a picture"), (tmp_path / "b", "cannot be read")):
         with pytest.raises(DecodeError, match=reason):
-            guard.decode(path)
+            sandbox.decode(path)
 
 
 @pytest.mark.usefixtures("odd_workers")
 @pytest.mark.parametrize(("name", "reason"), [("crash", "SIGSEGV"), ("exit", "exit code 7")])
-def test_what_ends_a_worker_is_a_reason(tmp_path: Path, guard: Guard, name: str, reason: str) -> None:
+def test_what_ends_a_worker_is_a_reason(tmp_path: Path, sandbox: Sandbox, name: str, reason: str) -> None:
     good, bad = paint(tmp_path / "good.tiff"), paint(tmp_path / f"{name}.tiff")
-    assert guard.decode(good).width_px == 48
+    assert sandbox.decode(good).width_px == 48
     with pytest.raises(DecodeError, match=reason):
-        guard.decode(bad)
-    assert guard.decode(good).width_px == 48
+        sandbox.decode(bad)
+    assert sandbox.decode(good).width_px == 48
 
 
 @pytest.mark.usefixtures("odd_workers")
 def test_a_hang_ends_and_prints_do_not_matter(tmp_path: Path) -> None:
-    with Guard(32, timeout_s=3) as guard:
-        assert guard.decode(paint(tmp_path / "print.tiff")).width_px == 48
+    with Sandbox(32, timeout_s=3) as sandbox:
+        assert sandbox.decode(paint(tmp_path / "print.tiff")).width_px == 48
         started = time.perf_counter()
         with pytest.raises(DecodeError, match="longer than 3 s"):
-            guard.decode(paint(tmp_path / "hang.tiff"))
+            sandbox.decode(paint(tmp_path / "hang.tiff"))
         assert time.perf_counter() - started < 30  # of the 60 that it would sleep
-    assert all(process.poll() is not None for process in guard._all)
+    assert all(process.poll() is not None for process in sandbox._all)
 
 
 @pytest.mark.usefixtures("odd_workers")
@@ -110,16 +110,16 @@ def test_a_run_goes_on(store: Store, encoder: FakeEncoder, photos: Path) -> None
 
 def test_the_memory_of_a_worker_is_limited(tmp_path: Path) -> None:
     gradient(4000, 3000).save(tmp_path / "a.tiff")
-    with Guard(32, memory_bytes=1 << 30) as guard:
-        assert guard.decode(tmp_path / "a.tiff").width_px == 4000
-    with Guard(32, memory_bytes=200 << 20) as guard, pytest.raises(DecodeError, match=r"MemoryError|crashed"):
-        guard.decode(tmp_path / "a.tiff")  # the libraries alone take most of it
+    with Sandbox(32, memory_bytes=1 << 30) as sandbox:
+        assert sandbox.decode(tmp_path / "a.tiff").width_px == 4000
+    with Sandbox(32, memory_bytes=200 << 20) as sandbox, pytest.raises(DecodeError, match=r"MemoryError|crashed"):
+        sandbox.decode(tmp_path / "a.tiff")  # the libraries alone take most of it
 
 
 def test_a_worker_ends_with_the_run(tmp_path: Path) -> None:
     code = (
-        "import sys, os; from pathlib import Path; from indexer.decoding.sandbox import Guard\n"
-        "guard = Guard(32); guard.decode(Path(sys.argv[1])); print(guard._all[0].pid, flush=True); os._exit(1)"
+        "import sys, os; from pathlib import Path; from indexer.decoding.sandbox import Sandbox\n"
+        "sandbox = Sandbox(32); sandbox.decode(Path(sys.argv[1])); print(sandbox._all[0].pid, flush=True); os._exit(1)"
     )
     command = [sys.executable, "-c", code, str(paint(tmp_path / "a.tiff"))]
     pid = int(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
@@ -140,23 +140,23 @@ def test_a_worker_ends_with_the_run(tmp_path: Path) -> None:
 
 
 def test_the_journal_names_what_was_being_decoded(tmp_path: Path) -> None:
-    first = Journal(tmp_path)
+    first = DecodeJournal(tmp_path)
     first.open()
     first.about_to_decode(Path("/photos/done.jpg"))
     first.about_to_decode(Path("/photos/b\udcff.jpg"))  # and now the process dies
-    second = Journal(tmp_path)
+    second = DecodeJournal(tmp_path)
     second.open()
     assert second.suspects == {"/photos/b\udcff.jpg"}
     second.about_to_decode(Path("/photos/c.jpg"))  # dies again before it has been through the first
-    third = Journal(tmp_path)
+    third = DecodeJournal(tmp_path)
     third.open()
     assert third.suspects == {"/photos/b\udcff.jpg", "/photos/c.jpg"}
     third.close()
-    fourth = Journal(tmp_path)
+    fourth = DecodeJournal(tmp_path)
     fourth.open()
     assert fourth.suspects == frozenset()
     fourth.close()
-    Journal(tmp_path / "nowhere").open()  # is done without
+    DecodeJournal(tmp_path / "nowhere").open()  # is done without
 
 
 @pytest.mark.usefixtures("odd_workers")

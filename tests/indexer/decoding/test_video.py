@@ -79,7 +79,7 @@ def test_what_a_video_says() -> None:
     data = film(
         "red", creation_time="2020-01-02T03:04:05Z", location="+47.3750+008.5500/", title="a swim", seconds_each=2
     )
-    about = decode_image(io.BytesIO(data), side_px=16).about
+    about = decode_image(io.BytesIO(data), side_px=16).metadata
     assert about.taken_at == datetime(2020, 1, 2, 3, 4, 5)
     assert (about.latitude_deg, about.longitude_deg, about.title) == (47.375, 8.55, "a swim")
 
