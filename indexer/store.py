@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import URL
 
-from indexer.base.errors import LibraryError, LibraryNotFound, SchemaOutdated
+from indexer.base.errors import LibraryError, LibraryNotFound, SchemaOlder, SchemaOutdated
 from indexer.base.lock import writer_lock
 from indexer.base.types import Encoder, Float32Array, IndexReport, Modality, Posterior, ProgressCallback
 from indexer.catalog import own_posteriors as examples
@@ -54,6 +54,8 @@ class Store:
     def open(cls, path: Path, *, create: bool = False, url: str | URL | None = None) -> Store:
         """Open the library in folder `path`; `url` moves the catalog to another database.
 
+        One that an older version wrote is brought up to date.
+
         Raises: LibraryNotFound when it is not there and `create` is not set; LibraryCorrupt; LibraryLocked when it has
         to be made and another process is writing.
         """
@@ -68,8 +70,8 @@ class Store:
             _make_folder(path)
         try:
             return cls(path, Catalog.open(url, migrate_schema=False))
-        except SchemaOutdated:
-            if not create:
+        except SchemaOutdated as error:
+            if not create and not isinstance(error, SchemaOlder):
                 raise
             with writer_lock(path):
                 return cls(path, Catalog.open(url, migrate_schema=True))

@@ -6,6 +6,7 @@
     │   ├── LibraryLocked       another process is writing
     │   ├── LibraryCorrupt      a file of the library cannot be read
     │   ├── SchemaOutdated      the catalog's tables are another version's
+    │   │   └── SchemaOlder     they are an older version's, and are brought up to date when the library is opened
     │   ├── ModelMismatch       the library was written with another model
     │   └── DimensionMismatch   vectors of another length
     ├── FolderNotFound          the folder to index is not there
@@ -39,6 +40,10 @@ class LibraryCorrupt(LibraryError):
 
 class SchemaOutdated(LibraryError):
     """The catalog has tables of another version, and only a writer may change them."""
+
+
+class SchemaOlder(SchemaOutdated):
+    """The catalog has tables of an older version, which can be brought up to date."""
 
 
 class ModelMismatch(LibraryError):

@@ -27,7 +27,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.pool import NullPool
 
-from indexer.base.errors import LibraryCorrupt, LibraryError, SchemaOutdated
+from indexer.base.errors import LibraryCorrupt, LibraryError, SchemaOlder, SchemaOutdated
 from indexer.base.failpoints import reach
 from indexer.base.types import Encoder, Model
 from indexer.catalog import readonly
@@ -70,7 +70,7 @@ class Catalog:
                 if revision is None and not migrate_schema:  # a first run that ended before its first commit
                     raise SchemaOutdated(f"the catalog {catalog._place()} is empty; run 'mmsearch index FOLDER' first")
                 if not migrate_schema:
-                    raise SchemaOutdated(
+                    raise (SchemaOlder if revision and revision < SCHEMA_REVISION else SchemaOutdated)(
                         f"the catalog has schema {revision}, this version reads {SCHEMA_REVISION}; "
                         "run 'mmsearch index' once, with the newest mmsearch that wrote here"
                     )

@@ -44,7 +44,7 @@ from indexer.base.types import HIDDEN as HIDDEN
 from indexer.base.types import IMAGE as IMAGE
 from indexer.base.types import TEXT as TEXT
 
-SCHEMA_REVISION: Final = "0002"
+SCHEMA_REVISION: Final = "0003"
 
 LIVE: Final = "live"  # on disk when last looked
 MISSING: Final = "missing"  # was there once; its vectors wait for it
@@ -204,6 +204,7 @@ generations = Table(
     Column("dim", Integer, nullable=False),
     Column("change", BigInteger, nullable=False),  # the last change the file includes
     Column("entries", LargeBinary, nullable=False),  # int64 ids, then uint8 kinds: filters without a scan of `vectors`
+    Column("facts", Text, nullable=False, server_default="{}"),  # JSON: vectors.choose.Facts; {}: a file not to trust
 )
 
 notices = Table(
