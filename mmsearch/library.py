@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # the catalog and the decoder are paid for when they are used
     from indexer.store import SkippedFile, Status, Store
     from indexer.transfer.backup import CopyReport
     from indexer.vectors.choose import Device as SearchDevice
-    from mmsearch.query.encode import Picture
+    from mmsearch.inference.pictures import Picture
     from mmsearch.tuning.tune import TuneReport
 
 

@@ -2,7 +2,7 @@
 
 In: the photos inside the scikit-image and scikit-learn packages and, in a checkout, the pictures in `data/scenes`.
 Out: a `DemoReport`. Pictures are found by what they show: file names take no part. None of the photos is trained on.
-Next: `library.py`, which does the work; `render.py` prints the table.
+Next: `library.py`, which does the work; `terminal.py`, which prints.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.base.types import Encoder, ProgressCallback
+from mmsearch.cli.terminal import note, put, put_json, put_table
 from mmsearch.config import Config
 from mmsearch.errors import DataError, MMSearchError
 from mmsearch.library import Library
@@ -187,11 +188,23 @@ def _default_folder() -> Path:
     return user_cache_path("mmsearch") / "demo"
 
 
+def show_demo(report: DemoReport, as_json: bool) -> None:
+    """Print the demo's searches, and how many first hits are right."""
+    if as_json:
+        put_json(report.to_dict())
+        return
+    rows = [("search", "first hit", "", "score", "first right at")]
+    for a in report.answers:
+        verdict, rank = "right" if a.right else "wrong", "-" if a.right_rank is None else str(a.right_rank)
+        rows.append((a.query, a.first, verdict, f"{a.score:.3f}", rank))
+    put(f"{report.pictures} pictures indexed in {report.index_seconds:.1f} s\n\n")
+    put_table(rows)
+    put(f"\n{report.right} of {len(report.answers)} right\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run it and print a table, or JSON; 0 where it ran, 2 with one line where it could not."""
     from mmsearch.cli.progress import progress_on_stderr
-    from mmsearch.cli.render_eval import show_demo
-    from mmsearch.cli.terminal import note
 
     about = "Index real photos, search, judge."
     parser = argparse.ArgumentParser(prog="python -m mmsearch.cli.demo", description=about)

@@ -1,6 +1,6 @@
-"""What measuring found, as tables: recall, phrasing, fusion, uncertainty, the demo's searches.
+"""What measuring found, as tables: recall, phrasing, fusion, uncertainty.
 
-In: the reports of `mmsearch eval` and `make demo`. Out: what `terminal.py` prints. Next: `render.py`, for a library.
+In: the reports of `mmsearch eval`. Out: what `terminal.py` prints. Next: `render.py`, for a library.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from mmsearch.cli.render import show_facts
 from mmsearch.cli.terminal import as_cell, put, put_json, put_matrix, put_table
 
 if TYPE_CHECKING:  # torch comes with some of them
-    from mmsearch.cli.demo import DemoReport
     from mmsearch.evaluation.evaluate import EvalReport
     from mmsearch.evaluation.fusion_eval import FusionReport
     from mmsearch.evaluation.phrasing import PhrasingReport
@@ -110,20 +109,6 @@ def show_uncertainty(report: UncertaintyReport, as_json: bool) -> None:
     put_table(rows)
     put("\n")
     show_facts(facts, as_json=False)
-
-
-def show_demo(report: DemoReport, as_json: bool) -> None:
-    """Print the demo's searches, and how many first hits are right."""
-    if as_json:
-        put_json(report.to_dict())
-        return
-    rows = [("search", "first hit", "", "score", "first right at")]
-    for a in report.answers:
-        verdict, rank = "right" if a.right else "wrong", "-" if a.right_rank is None else str(a.right_rank)
-        rows.append((a.query, a.first, verdict, f"{a.score:.3f}", rank))
-    put(f"{report.pictures} pictures indexed in {report.index_seconds:.1f} s\n\n")
-    put_table(rows)
-    put(f"\n{report.right} of {len(report.answers)} right\n")
 
 
 def _interval(bounds: Mapping[str, object]) -> str:

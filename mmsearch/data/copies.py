@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mmsearch.errors import DataError, DecodeError
-from mmsearch.query.encode import to_image
+from mmsearch.inference.pictures import to_image
 
 log = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from indexer.base.types import UInt8Array
-from mmsearch.data.texts import tokenise
 from mmsearch.errors import CheckpointError
 from mmsearch.models.checkpoint import load_vae
 from mmsearch.models.gaussian import kl_to_prior, log_density, reparameterise
+from mmsearch.models.tokens import tokenise
 from mmsearch.models.vae import Encoding, MultimodalVAE
 from mmsearch.training.variants import Gaussian, Variant, mixture_log_density, posterior_components
 

@@ -22,8 +22,8 @@ from indexer.base.types import Modality, Posterior
 from mmsearch.data.datasets import Example, read_dataset
 from mmsearch.errors import CheckpointError
 from mmsearch.evaluation.recall import Recall, hubness_of, retrieval
+from mmsearch.inference.pictures import Picture, to_image
 from mmsearch.inference.preprocess import square
-from mmsearch.query.encode import Picture, to_image
 
 if TYPE_CHECKING:  # needs torch
     from mmsearch.evaluation.bounds import PairEncoder

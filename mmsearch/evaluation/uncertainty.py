@@ -23,8 +23,8 @@ from mmsearch.data.datasets import Example, read_dataset
 from mmsearch.errors import DataError
 from mmsearch.evaluation.evaluate import Embedder, in_batches, rounded
 from mmsearch.evaluation.signals import Area, Float64Array, areas, entropy, hit_signals, spearman
+from mmsearch.inference.pictures import to_image
 from mmsearch.inference.preprocess import square
-from mmsearch.query.encode import to_image
 
 WORDS = (1, 2, 4, 8)
 RADII_PX = (0, 2, 4, 8, 16)

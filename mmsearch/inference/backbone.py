@@ -26,9 +26,9 @@ from PIL import Image
 from indexer.base.types import Float32Array, Modality, Posterior, UInt8Array
 from mmsearch.errors import CheckpointError, ModelError
 from mmsearch.inference.closed_form import LinearHeads, isotropic_heads
+from mmsearch.inference.pictures import Picture
 from mmsearch.inference.posterior import embed_images, embed_texts, product_of_experts
 from mmsearch.inference.preprocess import square
-from mmsearch.query.encode import Picture
 
 BATCH = 32
 REACH_TIMEOUT_S = 5.0

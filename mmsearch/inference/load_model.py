@@ -20,11 +20,11 @@ from indexer.base.profile import cores
 from indexer.base.types import Encoder, Modality, Posterior, UInt8Array
 from indexer.search.query_bank import QueryBank
 from mmsearch.errors import CheckpointError, ModelError
+from mmsearch.inference.pictures import Picture
 from mmsearch.inference.posterior import embed_images, embed_texts, product_of_experts
 from mmsearch.inference.preprocess import square
 from mmsearch.inference.query_bank import load_bank
 from mmsearch.models.digest import WEIGHTS, check_file, check_fingerprint
-from mmsearch.query.encode import Picture
 
 if TYPE_CHECKING:  # a search for words decodes nothing, and runs nothing in threads
     from concurrent.futures import ThreadPoolExecutor

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from indexer.base.types import Encoder, Posterior, UInt8Array
-from mmsearch.query.encode import Picture, to_image
+from mmsearch.inference.pictures import Picture, to_image
 
 _BATCH = 32
 T = TypeVar("T")

@@ -14,14 +14,14 @@ from tokenizers import Tokenizer
 
 from indexer.base.types import Modality, Posterior, UInt8Array
 from indexer.search.query_bank import QueryBank
-from mmsearch.data.texts import tokenise
 from mmsearch.errors import CheckpointError
+from mmsearch.inference.pictures import Picture
 from mmsearch.inference.posterior import embed_images, embed_texts, product_of_experts
 from mmsearch.inference.preprocess import square
 from mmsearch.inference.query_bank import load_bank
 from mmsearch.models.checkpoint import Architecture, load_vae, read_description
+from mmsearch.models.tokens import tokenise
 from mmsearch.models.vae import Encoding, MultimodalVAE, channels_last
-from mmsearch.query.encode import Picture
 
 
 class TorchModel:

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from indexer.base.types import Encoder, Posterior
 from indexer.search.query_bank import QueryBank, bank_of
 from mmsearch.errors import DecodeError, QueryError
-
-if TYPE_CHECKING:  # a search for words decodes nothing
-    from PIL import Image
-
-Picture: TypeAlias = "str | Path | Image.Image | NDArray[np.uint8]"
+from mmsearch.inference.pictures import Picture, decode_in_sandbox, to_image
+from mmsearch.inference.posterior import embed_texts
 
 
 def check_query(text: str | None, image: Picture | None, k: int) -> None:
@@ -50,7 +45,7 @@ def encode_query(encoder: Encoder, text: str | None = None, image: Picture | Non
     if text is not None and text.strip():
         posteriors.append(encoder.encode_texts([_clean(text)]))
     if image is not None:
-        upright = _guarded(Path(image), encoder.side_px) if isinstance(image, (str, Path)) else None
+        upright = decode_in_sandbox(Path(image), encoder.side_px) if isinstance(image, (str, Path)) else None
         pixels = encoder.prepare_image(upright or to_image(image, encoder.side_px))  # [side_px, side_px, 3]
         posteriors.append(encoder.encode_images(pixels[np.newaxis]))
     return posteriors[0] if len(posteriors) == 1 else encoder.fuse(posteriors)
@@ -66,8 +61,6 @@ def query_bank(encoder: Encoder, text: str | None = None, image: Picture | None 
 
 def encode_queries(encoder: Encoder, texts: Sequence[str]) -> Posterior:
     """Many texts -> posteriors `[m, d]`, encoded in batches of texts of like length."""
-    from mmsearch.inference.posterior import embed_texts
-
     return embed_texts(encoder, [_clean(text) for text in texts])
 
 
@@ -78,66 +71,6 @@ def encode_file(encoder: Encoder, path: Path) -> Posterior:
     if path.suffix.lower() in TEXT_SUFFIXES:
         return encode_query(encoder, text=_read_text(path))
     return encode_query(encoder, image=path)
-
-
-def to_image(picture: Picture, side_px: int) -> Image.Image:
-    """Any picture -> upright RGB, decoded in this process. Arrays are uint8 `[h, w]`, `[h, w, 3]` or `[h, w, 4]`."""
-    from PIL import Image, ImageOps
-
-    if isinstance(picture, (str, Path)):
-        return _read_image(Path(picture), side_px)
-    if isinstance(picture, Image.Image):
-        return _on_white(ImageOps.exif_transpose(picture))
-    array = np.asarray(picture)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        shape = list(array.shape)
-        raise QueryError(f"the array is {array.dtype} {shape}; expected uint8 [h, w], [h, w, 3] or [h, w, 4]")
-    return _on_white(Image.fromarray(array))
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    """Transparency becomes white, as for files; what lies under it was never meant to be seen."""
-    if image.mode not in ("RGBA", "LA"):
-        return image.convert("RGB")
-    from PIL import Image
-
-    page = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(page, image.convert("RGBA")).convert("RGB")
-
-
-def _guarded(path: Path, side_px: int) -> Image.Image | None:
-    """A picture whose decoder may crash, by way of a process that may die; None for all others, which cost no process.
-
-    Raises: DecodeError.
-    """
-    from indexer.files.kinds import HEAD_BYTES, RISKY, kind_of, missing_extra
-
-    try:
-        with path.open("rb") as file:
-            kind = kind_of(file.read(HEAD_BYTES))
-    except OSError:
-        return None  # said by whoever reads it next
-    if kind not in RISKY or missing_extra(kind):
-        return None
-    from indexer.decoding.sandbox import Sandbox
-
-    try:
-        with Sandbox(side_px) as sandbox:
-            return sandbox.decode(path).image
-    except DecodeError as error:
-        raise DecodeError(f"{path}: {error}") from error
-
-
-def _read_image(path: Path, side_px: int) -> Image.Image:
-    from indexer.decoding.decode import decode_image
-
-    try:
-        with path.open("rb") as file:
-            return decode_image(file, side_px=side_px).image
-    except DecodeError as error:
-        raise DecodeError(f"{path}: {error}") from error
-    except OSError as error:
-        raise DecodeError(f"{path}: {error.strerror or error}; expected a picture that can be read") from error
 
 
 def _read_text(path: Path) -> str:

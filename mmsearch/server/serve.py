@@ -3,7 +3,7 @@
 In: questions on a Unix socket, one line of JSON each. Out: hits, or a word of why not, after which the asker answers
 for itself. The socket is the user's alone (0600 in a folder of 0700), one server a library holds its lock, and a socket
 that a dead server left is replaced. What is indexed meanwhile is found; a catalog or a model that was replaced is
-opened anew. A server nobody asks ends itself. Next: `library.py`, which it asks.
+opened anew. A server nobody asks ends itself. Next: `client.py`, the other end.
 """
 
 from __future__ import annotations
@@ -19,16 +19,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Literal, Protocol
 
 from mmsearch.errors import LibraryError, LibraryLocked, MMSearchError, ModelMismatch
+from mmsearch.query.hits import Hit
 from mmsearch.server.client import HAS_SOCKETS, PROTOCOL, is_ours_alone, is_served, read_line, socket_path
-
-if TYPE_CHECKING:
-    from mmsearch.library import Library
-    from mmsearch.query.hits import Hit
 
 IDLE_S: Final = 600.0
 REQUEST_TIMEOUT_S: Final = 5.0
@@ -38,7 +35,43 @@ START_TIMEOUT_S: Final = 30.0
 log = logging.getLogger(__name__)
 
 
-def serve(library: Library, idle_s: float = IDLE_S, ready: Callable[[Path], None] | None = None) -> None:
+class Searchable(Protocol):
+    """What the server needs of a library; `mmsearch.library.Library` is one."""
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+
+    def search(
+        self,
+        text: str | None = None,
+        image: Path | None = None,
+        k: int = 10,
+        within: Literal["image", "text"] | None = None,
+        *,
+        folder: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+    ) -> list[Hit]:
+        """The files nearest to words, a picture or both."""
+
+    def search_many(
+        self,
+        texts: Sequence[str],
+        k: int = 10,
+        within: Literal["image", "text"] | None = None,
+        *,
+        folder: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+    ) -> list[list[Hit]]:
+        """The same for many texts."""
+
+    def reopen(self) -> None:
+        """Forget what was read: the library was replaced on disk."""
+
+
+def serve(library: Searchable, idle_s: float = IDLE_S, ready: Callable[[Path], None] | None = None) -> None:
     """Answer searches of `library` until nobody asked for `idle_s` seconds, or SIGTERM, or Ctrl-C.
 
     Args:
@@ -84,7 +117,7 @@ def start(library: Path, arguments: list[str]) -> None:
 
 
 class _Server:
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Searchable) -> None:
         self._library = library
         self._real = os.path.realpath(library.path)
         self._catalog = self._identity()

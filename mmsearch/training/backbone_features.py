@@ -18,7 +18,7 @@ from indexer.base.types import Float32Array
 from mmsearch.data.corpus import Corpus
 from mmsearch.errors import DataError, DecodeError
 from mmsearch.inference.backbone import BATCH, Backbone
-from mmsearch.query.encode import to_image
+from mmsearch.inference.pictures import to_image
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from mmsearch.data.corpus import Corpus
-from mmsearch.data.texts import tokenise
 from mmsearch.data.views import Views
+from mmsearch.models.tokens import tokenise
 from mmsearch.models.vae import ImageEncoder, TextEncoder
 
 log = logging.getLogger(__name__)

@@ -20,12 +20,12 @@ import torch
 from tokenizers import Tokenizer
 
 from mmsearch.data.corpus import Corpus, read_corpus
-from mmsearch.data.texts import word_tokenizer
 from mmsearch.data.views import Views
 from mmsearch.data.vocabulary import cut_vocabulary, frequent_words
 from mmsearch.errors import CheckpointError, ConfigError, ModelError, TrainingError
 from mmsearch.inference.backbone import Backbone, absolute_name
 from mmsearch.models.checkpoint import Architecture, build, save_model
+from mmsearch.models.tokens import word_tokenizer
 from mmsearch.models.vae import FeatureEncoder, ImageEncoder, MultimodalVAE, TextEncoder, channels_last
 from mmsearch.training.backbone_features import backbone_features
 from mmsearch.training.cca import fit_heads

@@ -23,11 +23,12 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from mmsearch.data.corpus import Corpus
-from mmsearch.data.texts import drop_tokens, misspell, phrase, tokenise
+from mmsearch.data.texts import drop_tokens, misspell, phrase
 from mmsearch.data.views import Views, augment
 from mmsearch.evaluation.recall import Retrieval, retrieval
 from mmsearch.inference.preprocess import square
 from mmsearch.models.minilm import PAD_ID
+from mmsearch.models.tokens import tokenise
 from mmsearch.models.vae import Encoding, ImageEncoder, MultimodalVAE, TextEncoder
 from mmsearch.training.recipe import Recipe
 

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from indexer.base.types import Float32Array, UInt8Array
 from mmsearch.data.captioned import Pair
-from mmsearch.data.texts import tokenise
 from mmsearch.errors import CheckpointError, DataError, DecodeError
+from mmsearch.inference.pictures import to_image
 from mmsearch.inference.preprocess import square
 from mmsearch.models.checkpoint import Architecture, read_description
+from mmsearch.models.tokens import tokenise
 from mmsearch.models.vae import ImageEncoder, MultimodalVAE, TextEncoder
-from mmsearch.query.encode import to_image
 from mmsearch.tuning.fit import Features
 
 log = logging.getLogger(__name__)

@@ -21,10 +21,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from mmsearch.data.corpus import Corpus
-from mmsearch.data.texts import tokenise
 from mmsearch.data.views import Views
 from mmsearch.evaluation.recall import Retrieval
 from mmsearch.models.checkpoint import Architecture, build
+from mmsearch.models.tokens import tokenise
 from mmsearch.models.vae import FeatureEncoder, ImageEncoder, MultimodalVAE, TextEncoder
 from mmsearch.training.features import trunk_features
 from mmsearch.training.initial import pretrained

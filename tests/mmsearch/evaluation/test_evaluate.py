@@ -16,16 +16,16 @@ from torch.distributions import MultivariateNormal
 from indexer.base.types import Posterior
 from mmsearch.data.datasets import Example, read_dataset
 from mmsearch.data.scenes import write_scenes
-from mmsearch.data.texts import word_tokenizer
 from mmsearch.errors import DataError
 from mmsearch.evaluation.bounds import Bounds, PairEncoder, bounds
 from mmsearch.evaluation.evaluate import EvalReport, evaluate, evaluate_model, latent_use
 from mmsearch.evaluation.recall import Recall
 from mmsearch.inference.load_model import load_model
+from mmsearch.inference.pictures import to_image
 from mmsearch.inference.preprocess import square
 from mmsearch.models.checkpoint import Architecture, build, save_model
+from mmsearch.models.tokens import word_tokenizer
 from mmsearch.models.vae import Encoding, MultimodalVAE
-from mmsearch.query.encode import to_image
 from tests.circle import Circle, CircleWithBanks, one_centre
 
 

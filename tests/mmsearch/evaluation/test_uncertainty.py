@@ -14,7 +14,7 @@ from indexer.base.types import Posterior
 from mmsearch.data.datasets import Example
 from mmsearch.errors import DataError
 from mmsearch.evaluation.uncertainty import Spread, evaluate_uncertainty_model, growth, spread
-from mmsearch.query.encode import Picture, to_image
+from mmsearch.inference.pictures import Picture, to_image
 
 SIDE_PX = 32
 

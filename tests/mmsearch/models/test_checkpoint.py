@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmsearch.data.texts import word_tokenizer
 from mmsearch.errors import CheckpointError
 from mmsearch.inference.load_model import load_model
 from mmsearch.models.checkpoint import (
@@ -27,6 +26,7 @@ from mmsearch.models.checkpoint import (
     save_tensors,
     unpack,
 )
+from mmsearch.models.tokens import word_tokenizer
 from mmsearch.models.vae import MultimodalVAE
 
 # the image head's hidden layer has 400 x 300 weights: enough to be stored in int8

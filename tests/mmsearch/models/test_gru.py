@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from mmsearch.data.scenes import render_scene
-from mmsearch.data.texts import tokenise, word_tokenizer
 from mmsearch.models.gaussian import kl_to_prior, reparameterise
 from mmsearch.models.gru import GRUTextDecoder, GRUTextEncoder, left_aligned
+from mmsearch.models.tokens import tokenise, word_tokenizer
 
 LATENT, VOCABULARY = 8, 20
 

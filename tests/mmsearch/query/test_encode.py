@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mmsearch.errors import DecodeError, QueryError
-from mmsearch.query.encode import check_query, encode_file, encode_query, to_image
+from mmsearch.query.encode import check_query, encode_file, encode_query
 from tests.fakes import FakeEncoder, paint
 
 
@@ -63,24 +63,6 @@ def test_a_path_a_pil_image_and_an_array_are_the_same_picture(tmp_path: Path) ->
     np.testing.assert_array_equal(from_pil.mu, encode_query(encoder, image=path).mu)
     np.testing.assert_array_equal(from_pil.mu, encode_query(encoder, image=array).mu)
     np.testing.assert_array_equal(from_pil.mu, encode_query(encoder, image=str(path)).mu)
-
-
-def test_every_shape_of_picture_becomes_rgb() -> None:
-    assert to_image(np.zeros((5, 7), np.uint8), 32).mode == "RGB"
-    assert to_image(np.zeros((5, 7, 4), np.uint8), 32).getpixel((0, 0)) == (255, 255, 255)  # transparent: white
-    assert to_image(Image.new("LA", (3, 3), (0, 0)), 32).getpixel((0, 0)) == (255, 255, 255)
-    assert to_image(Image.new("L", (3, 3), 9), 32).getpixel((0, 0)) == (9, 9, 9)
-    upright = Image.new("RGB", (10, 20))
-    upright.getexif()[0x0112] = 6  # turned by a quarter
-    assert to_image(upright, 32).size == (20, 10)
-
-
-@pytest.mark.parametrize(
-    "array", [np.zeros((5, 7, 3), np.float32), np.zeros((5, 7, 2), np.uint8), np.zeros((2, 5, 7, 3), np.uint8)]
-)
-def test_an_array_of_another_kind_is_refused_with_what_was_found_and_expected(array: np.ndarray) -> None:
-    with pytest.raises(QueryError, match=r"the array is .*; expected uint8 \[h, w\]"):
-        to_image(array, 32)
 
 
 def test_a_text_file_is_encoded_as_text_and_a_broken_picture_names_itself(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from torch import Tensor
 import mmsearch.training
 from mmsearch.data.corpus import Corpus, read_corpus
 from mmsearch.data.scenes import write_scenes
-from mmsearch.data.texts import word_tokenizer
 from mmsearch.errors import CheckpointError, TrainingError
 from mmsearch.models.checkpoint import Architecture, build, load_tensors, save_tensors
+from mmsearch.models.tokens import word_tokenizer
 from mmsearch.models.vae import Encoding, MultimodalVAE
 from mmsearch.training import loop as loop_module
 from mmsearch.training.curves import Curves
