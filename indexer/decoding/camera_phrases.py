@@ -1,4 +1,4 @@
-"""Which words of a picture's metadata are a caption: what a person wrote, and not what a camera or a program left.
+"""Choose which text in a picture's metadata is a caption: what a person wrote, not a default of a camera or a program.
 
 In: a `Metadata` and the file's name. Out: captions. A camera's standard phrase, fused into ten thousand photos, would
 make them all alike. Next: `ingest/captions.py`, which stores them.
@@ -38,23 +38,23 @@ _PATTERNS: Final = tuple(
 )
 
 
-def captions_of(said: Metadata, file_name: str) -> list[str]:
-    """What a person said of the picture, each text once: the title, the description, the keywords as one line."""
+def captions_of(metadata: Metadata, file_name: str) -> list[str]:
+    """The captions in the metadata, each once: the title, the description, the keywords as one line."""
     stem = file_name.rpartition(".")[0] or file_name
     found: dict[str, str] = {}
-    for text in (said.title, said.description):
-        if text is not None and is_said(text) and text.casefold() not in (stem.casefold(), file_name.casefold()):
+    for text in (metadata.title, metadata.description):
+        if text is not None and is_personal(text) and text.casefold() not in (stem.casefold(), file_name.casefold()):
             found.setdefault(text.casefold(), text)
-    words = [word for word in said.keywords if any(c.isalpha() for c in word) and word.casefold() not in _PHRASES]
+    words = [word for word in metadata.keywords if any(c.isalpha() for c in word) and word.casefold() not in _PHRASES]
     if words:
         line = ", ".join(words)
         found.setdefault(line.casefold(), line)
     return list(found.values())
 
 
-def is_said(text: str) -> bool:
-    """Whether a person wrote this about a picture."""
+def is_personal(text: str) -> bool:
+    """Whether the text is a person's, and not a number, a default phrase or a link."""
     plain = text.strip().casefold()
-    if sum(c.isalpha() for c in plain) < 2 and not any(c > "\u2e80" for c in plain):  # one ideograph is a word
+    if sum(c.isalpha() for c in plain) < 2 and not any(c > "\u2e80" for c in plain):  # one CJK character is a word
         return False
     return plain not in _PHRASES and not any(pattern.fullmatch(plain) for pattern in _PATTERNS)

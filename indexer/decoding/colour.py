@@ -1,6 +1,6 @@
-"""Any mode of pixels -> RGB as a screen shows it: colour profiles applied, transparency on white, 16 bits to 8.
+"""Convert pixels of any mode to sRGB: colour profiles are applied, transparency is put on white, 16 bits become 8.
 
-In: a decoded Pillow image. Out: an image of mode RGB. Next: `decode.py`, which is between a file and this.
+In: a decoded Pillow image. Out: an image of mode RGB. Next: `decode.py`, which calls this.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageCms
 
-_WITH_ALPHA: Final = ("RGBA", "LA", "PA", "La", "RGBa")
-_DEEP: Final = ("I", "F")
+_ALPHA_MODES: Final = ("RGBA", "LA", "PA", "La", "RGBa")
+_DEEP_MODES: Final = ("I", "F")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """The picture in RGB (sRGB where its profile can be read); the same object when it is RGB already."""
     profile = image.info.get("icc_profile")
-    if image.mode in _DEEP or image.mode.startswith("I;16"):
-        image = _eight_bits(image)
-    elif image.mode in _WITH_ALPHA or "transparency" in image.info:
-        image = _on_white(image.convert("RGBA"))  # the colours are blended as they are stored, as browsers do
+    if image.mode in _DEEP_MODES or image.mode.startswith("I;16"):
+        image = _to_eight_bits(image)
+    elif image.mode in _ALPHA_MODES or "transparency" in image.info:
+        image = _flattened_on_white(image.convert("RGBA"))  # blended before the profile is applied, as browsers do
     if image.mode == "LAB":
-        return _converted(image, None) or image.convert("L").convert("RGB")
+        return _apply_profile(image, None) or image.convert("L").convert("RGB")
     if isinstance(profile, bytes) and profile:
-        return _converted(image, profile) or image.convert("RGB")
+        return _apply_profile(image, profile) or image.convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _on_white(layered: Image.Image) -> Image.Image:
+def _flattened_on_white(layered: Image.Image) -> Image.Image:
     page = Image.new("RGBA", layered.size, "white")
     return Image.alpha_composite(page, layered).convert("RGB")
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _to_eight_bits(image: Image.Image) -> Image.Image:
     values = np.nan_to_num(np.asarray(image, np.float32), posinf=0.0, neginf=0.0)  # [h, w]
     top = float(values.max(initial=0.0))
     if image.mode != "F":
@@ -45,7 +45,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((values / full * 255).clip(0, 255).astype(np.uint8))
 
 
-def _converted(image: Image.Image, profile: bytes | None) -> Image.Image | None:
+def _apply_profile(image: Image.Image, profile: bytes | None) -> Image.Image | None:
     """The picture in sRGB; None where the profile is sRGB, does not fit the pixels or cannot be read."""
     mode = image.mode if image.mode in ("RGB", "L", "CMYK", "LAB") else "RGB"
     transform = _transform(profile, mode)
@@ -58,14 +58,14 @@ def _converted(image: Image.Image, profile: bytes | None) -> Image.Image | None:
         return None
 
 
-@lru_cache(maxsize=16)  # a folder holds the profiles of a few cameras; building one takes as long as applying it
+@lru_cache(maxsize=16)  # a folder has few profiles; building a transform takes as long as applying it
 def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
     try:
         source = ImageCms.createProfile("LAB") if profile is None else ImageCms.getOpenProfile(io.BytesIO(profile))
         if profile is not None and "srgb" in ImageCms.getProfileDescription(source).lower():
             return None
         screen = ImageCms.createProfile("sRGB")
-        # no cache of the last pixel: it is what makes a transform unfit for several threads
+        # the cache of the last pixel is not thread-safe
         return ImageCms.buildTransform(
             source, screen, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.NOCACHE
         )

@@ -1,7 +1,7 @@
-"""What a picture says of itself: EXIF, XMP and IPTC as one `Metadata`. Broken metadata says nothing and costs nothing.
+"""Read the metadata of a picture: EXIF, XMP and IPTC merged into one `Metadata`. Broken metadata is ignored.
 
-In: an opened Pillow image. Out: how it was held, and a `Metadata`. EXIF is the camera's, XMP and IPTC are the person's:
-dates and places come from the first, words from the others before it. Next: `xmp.py`, the packets; `decode.py`.
+In: an opened Pillow image. Out: its orientation, and a `Metadata`. The camera writes EXIF, people write XMP and IPTC:
+dates and places are taken from EXIF first, text from XMP and IPTC first. Next: `xmp.py`, the packets; `decode.py`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from PIL import ExifTags, Image
 
 from indexer.decoding.xmp import Packet, read_iptc, read_xmp
 
-WORDS_CHARS: Final = 2000  # of a title or a description; more than any text encoder reads
-KEYWORDS: Final = 64
-_IPTC_BLOCK: Final = 0x0404  # among the blocks Photoshop writes
+TEXT_LIMIT_CHARS: Final = 2000  # of a title or a description; more than any text encoder reads
+KEYWORD_LIMIT: Final = 64
+_IPTC_BLOCK: Final = 0x0404  # of the resource blocks that Photoshop writes
 _TIFF_XMP, _TIFF_IPTC = 700, 33723
-_XP_TITLE, _XP_COMMENT, _XP_KEYWORDS = 0x9C9B, 0x9C9C, 0x9C9E  # what Windows' file manager writes, UTF-16
+_XP_TITLE, _XP_COMMENT, _XP_KEYWORDS = 0x9C9B, 0x9C9C, 0x9C9E  # written by the file manager of Windows, UTF-16
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """When, where and with what a picture was taken, and what was said of it. Times are the camera's clock."""
+    """When, where and with what a picture was taken, and the text people wrote to it. Times are the camera's clock."""
 
     taken_at: datetime | None = None
     camera: str | None = None
@@ -37,7 +37,7 @@ class Metadata:
     keywords: tuple[str, ...] = ()
 
     def over(self, other: Metadata) -> Metadata:
-        """This, with `other` where this is silent; a place is taken whole."""
+        """This, with gaps filled from `other`; latitude and longitude are taken together."""
         gaps = {name: value for name, value in vars(other).items() if getattr(self, name) in (None, ())}
         if self.latitude_deg is not None and self.longitude_deg is not None:
             gaps.pop("latitude_deg", None)
@@ -45,48 +45,48 @@ class Metadata:
         return replace(self, **gaps)
 
 
-def metadata_of(image: Image.Image, around: Image.Exif | None = None) -> tuple[int, Metadata]:
-    """The EXIF orientation (1 to 8) of an opened image, and what it says of itself.
+def metadata_of(image: Image.Image, container_exif: Image.Exif | None = None) -> tuple[int, Metadata]:
+    """The EXIF orientation (1 to 8) of an opened image, and its metadata.
 
     Args:
         image: opened by Pillow; its pixels need not be loaded.
-        around: the EXIF of the file the image lies in, which comes first.
+        container_exif: the EXIF of the file that holds the image; it comes first.
     """
-    orientation, said = 1, Metadata()
-    sources = [around] if around else []
+    orientation, metadata = 1, Metadata()
+    sources = [container_exif] if container_exif else []
     with contextlib.suppress(Exception):  # hostile bytes: Pillow raises SyntaxError, struct.error, KeyError, ...
         sources.append(image.getexif())
     for exif in reversed(sources):
         with contextlib.suppress(Exception):
-            turned, of_exif = _of_exif(exif)
-            orientation, said = turned or orientation, of_exif.over(said)
+            turned, of_exif = _from_exif(exif)
+            orientation, metadata = turned or orientation, of_exif.over(metadata)
     for packet in _packets(image):
-        said = _with_words(said, packet)
-    return orientation, said
+        metadata = _with_packet(metadata, packet)
+    return orientation, metadata
 
 
 def from_packet(packet: Packet) -> Metadata:
-    """An XMP packet by itself, as a sidecar holds it."""
-    empty = Metadata(packet.taken_at, None, clean(packet.lens), packet.latitude_deg, packet.longitude_deg)
-    return _with_words(empty, packet)
+    """The metadata of an XMP packet alone, as in a sidecar file."""
+    base = Metadata(packet.taken_at, None, clean(packet.lens), packet.latitude_deg, packet.longitude_deg)
+    return _with_packet(base, packet)
 
 
 def clean(value: object) -> str | None:
-    """Text as people wrote it, on one line: without NULs and control characters; None when nothing is left."""
+    """Text on one line, without NULs and control characters; None when nothing is left."""
     if not isinstance(value, str):
         return None
-    text = "".join(c if c.isprintable() else " " for c in value[: 4 * WORDS_CHARS] if c != "\0")
-    return " ".join(text.split())[:WORDS_CHARS].strip() or None
+    text = "".join(c if c.isprintable() else " " for c in value[: 4 * TEXT_LIMIT_CHARS] if c != "\0")
+    return " ".join(text.split())[:TEXT_LIMIT_CHARS].strip() or None
 
 
 def keywords(values: Iterable[object]) -> tuple[str, ...]:
-    """Distinct keywords in their order, `KEYWORDS` at most."""
-    words = (clean(value) for value in values)
-    return tuple(dict.fromkeys(word for word in words if word is not None))[:KEYWORDS]
+    """Distinct keywords in their order, `KEYWORD_LIMIT` at most."""
+    cleaned = (clean(value) for value in values)
+    return tuple(dict.fromkeys(word for word in cleaned if word is not None))[:KEYWORD_LIMIT]
 
 
 def place(latitude_deg: object, longitude_deg: object) -> tuple[float, float] | None:
-    """A place on earth, or None: half a place is none, and (0, 0) is what devices write that know none."""
+    """A valid (latitude, longitude), or None; devices without a position write (0, 0)."""
     if not isinstance(latitude_deg, (int, float)) or not isinstance(longitude_deg, (int, float)):
         return None
     if not (-90 <= latitude_deg <= 90 and -180 <= longitude_deg <= 180):  # also false for nan
@@ -94,19 +94,19 @@ def place(latitude_deg: object, longitude_deg: object) -> tuple[float, float] | 
     return None if latitude_deg == longitude_deg == 0 else (float(latitude_deg), float(longitude_deg))
 
 
-def _with_words(said: Metadata, packet: Packet) -> Metadata:
+def _with_packet(metadata: Metadata, packet: Packet) -> Metadata:
     found = place(packet.latitude_deg, packet.longitude_deg)
-    words = Metadata(
+    text = Metadata(
         title=clean(packet.title),
         description=clean(packet.description),
-        keywords=keywords([*packet.keywords, *said.keywords]),
+        keywords=keywords([*packet.keywords, *metadata.keywords]),
     )
     rest = Metadata(packet.taken_at, None, clean(packet.lens), *(found or (None, None)))
-    return words.over(said).over(rest)
+    return text.over(metadata).over(rest)
 
 
 def _packets(image: Image.Image) -> Iterable[Packet]:
-    """IPTC, then XMP, whose words count more."""
+    """IPTC, then XMP, whose text takes precedence."""
     blocks, tags = image.info.get("photoshop"), getattr(image, "tag_v2", {})
     with contextlib.suppress(Exception):
         iptc = blocks.get(_IPTC_BLOCK) if isinstance(blocks, dict) else tags.get(_TIFF_IPTC)
@@ -120,14 +120,14 @@ def _packets(image: Image.Image) -> Iterable[Packet]:
             yield read_xmp(xmp)
 
 
-def _of_exif(exif: Image.Exif) -> tuple[int | None, Metadata]:
-    details, where = exif.get_ifd(ExifTags.IFD.Exif), exif.get_ifd(ExifTags.IFD.GPSInfo)
+def _from_exif(exif: Image.Exif) -> tuple[int | None, Metadata]:
+    details, gps = exif.get_ifd(ExifTags.IFD.Exif), exif.get_ifd(ExifTags.IFD.GPSInfo)
     orientation = exif.get(ExifTags.Base.Orientation)
     make, model = (_latin(exif.get(tag)) or "" for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
-    latitude = _degrees(where, ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLatitudeRef, "S", 90)
-    longitude = _degrees(where, ExifTags.GPS.GPSLongitude, ExifTags.GPS.GPSLongitudeRef, "W", 180)
+    latitude = _degrees(gps, ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLatitudeRef, "S", 90)
+    longitude = _degrees(gps, ExifTags.GPS.GPSLongitude, ExifTags.GPS.GPSLongitudeRef, "W", 180)
     found = place(latitude, longitude)
-    said = Metadata(
+    metadata = Metadata(
         taken_at=_moment(details.get(ExifTags.Base.DateTimeOriginal)) or _moment(exif.get(ExifTags.Base.DateTime)),
         camera=(model if model.startswith(make) else f"{make} {model}").strip() or None,
         lens=_latin(details.get(ExifTags.Base.LensModel)),
@@ -137,11 +137,11 @@ def _of_exif(exif: Image.Exif) -> tuple[int | None, Metadata]:
         description=_latin(exif.get(ExifTags.Base.ImageDescription)) or clean(_utf16(exif.get(_XP_COMMENT))),
         keywords=keywords((_utf16(exif.get(_XP_KEYWORDS)) or "").split(";")),
     )
-    return orientation if isinstance(orientation, int) and orientation in range(1, 9) else None, said
+    return orientation if isinstance(orientation, int) and orientation in range(1, 9) else None, metadata
 
 
 def _latin(value: object) -> str | None:
-    """EXIF's strings: ASCII by the standard, UTF-8 in life, Latin-1 as Pillow reads them."""
+    """A string of EXIF: ASCII by the standard, UTF-8 in practice, decoded as Latin-1 by Pillow."""
     if not isinstance(value, str):
         return None
     with contextlib.suppress(UnicodeError):
@@ -162,8 +162,8 @@ def _moment(value: object) -> datetime | None:
         return None
 
 
-def _degrees(where: Mapping[int, object], tag: int, reference: int, negative: str, limit: float) -> float | None:
-    parts = where.get(tag)
+def _degrees(gps: Mapping[int, object], tag: int, reference: int, negative: str, limit: float) -> float | None:
+    parts = gps.get(tag)
     if not isinstance(parts, tuple) or len(parts) != 3:
         return None
     try:
@@ -172,4 +172,4 @@ def _degrees(where: Mapping[int, object], tag: int, reference: int, negative: st
         return None
     if not 0 <= degrees <= limit:  # also false for the nan of a 0/0
         return None
-    return -degrees if str(where.get(reference, "")).upper().startswith(negative) else degrees
+    return -degrees if str(gps.get(reference, "")).upper().startswith(negative) else degrees

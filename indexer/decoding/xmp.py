@@ -1,7 +1,7 @@
-"""The two packets people's words travel in: XMP (XML, of Adobe) and IPTC (records of bytes, of the press).
+"""Parse the two formats in which programs store titles and keywords: XMP (XML, Adobe) and IPTC-IIM (binary records).
 
-In: the bytes of a packet. Out: a `Packet`. The XML is read as events, without entities and to a bounded size, so that
-a packet can neither grow nor nest into anything. Next: `about.py`, which joins packets and EXIF.
+In: the bytes of a packet. Out: a `Packet`. The XML is parsed as events, without entities and up to a fixed size, so
+that a hostile packet can neither expand nor nest without bound. Next: `metadata.py`, which joins packets and EXIF.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import Final
 from xml.parsers import expat
 
-PACKET_BYTES: Final = 1 << 20
-VALUES: Final = 256  # of one property
-VALUE_CHARS: Final = 8192
+PACKET_LIMIT_BYTES: Final = 1 << 20
+VALUES_LIMIT: Final = 256  # of one property
+VALUE_LIMIT_CHARS: Final = 8192
 
 _DC = "http://purl.org/dc/elements/1.1/"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -35,7 +35,7 @@ _PROPERTIES: Final = {
 
 @dataclass(frozen=True)
 class Packet:
-    """What a packet holds of interest; words as they stand there, places in degrees."""
+    """The values this project uses of a packet: text as it is written there, positions in degrees."""
 
     title: str | None = None
     description: str | None = None
@@ -47,9 +47,9 @@ class Packet:
 
 
 def read_xmp(data: bytes) -> Packet:
-    """Parse an XMP packet. Raises: ValueError for what is not XML, declares entities, or is over `PACKET_BYTES`."""
-    if len(data) > PACKET_BYTES:
-        raise ValueError(f"an XMP packet of {len(data)} bytes; at most {PACKET_BYTES} are read")
+    """Parse an XMP packet. Raises: ValueError when it is not XML, declares entities, or is too large."""
+    if len(data) > PACKET_LIMIT_BYTES:
+        raise ValueError(f"an XMP packet of {len(data)} bytes; at most {PACKET_LIMIT_BYTES} are read")
     found = _Properties()
     try:
         found.read(data.strip(b"\0 \r\n\t"))
@@ -73,10 +73,10 @@ def read_iptc(data: bytes) -> Packet:
     at = 0
     while at + 5 <= len(data) and data[at] == 0x1C:
         size = int.from_bytes(data[at + 3 : at + 5], "big")
-        if size & 0x8000:  # an extended length, which no program writes for words
+        if size & 0x8000:  # an extended length, which no program writes for text
             break
         values = records.setdefault((data[at + 1], data[at + 2]), [])
-        if len(values) < VALUES:
+        if len(values) < VALUES_LIMIT:
             values.append(data[at + 5 : at + 5 + size])
         at += 5 + size
     is_utf8 = records.get((1, 90), [b""])[0] == b"\x1b%G"
@@ -93,7 +93,7 @@ def read_iptc(data: bytes) -> Packet:
 
 
 class _Properties:
-    """The wanted properties of a packet, as elements or as attributes of `rdf:Description`."""
+    """Collects `_PROPERTIES`, whether written as elements or as attributes of `rdf:Description`."""
 
     def __init__(self) -> None:
         self.values: dict[str, list[str]] = {}
@@ -132,13 +132,13 @@ class _Properties:
             self._name = None
 
     def _characters(self, text: str) -> None:
-        if self._name is not None and len(self._text) < VALUE_CHARS:
-            self._text.append(text[:VALUE_CHARS])
+        if self._name is not None and len(self._text) < VALUE_LIMIT_CHARS:
+            self._text.append(text[:VALUE_LIMIT_CHARS])
 
     def _put(self, name: str, value: str) -> None:
         values = self.values.setdefault(name, [])
-        if value.strip() and len(values) < VALUES:
-            values.append(value.strip()[:VALUE_CHARS])
+        if value.strip() and len(values) < VALUES_LIMIT:
+            values.append(value.strip()[:VALUE_LIMIT_CHARS])
         if not values:
             del self.values[name]
 
@@ -157,7 +157,7 @@ def _decoded(value: bytes, is_utf8: bool) -> str:
 
 
 def _iso(value: str | None) -> datetime | None:
-    """An ISO date and time by the clock it was taken with: a zone is left off, a date alone is no time."""
+    """An ISO date and time as the camera's clock showed it: the zone is dropped; None for a date without a time."""
     if value is None or "T" not in value:
         return None
     try:

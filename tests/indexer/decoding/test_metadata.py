@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from indexer.decoding.camera_phrases import captions_of, is_said
+from indexer.decoding.camera_phrases import captions_of, is_personal
 from indexer.decoding.decode import read_metadata
 from indexer.decoding.metadata import Metadata, clean, from_packet, keywords, place
-from indexer.decoding.xmp import PACKET_BYTES, Packet, read_iptc, read_xmp
+from indexer.decoding.xmp import PACKET_LIMIT_BYTES, Packet, read_iptc, read_xmp
 from tests.indexer.decoding.test_decode import decoded, encoded, gradient
 
 XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -67,18 +67,18 @@ def test_xmp_in_every_format(format: str) -> None:
         data = encoded(gradient(), "TIFF", tiffinfo={700: XMP})
     else:
         data = encoded(gradient(), format, xmp=XMP)
-    said = decoded(data).metadata
-    assert (said.title, said.keywords, said.lens) == ("Zürich at night", ("lake", "Anna"), "EF50mm f/1.4")
-    assert said.taken_at == datetime(2020, 5, 4, 3, 2, 1)
-    assert (said.latitude_deg, said.longitude_deg) == (pytest.approx(47.375), pytest.approx(8.55))
-    assert read_metadata(io.BytesIO(data)) == said
+    metadata = decoded(data).metadata
+    assert (metadata.title, metadata.keywords, metadata.lens) == ("Zürich at night", ("lake", "Anna"), "EF50mm f/1.4")
+    assert metadata.taken_at == datetime(2020, 5, 4, 3, 2, 1)
+    assert (metadata.latitude_deg, metadata.longitude_deg) == (pytest.approx(47.375), pytest.approx(8.55))
+    assert read_metadata(io.BytesIO(data)) == metadata
 
 
 def test_iptc() -> None:
     records = [(5, "Näme".encode()), (120, b"A long\rstory"), (25, b"sea"), (25, b"sun")]
     packet = iptc(*records, (55, b"20190706"), (60, b"050403+0100"))
-    said = decoded(with_iptc(encoded(gradient(), "JPEG"), packet)).metadata
-    assert said == Metadata(
+    metadata = decoded(with_iptc(encoded(gradient(), "JPEG"), packet)).metadata
+    assert metadata == Metadata(
         datetime(2019, 7, 6, 5, 4, 3), None, None, None, None, "Näme", "A long story", ("sea", "sun")
     )
     assert read_iptc(iptc((5, "Näme".encode("latin-1")), utf8=False)).title == "Näme"
@@ -91,18 +91,22 @@ def test_the_camera_dates_and_the_person_names() -> None:
     exif.get_ifd(0x8769).update({0x9003: "2019:07:06 05:04:03", 0xA434: "23mm F2"})
     exif.get_ifd(0x8825).update({1: "N", 2: (0.0, 0.0, 0.0), 3: "E", 4: (0.0, 0.0, 0.0)})
     data = encoded(gradient(), "JPEG", exif=exif, xmp=XMP)
-    said = decoded(data).metadata
-    assert (said.taken_at, said.lens, said.camera) == (datetime(2019, 7, 6, 5, 4, 3), "23mm F2", "X100")
-    assert (said.title, said.description) == ("Zürich at night", "Lights & water")
-    assert said.latitude_deg == pytest.approx(47.375), "null island is where devices are that know no place"
+    metadata = decoded(data).metadata
+    assert (metadata.taken_at, metadata.lens, metadata.camera) == (datetime(2019, 7, 6, 5, 4, 3), "23mm F2", "X100")
+    assert (metadata.title, metadata.description) == ("Zürich at night", "Lights & water")
+    assert metadata.latitude_deg == pytest.approx(47.375), "(0, 0) is what devices without a position write"
 
 
 def test_windows_titles_and_utf8_in_exif() -> None:
     exif = Image.Exif()
     exif[0x9C9B], exif[0x9C9E] = ("Opa's 80. Geburtstag\0".encode("utf-16-le"), "Opa;Fest\0".encode("utf-16-le"))
     exif[0x010E] = "Grüße".encode()
-    said = decoded(encoded(gradient(), "JPEG", exif=exif)).metadata
-    assert (said.title, said.description, said.keywords) == ("Opa's 80. Geburtstag", "Grüße", ("Opa", "Fest"))
+    found = decoded(encoded(gradient(), "JPEG", exif=exif)).metadata
+    assert (found.title, found.description, found.keywords) == (
+        "Opa's 80. Geburtstag",
+        "Grüße",
+        ("Opa", "Fest"),
+    )
 
 
 def test_one_source_over_another() -> None:
@@ -126,7 +130,7 @@ def test_one_source_over_another() -> None:
     ],
 )  # fmt: skip
 def test_what_no_person_said(text: str) -> None:
-    assert not is_said(text)
+    assert not is_personal(text)
     assert captions_of(Metadata(title=text or None, description=text or None), "a.jpg") == []
 
 
@@ -148,9 +152,9 @@ def test_what_a_person_said(text: str) -> None:
 
 
 def test_captions_are_said_once() -> None:
-    said = Metadata(title="The Lake", description="the lake", keywords=("lake", "untitled", "2019", "Anna"))
-    assert captions_of(said, "IMG_1.jpg") == ["The Lake", "lake, Anna"]
-    assert captions_of(said, "the lake.jpg") == ["lake, Anna"], "a file's name is no caption"
+    metadata = Metadata(title="The Lake", description="the lake", keywords=("lake", "untitled", "2019", "Anna"))
+    assert captions_of(metadata, "IMG_1.jpg") == ["The Lake", "lake, Anna"]
+    assert captions_of(metadata, "the lake.jpg") == ["lake, Anna"], "a file's name is no caption"
 
 
 BOMB = b"""<!DOCTYPE a [<!ENTITY l0 "lol">%s]><a>&l30;</a>""" % b"".join(
@@ -158,7 +162,7 @@ BOMB = b"""<!DOCTYPE a [<!ENTITY l0 "lol">%s]><a>&l30;</a>""" % b"".join(
 )
 
 
-@pytest.mark.parametrize("data", [BOMB, b"<a" * 1000, b"", b"\0", b"<a></b>", b" " * PACKET_BYTES + b"<a/>"])
+@pytest.mark.parametrize("data", [BOMB, b"<a" * 1000, b"", b"\0", b"<a></b>", b" " * PACKET_LIMIT_BYTES + b"<a/>"])
 def test_hostile_xmp(data: bytes) -> None:
     started = time.process_time()
     with pytest.raises(ValueError, match="XMP"):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from indexer.base.errors import DecodeError
 from indexer.decoding.decode import decode_image
-from indexer.decoding.video import KEYFRAMES, keyframes
+from indexer.decoding.video import KEYFRAME_LIMIT, keyframes
 from indexer.files import kinds, scan
 from indexer.files.scan import role_of
 from indexer.store import Store
@@ -70,7 +70,7 @@ def film_of_stills() -> bytes:
 
 def test_a_long_video_has_no_more_than_so_many() -> None:
     frames, _, _ = keyframes(io.BytesIO(film("red", "blue", seconds_each=60)), side_px=16, pixel_limit=10_000)
-    assert len(frames) == KEYFRAMES
+    assert len(frames) == KEYFRAME_LIMIT
     assert frames[0].time_s < 5
     assert frames[-1].time_s > 110
 
@@ -79,9 +79,9 @@ def test_what_a_video_says() -> None:
     data = film(
         "red", creation_time="2020-01-02T03:04:05Z", location="+47.3750+008.5500/", title="a swim", seconds_each=2
     )
-    about = decode_image(io.BytesIO(data), side_px=16).metadata
-    assert about.taken_at == datetime(2020, 1, 2, 3, 4, 5)
-    assert (about.latitude_deg, about.longitude_deg, about.title) == (47.375, 8.55, "a swim")
+    metadata = decode_image(io.BytesIO(data), side_px=16).metadata
+    assert metadata.taken_at == datetime(2020, 1, 2, 3, 4, 5)
+    assert (metadata.latitude_deg, metadata.longitude_deg, metadata.title) == (47.375, 8.55, "a swim")
 
 
 @pytest.mark.parametrize("keep", [40, 400, 0.5, 0.9])
