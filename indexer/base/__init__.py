@@ -1,1 +1,1 @@
-"""What every room stands on: shared types, the exception tree, durable writes, the writer lock, failpoints, clocks."""
+"""What every other package uses: shared types, exceptions, durable writes, the writer lock, failpoints, profiling."""

@@ -1,7 +1,8 @@
-"""Files that have to survive a power cut, be what they were, or be kept although nothing trusts them any more.
+"""Write files so that they survive a power cut; checksum them; set damaged ones aside.
 
-In: a path. Out: bytes forced to the disk, a checksum, a second name. Write to a temporary name, `sync` the file, rename
-it, `sync` its folder: then a crash at any moment leaves the old file or the new one. Next: `generations.py`.
+In: a path. Out: data forced to the disk, a checksum, a new name. A file is replaced in four steps: write to a temporary
+name, `sync` the file, rename it, `sync` its folder. A crash at any moment then leaves the old file or the new one.
+Next: `search/index_files.py`, which writes the index file so.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ log = logging.getLogger(__name__)
 
 
 def sync(path: Path) -> None:
-    """Force a file, or the names in a folder, to the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows opens no folders, and keeps names in order by itself
+    """Force a file's content, or a folder's list of names, to the disk (fsync)."""
+    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder, and needs no fsync of it
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
@@ -34,7 +35,7 @@ def sha256_of(path: Path) -> str:
 
 
 def set_aside(path: Path) -> None:
-    """Rename a file that is not to be trusted; it is kept for whoever wants to know why."""
+    """Rename a damaged file, if it is there, to `<name>.bad-<time>`; it is never deleted."""
     if path.exists():
         aside = aside_name(path)
         os.replace(path, aside)
@@ -42,7 +43,7 @@ def set_aside(path: Path) -> None:
 
 
 def aside_name(path: Path) -> Path:
-    """A name beside `path` that no file has, with the time: two in one second, or a clock set back, stay two."""
+    """`<name>.bad-<time>`, with a number where that name is taken already."""
     stem = f"{path.name}.bad-{time.strftime('%Y%m%dT%H%M%S')}"
     taken = {one.name for one in path.parent.glob(f"{glob.escape(path.name)}.bad-*")}
     names = (stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3)))

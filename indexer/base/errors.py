@@ -1,18 +1,18 @@
-"""One exception tree for the whole project; `mmsearch/errors.py` grows the branches that need a model.
+"""The exceptions of the whole project in one tree; `mmsearch/errors.py` adds those that concern models.
 
     MMSearchError
     ├── LibraryError            the state on disk
     │   ├── LibraryNotFound     nothing indexed there yet
     │   ├── LibraryLocked       another process is writing
     │   ├── LibraryCorrupt      a file of the library cannot be read
-    │   ├── SchemaOutdated      the catalog's tables are another version's
+    │   ├── SchemaOutdated      the catalog has the tables of another version
     │   │   └── SchemaOlder     they are an older version's, and are brought up to date when the library is opened
-    │   ├── ModelMismatch       the library was written with another model
-    │   └── DimensionMismatch   vectors of another length
+    │   ├── ModelMismatch       the library was made with another model
+    │   └── DimensionMismatch   vectors have another length
     ├── FolderNotFound          the folder to index is not there
     └── DecodeError             one file could not be read as its type; recorded as a skip
 
-Messages are one line: what was found, what was expected, what to type next. Next: `types.py`.
+A message is one line: what was found, what was expected, what to type next. Next: `types.py`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class LibraryCorrupt(LibraryError):
 
 
 class SchemaOutdated(LibraryError):
-    """The catalog has tables of another version, and only a writer may change them."""
+    """The catalog has the tables of another version, and this process may not change them."""
 
 
 class SchemaOlder(SchemaOutdated):
@@ -51,7 +51,7 @@ class ModelMismatch(LibraryError):
 
 
 class DimensionMismatch(LibraryError):
-    """Vectors of one length met an index of another."""
+    """Vectors and index have different lengths."""
 
 
 class FolderNotFound(MMSearchError):

@@ -1,9 +1,9 @@
-"""Named points at which a run can be made to die or to find the disk full: how the crash tests know where they are.
+"""Failpoints: named places in the code at which tests kill the process or make the disk full.
 
-In: `MMSEARCH_FAILPOINT=name[:n][=kill|enospc]` in the environment, read once. Out: at the n-th time that point is
-reached (the first, where no number is given) the process kills itself as `kill -9` would, or the disk is full. Points
-lie between steps, once a batch, a commit or a file, never inside a loop over files or vectors; with the variable unset
-a point is one comparison with None. Next: the files where the points are, `ingest.py` before all.
+In: `MMSEARCH_FAILPOINT=name[:n][=kill|enospc]` in the environment, read once. Out: when that point is reached for the
+n-th time (by default the first), the process kills itself as by `kill -9`, or gets the error of a full disk. Points are
+between steps (a batch, a commit, a file), never inside a loop over files or vectors. When the variable is not set, a
+point costs one comparison with None. Next: the callers of `reach`, `ingest/ingest.py` first.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ VARIABLE: Final = "MMSEARCH_FAILPOINT"
 Action = Literal["kill", "enospc"]
 
 INGEST: Final = (
-    "ingest.claimed",  # the library is the model's
-    "ingest.rooted",  # the folder is a root
-    "ingest.settling",  # inside the transaction that hides what is gone and takes back what returned
+    "ingest.claimed",  # the library is bound to the model
+    "ingest.rooted",  # the folder is recorded as a root
+    "ingest.settling",  # inside the transaction that marks missing files and restores returned ones
     "ingest.settled",
     "batch.encoded",  # encoded, nothing written
     "batch.writing",  # inside the transaction of a batch, everything written
     "batch.committed",
-    "captions.pairing",  # inside the transaction that brings captions in step with the files
+    "captions.pairing",  # inside the transaction that matches captions to the files
     "captions.paired",
     "captions.writing",  # inside the transaction of a batch of captions
     "captions.committed",
     "fusion.writing",  # inside the transaction of a batch of fused photos
     "fusion.committed",
-    "ingest.closing",  # inside the transaction that says captions and fusions are in step
+    "ingest.closing",  # inside the transaction that records captions and fusions as up to date
     "ingest.closed",
-    "ingest.saved",  # the index file is written, the time of the run is not
+    "ingest.saved",  # the index file is written, the end of the run is not recorded
 )
 SAVE: Final = (
     "save.numbered",  # a generation has its number
@@ -44,8 +44,8 @@ SAVE: Final = (
     "save.synced",
     "save.renamed",
     "save.named",  # the new name is on the disk
-    "save.vouching",  # inside the transaction that makes it the one in use
-    "save.vouched",
+    "save.committing",  # inside the transaction that records the new file as the current one
+    "save.committed",
     "save.swept",  # the old file is gone
 )
 MIGRATE: Final = ("migrate.beginning", "migrate.upgraded", "migrate.committed")
@@ -83,7 +83,7 @@ class _Armed:
 
 
 def parse(text: str) -> _Armed:
-    """`name[:n][=action]`. Raises: ValueError for what is none, so that a test cannot pass by a slip of the pen."""
+    """Parse `name[:n][=action]`. Raises: ValueError for an unknown name, so that a typing error cannot pass a test."""
     place, _, action = text.partition("=")
     name, _, number = place.partition(":")
     if name not in POINTS:
@@ -98,14 +98,14 @@ _armed: _Armed | None = parse(os.environ[VARIABLE]) if os.environ.get(VARIABLE) 
 
 
 def reach(name: str) -> None:
-    """Say that the run is at this point."""
+    """Mark this place as the point `name`."""
     if _armed is not None:
         _armed.reach(name)
 
 
 @contextmanager
 def armed(text: str) -> Iterator[None]:
-    """The same as the variable, for a block in this process."""
+    """Arm a point for a block in this process, as the variable does for a whole process."""
     global _armed
     before, _armed = _armed, parse(text)
     try:

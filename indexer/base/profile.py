@@ -1,9 +1,9 @@
-"""Where the time of an index run goes: clocks around its stages, cheap enough to be always on.
+"""Measure where the time of an index run goes: clocks around its stages, cheap enough to be always on.
 
-In: what each stage did, told by the thread that did it. Out: a `Profile` for the `IndexReport`. Two clocks run for
-each stage: seconds that threads spent in it, waiting included, and seconds of processor time; a microsecond or two a
-file for both. What the process used beyond its own threads is the encoder's, whose threads are its library's; what
-the processes of `guard.py` used is decoding. Next: `types.py`, the values.
+In: the work of each stage, reported by the thread that did it. Out: a `Profile` for the `IndexReport`. Two clocks run
+for each stage: seconds that threads spent in it, waiting included, and seconds of processor time; both together cost a
+microsecond or two per file. Processor time of other threads belongs to the encoder, whose library starts its own.
+Processor time of the worker processes of `decoding/sandbox.py` belongs to decoding. Next: `types.py`, the values.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from indexer.base.types import STAGES, Profile, Stage, StageName
 
 @dataclass
 class Count:
-    """What a stage adds up to; `items` is for the caller to raise."""
+    """The sums of a stage; the caller counts `items`."""
 
     items: int = 0
     seconds: float = 0.0
@@ -28,19 +28,19 @@ class Count:
 
 
 class Profiler:
-    """Clocks of one run, made in the thread that runs it."""
+    """The clocks of one run; created in the thread that runs it."""
 
     def __init__(self) -> None:
         self._counts: dict[StageName, Count] = {name: Count() for name in STAGES}
         self._waited_s = 0.0
-        self._helpers_cpu_s = 0.0  # of threads other than this one that said what they did
+        self._helpers_cpu_s = 0.0  # of the threads that call `helped`
         self._lock = threading.Lock()
-        self._mine = threading.local()
+        self._local = threading.local()
         self._started = time.perf_counter(), time.process_time(), time.thread_time(), _children_cpu_s()
 
     @contextmanager
     def stage(self, name: StageName) -> Iterator[Count]:
-        """Time a block of the run's own thread; blocks do not nest."""
+        """Time a block of the main thread of the run; blocks do not nest."""
         started, cpu = time.perf_counter(), time.thread_time()
         count = self._counts[name]
         try:
@@ -51,15 +51,15 @@ class Profiler:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Time in which the run's own thread waits for files to be decoded."""
+        """Time in which the main thread waits for files to be decoded."""
         started = time.perf_counter()
         yield
         self._waited_s += time.perf_counter() - started
 
     def helped(self, name: StageName, seconds: float) -> None:
-        """One item of a stage is done by a thread that does nothing else: all its processor time counts."""
+        """Count one item of a stage, done by a thread that does nothing else: all its processor time is the stage's."""
         now = time.thread_time()
-        cpu_s, self._mine.cpu_s = now - getattr(self._mine, "cpu_s", 0.0), now
+        cpu_s, self._local.cpu_s = now - getattr(self._local, "cpu_s", 0.0), now
         with self._lock:
             count = self._counts[name]
             count.items += 1
@@ -68,7 +68,7 @@ class Profiler:
             self._helpers_cpu_s += cpu_s
 
     def profile(self) -> Profile:
-        """The run so far."""
+        """The times since the profiler was created."""
         wall, process, thread, children = self._started
         own_cpu_s = time.thread_time() - thread
         beyond_s = max(0.0, time.process_time() - process - own_cpu_s - self._helpers_cpu_s)
@@ -81,10 +81,10 @@ class Profiler:
 
 
 def _children_cpu_s() -> float:
-    times = os.times()  # of processes that ended
+    times = os.times()  # of child processes that have ended
     return times.children_user + times.children_system
 
 
 def cores() -> int:
-    """How many cores this process may use, which may be fewer than the machine has."""
+    """The number of cores that this process may use; it can be smaller than the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

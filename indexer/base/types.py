@@ -1,7 +1,7 @@
-"""The values that cross the border between the indexer and whoever computes: posteriors, the encoder, the report.
+"""The types on the border between the indexer and the model: posteriors, the `Encoder` Protocol, reports of a run.
 
-In: nothing of ours. Out: every other file of the indexer, and `mmsearch`, which implements `Encoder`.
-numpy only, so that the indexer's tests run without torch. Next: `scan.py`, where the way of a photo begins.
+In: nothing of this project. Out: used by the whole indexer, and by `mmsearch`, which implements `Encoder`. Needs numpy
+only, so that the indexer's tests run without torch. Next: `files/scan.py`, the first step of a run.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:  # a search for words decodes nothing
+if TYPE_CHECKING:  # a search for words imports no Pillow
     from PIL import Image
 
 Modality = Literal["image", "text"]
 Float32Array = NDArray[np.float32]
 UInt8Array = NDArray[np.uint8]
 
-# what a vector stands for, in the column `vectors.kind`
+# values of the column `vectors.kind`: what a vector represents
 HIDDEN: Final = 0  # not in the index
 IMAGE: Final = 1  # a photo, by its fused vector where it has captions
-TEXT: Final = 2  # a text file that stands alone
-CAPTION: Final = 3  # a text that speaks of a photo: found among texts, represented by its photo elsewhere
+TEXT: Final = 2  # a text file that is no caption
+CAPTION: Final = 3  # a caption of a photo: found in searches for texts only; elsewhere its photo represents it
 
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """Diagonal Gaussians `q(z|x) = N(mu, diag exp(logvar))`, one a row.
+    """Diagonal Gaussians `q(z|x) = N(mu, diag exp(logvar))`, one per row.
 
     Attributes:
-        mu: means, float32 `[n, d]`; the search vectors, not normalised.
+        mu: means, float32 `[n, d]`, not normalised; these are the search vectors.
         logvar: log variances, float32 `[n, d]`, below zero so that every expert adds information.
     """
 
@@ -51,11 +51,11 @@ class Encoder(Protocol):
 
     @property
     def name(self) -> str:
-        """What the user calls the model: `default`, a path, `clip-ViT-B-32`."""
+        """The name the user gives: `default`, a path, `clip-ViT-B-32`."""
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of weights and configuration, hex; stored with every vector."""
+        """SHA-256 of weights and configuration in hexadecimal; stored with every vector."""
 
     @property
     def dim(self) -> int:
@@ -63,7 +63,7 @@ class Encoder(Protocol):
 
     @property
     def side_px(self) -> int:
-        """Side of the square the model looks at, pixels: lets the decoder use DCT-scaled JPEG decoding."""
+        """Side of the square input image in pixels; the decoder scales JPEGs down to about twice that."""
 
     def prepare_image(self, image: Image.Image) -> UInt8Array:
         """One upright RGB picture of any size -> uint8 `[side_px, side_px, 3]`."""
@@ -80,7 +80,7 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class Model:
-    """A row of `models`: who made the vectors."""
+    """A row of `models`: the model that made the vectors."""
 
     id: int
     fingerprint: str
@@ -97,9 +97,9 @@ class Stage:
     """One stage of an index run.
 
     Attributes:
-        items: files; of `captions` what was encoded and fused, of `index_file` the vectors written.
-        seconds: spent in it by all its threads, waiting included.
-        cpu_s: processor time, with that of threads and processes that work for it.
+        items: number of files; of `captions` texts encoded and photos fused, of `index_file` vectors written.
+        seconds: the sum over all its threads, waiting included.
+        cpu_s: processor time, that of its helper threads and processes included.
     """
 
     name: StageName
@@ -109,7 +109,7 @@ class Stage:
 
     @property
     def per_second(self) -> float:
-        """Items in a second of a thread that does nothing else."""
+        """Items per second and thread."""
         return self.items / self.seconds if self.seconds > 0 else 0.0
 
 
@@ -119,9 +119,9 @@ class Profile:
 
     Attributes:
         seconds: wall time.
-        cores: that the process may use.
-        waited_s: wall time in which nothing was encoded or stored, since no decoded file was ready.
-        rest_cpu_s: processor time in no stage.
+        cores: number of cores that the process may use.
+        waited_s: wall time in which encoding and storing waited for a decoded file.
+        rest_cpu_s: processor time outside of all stages.
         stages: `scan`, `decode` (reading and hashing included), `encode`, `store`, `captions` (pairing and fusion),
             `index_file`.
     """
@@ -133,12 +133,12 @@ class Profile:
     stages: tuple[Stage, ...]
 
     def busy(self, cpu_s: float) -> float:
-        """The share of all cores, 0 to 1, that so much processor time is."""
+        """`cpu_s` as a share of the time of all cores, 0 to 1."""
         return cpu_s / (self.seconds * self.cores) if self.seconds > 0 else 0.0
 
     @property
     def idle(self) -> float:
-        """The share of all cores that this run left alone."""
+        """The share of the time of all cores that this run did not use, 0 to 1."""
         return max(0.0, 1 - self.busy(self.rest_cpu_s + sum(stage.cpu_s for stage in self.stages)))
 
     def to_dict(self) -> dict[str, object]:
@@ -160,8 +160,7 @@ class IndexReport:
     """What one `index` run did. Counts are files, except `encoded`: vectors computed. `seconds` is wall time.
 
     `offline` counts the files below the folder that are hidden because their drive or folder is not there now,
-    `excluded` those that this run hid because a pattern or their name excludes them now. `profile` says where the time
-    went; `rebuild` has none.
+    `excluded` those that this run hid because a pattern or their name excludes them now. `rebuild` has no `profile`.
     """
 
     added: int = 0
@@ -176,14 +175,14 @@ class IndexReport:
     profile: Profile | None = None
 
     def to_dict(self, *, profile: bool = False) -> dict[str, object]:
-        """The report as `mmsearch index --json` prints it, with `--profile` where it was taken."""
+        """The report as `mmsearch index --json` prints it; `profile` is for `--profile`."""
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "profile"}
         return values | ({"profile": self.profile.to_dict()} if profile and self.profile is not None else {})
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One heartbeat of an index run. Counts are files; `total` is None while the scan still runs."""
+    """The state of a running index run. Counts are files; `total` is None until the scan is done."""
 
     done: int
     total: int | None

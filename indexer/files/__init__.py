@@ -1,1 +1,1 @@
-"""What is on disk: scanning folders, excludes, file kinds by their first bytes, Unicode forms of names."""
+"""Files on disk: scanning folders, exclude patterns, file kinds by their first bytes, Unicode forms of names."""

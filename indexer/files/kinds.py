@@ -1,6 +1,6 @@
-"""What a file is, by its first bytes: names lie, and a decoder is given only what it is for.
+"""Detect what a file is by its first bytes: a name may lie, and a decoder gets only files of its own format.
 
-In: the head of a file. Out: its `Kind`, and what is missing here to read it. Next: `decode.py`.
+In: the first bytes of a file. Out: its `Kind`, and the extra that is needed to read it. Next: `decoding/decode.py`.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from typing import Final, Literal
 Kind = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif", "raw", "video"]
 
 HEAD_BYTES: Final = 64
-# libtiff, libheif, the AV1 decoders and FFmpeg are large, and their inputs rare: they run where they may crash.
+# read by libtiff, libheif, AV1 decoders and FFmpeg: large libraries for rare files, so they run in the sandbox
 RISKY: Final[frozenset[Kind]] = frozenset({"tiff", "avif", "heif", "raw", "video"})
 PILLOW_FORMATS: Final[dict[Kind, tuple[str, ...]]] = {
-    "jpeg": ("JPEG",),  # stands for MPO, too
+    "jpeg": ("JPEG",),  # MPO, too
     "png": ("PNG",),
     "webp": ("WEBP",),
     "gif": ("GIF",),
     "bmp": ("BMP",),
     "tiff": ("TIFF",),
     "avif": ("AVIF",),
-    "heif": ("HEIF",),  # there once `pillow_heif` has registered it
+    "heif": ("HEIF",),  # once `pillow_heif` has registered it
 }
 ANIMATED: Final[frozenset[Kind]] = frozenset({"gif", "webp", "png", "avif"})
 
 _EXTRAS: Final[dict[str, str]] = {"heif": "pillow_heif", "video": "av"}  # extra of pyproject.toml -> its module
 _HEIF_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
-_STILL_BRANDS: Final = frozenset({b"mif1", b"msf1", b"miaf"})  # a picture, by which codec the other brands tell
+_STILL_BRANDS: Final = frozenset({b"mif1", b"msf1", b"miaf"})  # a picture; the other brands name its codec
 _MAGIC: Final[tuple[tuple[bytes, Kind], ...]] = (
     (b"\xff\xd8\xff", "jpeg"),
     (b"\x89PNG\r\n\x1a\n", "png"),

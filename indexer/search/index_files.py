@@ -202,11 +202,11 @@ def write(catalog: Catalog, folder: Path, live: LiveIndex) -> Path:
         with catalog.begin() as connection:
             connection.execute(delete(generations))
             connection.execute(generations.insert().values(_row(number, path, live)))
-            reach("save.vouching")
+            reach("save.committing")
     except LibraryError:  # a full disk: a file that nobody vouches for only takes room
         path.unlink(missing_ok=True)
         raise
-    reach("save.vouched")
+    reach("save.committed")
     _remove_others(folder, path)
     reach("save.swept")
     return path

@@ -122,7 +122,7 @@ def test_a_damaged_index_file_is_passed_over(library: Path) -> None:
 def test_after_a_run_that_was_killed(library: Path) -> None:
     photos = library.parent / "photos"
     (photos / "note.txt").write_text("red words")
-    assert exit_code(start(ingest, library, photos, FakeEncoder(), "save.vouched")) == KILLED
+    assert exit_code(start(ingest, library, photos, FakeEncoder(), "save.committed")) == KILLED
     assert (library / "catalog.sqlite-wal").stat().st_size > 0
     (library.parent / "copy").mkdir()
     for path in library.glob("catalog.sqlite*"):
