@@ -2,8 +2,8 @@
 
     python -m tests.bench.contact_sheet data/demo.jpg
 
-In: the photos of `make demo` that are CC0 or in the public domain; `data/README.md` names their authors. Out: a JPEG of at
-most 250 KB. Every hit and score is what `Library.search` returns. Only the six searches are chosen by hand.
+In: the photos of `make demo` that are CC0 or in the public domain; `data/README.md` names their authors. Out: a JPEG
+of at most 250 KB. Every hit and score is what `Library.search` returns. Only the six searches are chosen by hand.
 """
 
 from __future__ import annotations
