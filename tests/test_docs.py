@@ -1,4 +1,4 @@
-"""The documents keep their word: commands run, Python runs, names are the public ones, links lead somewhere, maps are the tree."""
+"""The documents keep their word: commands and Python run, names are the public ones, links and maps fit the tree."""
 
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ DOCS = sorted(
 TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in DOCS}
 # trained for hours, on a hub, or on many captions: tests/training and tests/models take the same steps on small models
 NOT_AT_HAND = ("runs/", "clip", "../shared", " tune", " train ", " eval ", " heads ")
-EXTENSION = {"similar": 3, "search": 3}
 
 every_doc = pytest.mark.parametrize("doc", TEXTS)
 
@@ -47,7 +46,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def lines_of(text: str) -> list[str]:
-    """What a reader may type: each line of the shell blocks, of indented blocks, and each command in the running text."""
+    """What a reader may type: lines of shell blocks and of indented blocks, and each command in the running text."""
     lines = [line for block in blocks(text, "sh") for line in block.splitlines()]
     lines += re.findall(r"^ {4}((?:mmsearch|python -m|make) [^>]*)$", text, flags=re.MULTILINE)
     return lines + re.findall(r"`((?:mmsearch|python -m|make|pip) [^`]+)`", text)
@@ -125,15 +124,27 @@ def test_the_python_of_the_readme_finds_what_is_there(
 def test_every_program_and_target_is_there(doc: str) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
     for line in lines_of(TEXTS[doc]):
-        words = line.split()
-        if (
-            words[:2] == ["python", "-m"]
-            and words[2].startswith(("mmsearch", "indexer", "tests"))
-            and words[2] != "tests.bench.NAME"
-        ):
-            assert importlib.util.find_spec(words[2]) is not None, line
-        if words[0] == "make":
-            assert words[1] in targets, line
+        if line.startswith("make "):
+            assert line.split()[1] in targets, line
+
+
+def test_every_program_that_is_named_anywhere_is_there() -> None:
+    files = [
+        path
+        for top in ("mmsearch", "indexer", "tests")
+        for kind in ("py", "toml")
+        for path in (ROOT / top).rglob(f"*.{kind}")
+    ]
+    for path in (*DOCS, ROOT / "CHANGELOG.md", ROOT / "Makefile", *files):
+        for name in re.findall(r"python -m ((?:mmsearch|indexer|tests)[\w.]*\w)", path.read_text(encoding="utf-8")):
+            assert name == "tests.bench.NAME" or importlib.util.find_spec(name) is not None, f"{path}: {name}"
+
+
+def test_the_changelog_keeps_its_form() -> None:
+    release = r"## (Unreleased|\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d)"
+    kind = "### (Added|Changed|Deprecated|Removed|Fixed|Security)"
+    for line in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()[4:]:
+        assert re.fullmatch(rf"({release}|{kind}|\* .+\.)?", line), line
 
 
 @every_doc
@@ -220,7 +231,7 @@ def test_every_extra_is_named_and_every_hint_names_an_extra() -> None:
 
 
 def test_an_extra_is_added_to_an_installed_mmsearch_by_its_name() -> None:
-    """What every hint says: `pip install 'mmsearch[heif]'`. pip takes the mmsearch that is there, from wherever it came."""
+    """As every hint says: pip takes the mmsearch that is there, from wherever it came, and adds what is missing."""
     asked = [sys.executable, "-m", "pip", "install", "--no-index", "--dry-run", "mmsearch[heif,video]"]
     if importlib.util.find_spec("pip") is None:
         pytest.skip("no pip in this environment")

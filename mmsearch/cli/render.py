@@ -6,7 +6,6 @@ Next: `render_eval.py`, the same for what was measured; `progress.py`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -38,7 +37,7 @@ def show_answers(texts: Sequence[str], answers: Sequence[Sequence[Hit]], style: 
     """Print the hits of many queries: JSON one query a line, tables under their query, paths one after the other."""
     for text, hits in zip(texts, answers, strict=True):
         if style is Format.JSON:
-            put(json.dumps({"query": text, "hits": [_hit_dict(hit) for hit in hits]}) + "\n")
+            put_json({"query": text, "hits": [_hit_dict(hit) for hit in hits]}, indent=None)
         else:
             if style is Format.TABLE:
                 put(visible(text) + "\n")

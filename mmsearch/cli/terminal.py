@@ -72,10 +72,10 @@ def put_paths(paths: Iterable[Path], style: Format) -> None:
         _put_bytes(os.fsencode(path) + end)
 
 
-def put_json(value: object) -> None:
-    """A value as JSON, indented."""
+def put_json(value: object, indent: int | None = 2) -> None:
+    """A value as JSON, indented; on one line where `indent` is None."""
     # ASCII: a name that is not UTF-8 becomes \udcXX, which JSON readers take and Python turns back into the same bytes
-    put(json.dumps(value, indent=2, default=_plain) + "\n")
+    put(json.dumps(value, indent=indent, default=_plain) + "\n")
 
 
 def put(text: str) -> None:

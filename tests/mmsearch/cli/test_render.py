@@ -13,7 +13,7 @@ import pytest
 from indexer.base.types import IndexReport, Profile, Progress, Stage
 from indexer.store import RootStatus, SkippedFile, Status
 from mmsearch.cli.progress import limit_of, progress_on_stderr, show_profile
-from mmsearch.cli.render import show_errors, show_facts, show_hits, show_report, show_status
+from mmsearch.cli.render import show_answers, show_errors, show_facts, show_hits, show_report, show_status
 from mmsearch.cli.terminal import Format
 from mmsearch.query.hits import Hit
 
@@ -56,6 +56,15 @@ def test_a_text_hit_carries_its_text(capfd: pytest.CaptureFixture[str]) -> None:
     assert row.count("\n") == 1
     assert "a long story a long" in row
     assert row.rstrip("\n").endswith("…")
+
+
+def test_answers_to_many_texts_are_one_line_of_json_each(capfd: pytest.CaptureFixture[str]) -> None:
+    taken = datetime(2019, 6, 1, 12, tzinfo=UTC)
+    show_answers(["a", "b"], [[Hit(Path("red.png"), 0.5, 1, "image", taken_at=taken)], []], Format.JSON)
+    first, second = map(json.loads, capfd.readouterr().out.splitlines())
+    assert first["query"] == "a"
+    assert first["hits"][0]["taken_at"].startswith("2019-06-01")
+    assert second == {"query": "b", "hits": []}
 
 
 def test_a_table_has_one_line_a_hit_and_no_control_characters(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
