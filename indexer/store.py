@@ -23,7 +23,7 @@ from indexer.catalog.database import Catalog, Model, mismatch
 from indexer.catalog.own_posteriors import CaptionedPhoto
 from indexer.catalog.roots import is_offline
 from indexer.files.excludes import Excludes
-from indexer.files.scan import NOTHING_MORE
+from indexer.files.scan import NO_EXCLUDES
 from indexer.maintenance import status
 from indexer.maintenance.status import RootStatus, SkippedFile, Status
 from indexer.search import index_files as generations
@@ -83,7 +83,7 @@ class Store:
         *,
         progress: ProgressCallback | None = None,
         batch_size: int = 32,
-        excludes: Excludes = NOTHING_MORE,
+        excludes: Excludes = NO_EXCLUDES,
     ) -> IndexReport:
         """Bring `folder` into the library. Raises: FolderNotFound, LibraryLocked, ModelMismatch."""
         from indexer.ingest.ingest import ingest  # the way in is not loaded by a search

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from indexer.base.errors import FolderNotFound, LibraryError
 from indexer.catalog.reader import read
-from indexer.files.excludes import is_passed_over
+from indexer.files.excludes import is_excluded_by_default
 from indexer.files.unicode_names import as_on_disk, nfc
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def offline_reason(connection: Any, root: Root) -> str | None:
     try:
         device = device_of(root.path)
         with os.scandir(root.path) as listing:
-            empty = all(is_passed_over(entry.name) for entry in listing)
+            empty = all(is_excluded_by_default(entry.name) for entry in listing)
     except (FileNotFoundError, NotADirectoryError):
         return "is not there"
     except PermissionError:

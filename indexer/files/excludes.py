@@ -1,9 +1,9 @@
-"""What is passed over: hidden files, the caches that programs leave beside photos, and what the user excludes.
+"""Exclude files from a scan: hidden files, caches that programs leave beside photos, and the user's patterns.
 
-In: names and paths, patterns as in a .gitignore. Out: whether a scan passes over a file or folder. The last pattern
-that matches decides, `!` takes in again; the patterns of one run win over the .mmsearchignore nearest to the file, that
-over those above it, these over the configuration's, and all over what is passed over by default.
-Next: `roots.py`, where a folder that holds nothing else counts as empty; `scan.py`.
+In: names and paths, patterns as in a .gitignore. Out: whether a scan excludes a file or folder. The last pattern that
+matches decides, and `!` includes again. Precedence: the patterns of the run, then the .mmsearchignore nearest to the
+file, then those above it, then the configuration's, then the built-in list.
+Next: `scan.py`; `catalog/roots.py`, for which a folder with excluded names only is empty.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from indexer.files.unicode_names import nfc
 
 IGNORE_NAME: Final = ".mmsearchignore"
 IGNORE_LIMIT_BYTES: Final = 1 << 20
-PASSED_OVER: Final = frozenset(
+DEFAULT_NAMES: Final = frozenset(
     {
         *("__pycache__", "node_modules"),
         *("@eaDir", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot", "@tmp"),  # Synology, QNAP
@@ -26,12 +26,12 @@ PASSED_OVER: Final = frozenset(
         *("lost+found", "iPod Photo Cache"),
     }
 )
-PASSED_OVER_SUFFIXES: Final = (".lrdata",)  # Lightroom's previews of everything in its catalog
+DEFAULT_SUFFIXES: Final = (".lrdata",)  # Lightroom's previews
 
 
 @dataclass(frozen=True)
 class Excludes:
-    """Patterns from outside the folders: of this run (`given`, below the folder named), of every run (`always`)."""
+    """Patterns of this run (`given`, relative to its folder) and of the configuration (`always`)."""
 
     given: tuple[str, ...] = ()
     always: tuple[str, ...] = ()
@@ -39,56 +39,56 @@ class Excludes:
 
 @dataclass(frozen=True, slots=True)
 class Patterns:
-    """The lines of one file, the last first: whether each excludes or takes in, and the expression for paths."""
+    """The lines of one file, the last first: whether each excludes or includes, and its regular expression."""
 
     lines: tuple[tuple[bool, re.Pattern[str]], ...]
 
     def verdict(self, path: str) -> bool | None:
-        """Whether `path` (NFC; a folder's with its '/') is excluded (True), taken in (False) or not meant (None)."""
+        """Whether `path` (NFC, a folder's ends with '/') is excluded (True), included (False) or not matched (None)."""
         for excluded, expression in self.lines:
             match = expression.match(path)
-            if match is not None and _is_itself(match, path):
+            if match is not None and _matches_itself(match, path):
                 return excluded
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The patterns in force in one folder: (the folder they are relative to, with its '/', patterns), first decides."""
+    """The patterns that apply in one folder: (base folder with its '/', patterns); the first match decides."""
 
     specs: tuple[tuple[str, Patterns], ...] = ()
-    given: int = 0  # how many of them, at the front, no .mmsearchignore comes before
+    given: int = 0  # the number of entries at the front that precede every .mmsearchignore
 
     @classmethod
     def of(cls, excludes: Excludes, prefix: str) -> Rules:
-        """The rules at the top of a root, of whose part `prefix` the run was told. Raises: ValueError."""
+        """The rules at the top of a root when the run is for the folder `prefix` in it. Raises: ValueError."""
         given = ((f"{prefix}/" if prefix else "", compiled(excludes.given)),) if excludes.given else ()
         always = (("", compiled(excludes.always)),) if excludes.always else ()
         return cls(given + always, len(given))
 
     def inside(self, folder: str, spec: Patterns) -> Rules:
-        """The rules in `folder`, below the root, whose .mmsearchignore says `spec`."""
+        """The rules in `folder` (relative to the root), whose .mmsearchignore holds `spec`."""
         base = f"{folder}/" if folder else ""
         return replace(self, specs=(*self.specs[: self.given], (base, spec), *self.specs[self.given :]))
 
     def exclude(self, rel_path: str, *, is_folder: bool) -> bool:
-        """Whether the file or folder at `rel_path`, below the root, is passed over."""
+        """Whether the file or folder at `rel_path` (relative to the root) is excluded."""
         for base, spec in self.specs:
-            if rel_path.startswith(base):  # a run's patterns say nothing of what lies outside the folder it was told
+            if rel_path.startswith(base):  # patterns of the run apply inside its folder only
                 verdict = spec.verdict(nfc(rel_path[len(base) :]) + ("/" if is_folder else ""))
                 if verdict is not None:
                     return verdict
-        return is_passed_over(rel_path.rpartition("/")[2])
+        return is_excluded_by_default(rel_path.rpartition("/")[2])
 
 
-def is_passed_over(name: str) -> bool:
-    """Whether a file or folder of this name is by default none of the user's own pictures or texts."""
-    return name.startswith(".") or name in PASSED_OVER or name.endswith(PASSED_OVER_SUFFIXES)
+def is_excluded_by_default(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or on the built-in list."""
+    return name.startswith(".") or name in DEFAULT_NAMES or name.endswith(DEFAULT_SUFFIXES)
 
 
 def compiled(patterns: Sequence[str]) -> Patterns:
-    """Lines of a .gitignore, ready to match. Raises: ValueError, naming the pattern that is none."""
-    from pathspec import GitIgnoreSpec  # a library without patterns does not load it
+    """Compile lines of a .gitignore. Raises: ValueError, naming the invalid pattern."""
+    from pathspec import GitIgnoreSpec  # imported only where there are patterns
 
     expressions: list[tuple[bool, re.Pattern[str]]] = []
     for line in patterns:
@@ -102,11 +102,11 @@ def compiled(patterns: Sequence[str]) -> Patterns:
     return Patterns(tuple(reversed(expressions)))
 
 
-def _is_itself(match: re.Match[str], path: str) -> bool:
-    """Whether a pattern speaks of the path and not of a folder above it, of which the walk has asked already.
+def _matches_itself(match: re.Match[str], path: str) -> bool:
+    """Whether a pattern matches the path itself, not only a folder above it, which the scan has checked before.
 
-    '!.scans/' takes in the folder, and says nothing of '.scans/.cache/'. The library marks the '/' after a folder's
-    name as the group ps_d; 'a/**' has no such group, and speaks of everything in the folder but not of itself.
+    '!.scans/' includes the folder, but not '.scans/.cache/'. pathspec captures the '/' after a folder's name as the
+    group ps_d; 'a/**' has no such group: it matches everything in the folder, but not the folder.
     """
     if match.groupdict().get("ps_d") is not None:
         return match.end("ps_d") == len(path)
@@ -114,7 +114,7 @@ def _is_itself(match: re.Match[str], path: str) -> bool:
 
 
 def read_ignore(path: str) -> tuple[Patterns, list[str]]:
-    """A .mmsearchignore, and what to say about its lines that are no patterns. Raises: OSError."""
+    """Read a .mmsearchignore; also a message for each line that is no valid pattern. Raises: OSError."""
     with open(path, "rb") as file:
         lines = os.fsdecode(file.read(IGNORE_LIMIT_BYTES).removeprefix(b"\xef\xbb\xbf")).splitlines()
     good: list[str] = []

@@ -1,8 +1,9 @@
-"""What is on disk: every picture, text, sidecar and captions.csv below a folder, without opening any of them.
+"""Scan a folder: find every picture, text, sidecar and captions.csv below it without opening any of them.
 
-In: a folder. Out: `Scan`: files in sorted order, and what could not be looked at, with the reason. Nothing here ends a
-run: an unreadable folder, a loop of symbolic links, a broken link are recorded. A run without changes spends its time
-here, so what is done for every file is little: one stat, one tuple. Next: `plan.py`, which compares with the catalog.
+In: a folder. Out: `Scan`: the files in sorted order, and what could not be read, with the reason. Nothing here ends a
+run: an unreadable folder, a loop of symbolic links and a broken link are recorded. When nothing has changed, a run
+spends its time here, so each file costs little: one stat and one tuple.
+Next: `ingest/plan.py`, which compares with the catalog.
 """
 
 from __future__ import annotations
@@ -15,44 +16,20 @@ import stat
 from array import array
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
-from indexer.base.types import Modality
 from indexer.files.excludes import IGNORE_NAME, Excludes, Rules, read_ignore
-from indexer.files.kinds import has_extra
+from indexer.files.roles import Role, role_of
 
-IMAGE_SUFFIXES: Final = frozenset(
-    {
-        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif",
-        ".hif", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef",
-        ".srw", ".x3f", ".mrw", ".erf", ".3fr", ".iiq", ".kdc", ".dcr",
-    }
-)  # fmt: skip
-VIDEO_SUFFIXES: Final = frozenset(
-    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".3gp", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv"}
-)
-TEXT_SUFFIXES: Final = frozenset({".txt", ".md"})
-SIDECAR_SUFFIXES: Final = frozenset({".json", ".xmp"})
-CAPTIONS_NAME: Final = "captions.csv"
-NOTHING_MORE: Final = Excludes()
-_INODE: Final = (1 << 64) - 1  # Windows has longer numbers
+NO_EXCLUDES: Final = Excludes()
+_INODE_MASK: Final = (1 << 64) - 1  # inode numbers of Windows are longer
 
 log = logging.getLogger(__name__)
 
-Role = Modality | Literal["captions", "sidecar"]
-
-
-_ROLES: Final[dict[str, Role]] = {
-    **{suffix[1:]: "image" for suffix in IMAGE_SUFFIXES},
-    **{suffix[1:]: "text" for suffix in TEXT_SUFFIXES},
-    **{suffix[1:]: "sidecar" for suffix in SIDECAR_SUFFIXES},
-}  # by the name's end, in small letters
-
 
 class Found(NamedTuple):
-    """One file. `rel_path` is below the root, with '/'; bytes that are not UTF-8 are surrogates."""
+    """One file. `rel_path` is relative to the root, with '/'; bytes that are not UTF-8 are surrogates."""
 
     rel_path: str
     role: Role
@@ -61,8 +38,8 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Unseen:
-    """A file or folder that could not be looked at."""
+class Unreadable:
+    """A file or folder that could not be read."""
 
     rel_path: str
     reason: str
@@ -71,14 +48,14 @@ class Unseen:
 
 @dataclass
 class Scan:
-    """The files below a folder, and what stayed unseen, both sorted by path; and which paths patterns pass over."""
+    """The files below a folder and what could not be read, both sorted by path; and the excluded paths."""
 
     found: list[Found] = field(default_factory=list)
-    unseen: list[Unseen] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
     excluded: set[str] = field(default_factory=set)
 
     def excludes(self, rel_path: str) -> bool:
-        """Whether a file is excluded, or a folder that holds it."""
+        """Whether a file or one of its folders is excluded."""
         while rel_path and rel_path not in self.excluded:
             rel_path = rel_path.rpartition("/")[0]
         return rel_path in self.excluded
@@ -86,7 +63,7 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class _Link:
-    """A symbolic link, kept until everything that is really there has been walked."""
+    """A symbolic link, followed after all real folders have been walked."""
 
     path: str
     rel_path: str
@@ -97,35 +74,18 @@ class _Link:
 _Pending = list[tuple[str, str, frozenset[tuple[int, int]], Rules]]
 
 
-def role_of(name: str) -> Role | None:
-    """What a file's name makes it, or None for a file of no interest."""
-    stem, _, ending = name.rpartition(".")  # os.path.splitext takes as long as the stat of the file
-    role = _ROLES.get(ending.lower()) if stem else None
-    if role is not None:
-        return role
-    if name.lower() == CAPTIONS_NAME:
-        return "captions"
-    return "image" if stem and f".{ending.lower()}" in VIDEO_SUFFIXES and _reads_video() else None
-
-
-@cache
-def _reads_video() -> bool:
-    """Videos count where they can be read: nobody asked for a thousand skips of files that never were pictures."""
-    return has_extra("video")
-
-
 def scan(
     root: Path,
     prefix: str = "",
     *,
     leave_out: Collection[Path] = (),
-    excludes: Excludes = NOTHING_MORE,
+    excludes: Excludes = NO_EXCLUDES,
     heartbeat: Callable[[int, str], None] | None = None,
 ) -> Scan:
-    """Walk `root / prefix` (all of `root` by default), without what is excluded and the folders in `leave_out`.
+    """Walk `root / prefix` (all of `root` by default), without the folders in `leave_out` and what is excluded.
 
-    Real files and folders come first; then symbolic links, each target once by (device, inode), so that a link never
-    takes the place of what it points to. A link to a folder that holds it is a loop and is recorded.
+    Real files and folders are walked first; then symbolic links, each target once by (device, inode). So a file is
+    listed by its own path rather than by a link to it. A link to a folder that holds it is a loop and is recorded.
     """
     walk = _Walk(heartbeat)
     for folder in leave_out:
@@ -133,21 +93,21 @@ def scan(
     top = os.path.join(root, prefix) if prefix else str(root)
     rules = walk.rules_at(root, prefix, Rules.of(excludes, prefix))
     if rules is not None:
-        walk.folder(top, prefix, _above(top), rules)
+        walk.folder(top, prefix, _parents_of(top), rules)
     walk.links()
     walk.result.found.sort(key=lambda file: file.rel_path)
-    walk.result.unseen.sort(key=lambda unseen: unseen.rel_path)
+    walk.result.unreadable.sort(key=lambda one: one.rel_path)
     return walk.result
 
 
-def _above(top: str) -> frozenset[tuple[int, int]]:
-    """The folders that really hold `top`: a link to one of them leads around in a circle, and over the whole disk."""
-    above: set[tuple[int, int]] = set()
+def _parents_of(top: str) -> frozenset[tuple[int, int]]:
+    """(device, inode) of the folders that hold `top`: a link to one of them is a loop."""
+    parents: set[tuple[int, int]] = set()
     for folder in Path(os.path.realpath(top)).parents:
         with contextlib.suppress(OSError):
             status = os.stat(folder)
-            above.add((status.st_dev, status.st_ino))
-    return frozenset(above)
+            parents.add((status.st_dev, status.st_ino))
+    return frozenset(parents)
 
 
 class _Walk:
@@ -155,10 +115,10 @@ class _Walk:
         self.result = Scan()
         self._heartbeat = heartbeat
         self._folders: set[tuple[int, int]] = set()  # visited, by (st_dev, st_ino)
-        # files by device and inode: 8 bytes each until a link asks, where a set of pairs would take 150
+        # inodes of files by device: 8 bytes each until a link needs the set, which takes 150
         self._inodes: dict[int, array[int]] = {}
         self._files: dict[int, set[int]] | None = None
-        self._later: list[_Link] = []
+        self._links: list[_Link] = []
 
     def leave_out(self, folder: Path) -> None:
         try:
@@ -168,7 +128,7 @@ class _Walk:
         self._folders.add((status.st_dev, status.st_ino))
 
     def rules_at(self, root: Path, prefix: str, rules: Rules) -> Rules | None:
-        """The rules in the folder that holds `root / prefix`; None where `prefix` itself is excluded by them."""
+        """The rules that apply in the parent of `root / prefix`; None when they exclude `prefix` itself."""
         parts = prefix.split("/") if prefix else []
         for depth, name in enumerate(parts):
             folder = "/".join(parts[:depth])
@@ -180,15 +140,15 @@ class _Walk:
             rel_path = f"{folder}/{name}" if folder else name
             if self._is_excluded(rel_path, rules, is_folder=True):
                 log.warning(
-                    "%s is passed over, by a pattern or by its name; the line '!%s/' in %s takes it in",
+                    "%s is excluded by a pattern or by its name; the line '!%s/' in %s includes it",
                     *(root / rel_path, name, root / folder / IGNORE_NAME),
                 )
                 return None
         return rules
 
     def folder(self, path: str, rel_path: str, ancestors: frozenset[tuple[int, int]], rules: Rules) -> None:
-        """Walk one folder and what is really below it; its symbolic links wait in `_later`."""
-        # a stack, since a tree may be deeper than Python's recursion
+        """Walk one folder and the real folders below it; symbolic links are collected in `_links`."""
+        # a stack: a tree may be deeper than Python's limit of recursion
         pending: _Pending = [(path, rel_path, ancestors, rules)]
         while pending:
             path, rel_path, ancestors, rules = pending.pop()
@@ -201,7 +161,7 @@ class _Walk:
                 with os.scandir(path) as listing:
                     entries = sorted(listing, key=lambda entry: entry.name)
             except OSError as error:
-                self._unseen(rel_path, f"folder cannot be read ({error.strerror})", is_folder=True)
+                self._unreadable(rel_path, f"folder cannot be read ({error.strerror})", is_folder=True)
                 continue
             inside = ancestors | {key}
             if any(entry.name == IGNORE_NAME and entry.is_file() for entry in entries):
@@ -214,11 +174,11 @@ class _Walk:
                 self._heartbeat(len(self.result.found), rel_path)
 
     def links(self) -> None:
-        """Follow the symbolic links met so far, and those met behind them."""
-        if self._later:
+        """Follow the symbolic links found so far, and those found behind them."""
+        if self._links:
             self._files = {device: set(inodes) for device, inodes in self._inodes.items()}
-        while self._later:
-            batch, self._later = sorted(self._later, key=lambda link: link.rel_path), []
+        while self._links:
+            batch, self._links = sorted(self._links, key=lambda link: link.rel_path), []
             for link in batch:
                 self._follow(link)
 
@@ -235,7 +195,7 @@ class _Walk:
             try:
                 if entry.is_symlink():
                     if not self._is_excluded(rel_path, rules, is_folder=False):
-                        self._later.append(_Link(entry.path, rel_path, inside, rules))
+                        self._links.append(_Link(entry.path, rel_path, inside, rules))
                 elif entry.is_dir(follow_symlinks=False):
                     if not self._is_excluded(rel_path, rules, is_folder=True):
                         pending.append((entry.path, rel_path, inside, rules))
@@ -244,7 +204,7 @@ class _Walk:
                 else:
                     self._file(rel_path, role, entry.stat(follow_symlinks=False), always=True)
             except OSError as error:
-                self._unseen(rel_path, f"cannot be looked at ({error.strerror})", is_folder=False)
+                self._unreadable(rel_path, f"cannot be looked at ({error.strerror})", is_folder=False)
 
     def _is_excluded(self, rel_path: str, rules: Rules, *, is_folder: bool) -> bool:
         excluded = rules.exclude(rel_path, is_folder=is_folder)
@@ -258,9 +218,9 @@ class _Walk:
             status = os.stat(link.path)
         except OSError as error:
             if error.errno == errno.ELOOP:
-                self._unseen(link.rel_path, "symbolic link to itself", is_folder=False)
+                self._unreadable(link.rel_path, "symbolic link to itself", is_folder=False)
             elif role is not None:
-                self._unseen(link.rel_path, f"symbolic link leads nowhere ({error.strerror})", is_folder=False)
+                self._unreadable(link.rel_path, f"symbolic link leads nowhere ({error.strerror})", is_folder=False)
             return
         if not stat.S_ISDIR(status.st_mode):
             if role is not None:
@@ -268,27 +228,27 @@ class _Walk:
         elif self._is_excluded(link.rel_path, link.rules, is_folder=True):
             return
         elif (status.st_dev, status.st_ino) in link.ancestors:
-            self._unseen(link.rel_path, "symbolic link to a folder that holds it (a loop)", is_folder=False)
+            self._unreadable(link.rel_path, "symbolic link to a folder that holds it (a loop)", is_folder=False)
         else:
             self.folder(link.path, link.rel_path, link.ancestors, link.rules)
 
     def _with_ignore(self, path: str, rel_path: str, rules: Rules) -> Rules | None:
-        """The rules with those of the folder's .mmsearchignore; None where it cannot be read: then nothing is sure."""
+        """The rules with those of the folder's .mmsearchignore; None, and no walk, where it cannot be read."""
         try:
             spec, bad = read_ignore(os.path.join(path, IGNORE_NAME))
         except OSError as error:
-            self._unseen(rel_path, f"{IGNORE_NAME} cannot be read ({error.strerror})", is_folder=True)
+            self._unreadable(rel_path, f"{IGNORE_NAME} cannot be read ({error.strerror})", is_folder=True)
             return None
         for reason in bad:
-            self._unseen(f"{rel_path}/{IGNORE_NAME}" if rel_path else IGNORE_NAME, reason, is_folder=False)
+            self._unreadable(f"{rel_path}/{IGNORE_NAME}" if rel_path else IGNORE_NAME, reason, is_folder=False)
         return rules.inside(rel_path, spec)
 
     def _file(self, rel_path: str, role: Role, status: os.stat_result, *, always: bool) -> None:
-        """Keep a file; reached by a link (not `always`), only if nothing else has led to it."""
+        """Keep a file; one that is reached by a link (not `always`) only if it is not listed yet."""
         if not stat.S_ISREG(status.st_mode):
-            self._unseen(rel_path, "not a regular file", is_folder=False)
+            self._unreadable(rel_path, "not a regular file", is_folder=False)
             return
-        device, inode = status.st_dev, status.st_ino & _INODE
+        device, inode = status.st_dev, status.st_ino & _INODE_MASK
         if self._files is None:
             self._inodes.setdefault(device, array("Q")).append(inode)
         else:
@@ -298,5 +258,5 @@ class _Walk:
             known.add(inode)
         self.result.found.append(Found(rel_path, role, status.st_size, status.st_mtime_ns))
 
-    def _unseen(self, rel_path: str, reason: str, *, is_folder: bool) -> None:
-        self.result.unseen.append(Unseen(rel_path, reason, is_folder))
+    def _unreadable(self, rel_path: str, reason: str, *, is_folder: bool) -> None:
+        self.result.unreadable.append(Unreadable(rel_path, reason, is_folder))

@@ -1,7 +1,8 @@
-"""Two spellings of one name: 'é' as one character, as people type it (NFC), or as 'e' and an accent, as macOS wrote it.
+"""Match names across Unicode forms: 'é' is one character as typed (NFC), or 'e' and an accent as older macOS wrote it.
 
-In: a name or a path as somebody typed it or another file names it. Out: the one that is on the disk. Files keep their
-bytes: what is compared is a copy, and an exact name always comes first. Next: `roots.py`, `captions.py`, `sidecars.py`.
+In: a name or path as a person typed it or another file mentions it. Out: the name on the disk. Files keep their bytes;
+only copies are normalised, and an exact match always comes first.
+Next: `catalog/roots.py`, `ingest/captions.py`, `ingest/sidecars.py`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from pathlib import Path
 
 
 def nfc(text: str) -> str:
-    """The spelling that two ways of writing one name share; bytes that are no UTF-8 stay as they are."""
+    """The name in Unicode form NFC; bytes that are not UTF-8 stay as they are."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def by_spelling(names: Iterable[str]) -> dict[str, str]:
-    """Names by their shared spelling; of a folder that holds both ways of one, neither is meant."""
+    """Names by their NFC form; a form that two names of the folder share is ambiguous and left out."""
     found: dict[str, str] = {}
     doubled = set()
     for name in names:
@@ -29,7 +30,7 @@ def by_spelling(names: Iterable[str]) -> dict[str, str]:
 
 
 def as_on_disk(path: Path) -> Path:
-    """An absolute path with every name as its folder lists it, also where the system opens it by another spelling."""
+    """An absolute path with every name in the form in which its folder lists it."""
     if str(path).isascii():
         return path
     found = Path(path.anchor)
@@ -41,6 +42,6 @@ def as_on_disk(path: Path) -> Path:
 def _listed(folder: Path, name: str) -> str:
     try:
         names = os.listdir(folder)
-    except OSError:  # gone, or not to be read: the name as it came
+    except OSError:  # missing or unreadable: keep the name as given
         return name
     return name if name in names else by_spelling(names).get(nfc(name), name)

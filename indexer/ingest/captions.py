@@ -23,7 +23,8 @@ from indexer.base.types import Encoder
 from indexer.catalog.database import Catalog, Model, next_change, now
 from indexer.catalog.roots import Target
 from indexer.catalog.schema import HIDDEN, LIVE, MISSING, OWN, assets, captions, notices, vectors
-from indexer.files.scan import CAPTIONS_NAME, Found, Scan
+from indexer.files.roles import CAPTIONS_NAME
+from indexer.files.scan import Found, Scan
 from indexer.files.unicode_names import by_spelling, nfc
 from indexer.ingest.descriptions import said_of
 from indexer.ingest.loader import HASH_BYTES

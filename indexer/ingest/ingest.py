@@ -21,7 +21,7 @@ from indexer.catalog.database import Catalog, Model, now
 from indexer.catalog.roots import Target, checked_folder, offline_reason, remember_device, targets_for
 from indexer.catalog.schema import library, notices, roots
 from indexer.files.excludes import Excludes
-from indexer.files.scan import NOTHING_MORE, Scan, scan
+from indexer.files.scan import NO_EXCLUDES, Scan, scan
 from indexer.ingest import captions, descriptions, fusion, rows, sidecars
 from indexer.ingest.batches import Batches, Lost, Tally
 from indexer.ingest.loader import load_all
@@ -43,7 +43,7 @@ def ingest(
     *,
     progress: ProgressCallback | None = None,
     batch_size: int = 32,
-    excludes: Excludes = NOTHING_MORE,
+    excludes: Excludes = NO_EXCLUDES,
 ) -> IndexReport:
     """Bring `folder` into the catalog of the library in `where`. The caller holds the writer's lock.
 
@@ -118,7 +118,7 @@ def _settle(connection: Connection, target: Target, seen: Scan, plan: Plan, mode
     connection.execute(update(roots).where(mine).values(pairing_due=due))
     ours = (notices.c.root_id == target.root.id, notices.c.source == "scan")
     connection.execute(delete(notices).where(*ours, within(notices.c.rel_path, target.prefix)))
-    for unseen in seen.unseen:
+    for unseen in seen.unreadable:
         values = {"root_id": target.root.id, "rel_path": unseen.rel_path, "source": "scan", "reason": unseen.reason}
         connection.execute(notices.insert().values(values | {"noticed_at": now()}))
     remember_device(connection, target.root)

@@ -71,7 +71,7 @@ def plan_for(connection: Connection, target: Target, scan: Scan, model: Model) -
     plan = Plan()
     left = {file.rel_path: file for file in scan.found if file.role in ("image", "text")}
     changed: dict[str, tuple[int, bool]] = {}  # path -> id, whether it has a vector
-    unreadable = [unseen.rel_path for unseen in scan.unseen if unseen.is_folder]
+    unreadable = [unseen.rel_path for unseen in scan.unreadable if unseen.is_folder]
     for page in _known(connection, target, model):
         for number, path, state, error, size_bytes, mtime_ns, has_vector in page:
             rel_path = os.fsdecode(bytes(path))

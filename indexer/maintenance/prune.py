@@ -18,7 +18,7 @@ from sqlalchemy import Column, Connection, delete, or_, select, update
 from indexer.catalog.database import Catalog, live_model
 from indexer.catalog.roots import Target, all_roots, known_targets, offline_reason
 from indexer.catalog.schema import MISSING, assets, captions, metadata, notices, roots, vectors
-from indexer.files.excludes import is_passed_over
+from indexer.files.excludes import is_excluded_by_default
 from indexer.ingest import rows
 from indexer.ingest.plan import below, count_live, within
 from indexer.search import index_files as generations
@@ -142,7 +142,7 @@ def _is_bare(folder: Path) -> bool:
     """Whether a folder is empty, unreadable, or a link that leads nowhere."""
     try:
         with os.scandir(folder) as listing:
-            return all(is_passed_over(entry.name) for entry in listing)
+            return all(is_excluded_by_default(entry.name) for entry in listing)
     except OSError:
         return True
 

@@ -66,7 +66,7 @@ def encode_queries(encoder: Encoder, texts: Sequence[str]) -> Posterior:
 
 def encode_file(encoder: Encoder, path: Path) -> Posterior:
     """A picture or a text file that is not in the library -> posterior `[1, d]`."""
-    from indexer.files.scan import TEXT_SUFFIXES
+    from indexer.files.roles import TEXT_SUFFIXES
 
     if path.suffix.lower() in TEXT_SUFFIXES:
         return encode_query(encoder, text=_read_text(path))

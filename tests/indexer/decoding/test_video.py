@@ -16,7 +16,7 @@ from indexer.base.errors import DecodeError
 from indexer.decoding.decode import decode_image
 from indexer.decoding.video import KEYFRAME_LIMIT, keyframes
 from indexer.files import kinds, scan
-from indexer.files.scan import role_of
+from indexer.files.roles import role_of
 from indexer.store import Store
 from tests.fakes import COLOURS, FakeEncoder, paint
 from tests.indexer.ingest.test_descriptions import hits, said

@@ -1,4 +1,4 @@
-"""What is passed over, whose word counts, and what becomes of files that are excluded after they were indexed."""
+"""What is excluded, which pattern has precedence, and what happens to files excluded after they were indexed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.files.excludes import Excludes, compiled, is_passed_over
+from indexer.files.excludes import Excludes, compiled, is_excluded_by_default
 from indexer.files.scan import scan
 from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
@@ -34,7 +34,7 @@ def ignore(folder: Path, *lines: str) -> None:
 )
 def test_caches_and_bins_are_passed_over(tmp_path: Path, name: str) -> None:
     touch(tmp_path, f"{name}/a.jpg", f"deep/{name}/a.jpg", "a.jpg")
-    assert is_passed_over(name)
+    assert is_excluded_by_default(name)
     assert paths(scan(tmp_path)) == ["a.jpg"]
 
 
@@ -88,9 +88,7 @@ def test_whose_word_counts(tmp_path: Path) -> None:
     assert paths(scan(tmp_path, "sub", excludes=Excludes(given=("/a.gif",)))) == []
 
 
-def test_a_folder_named_and_excluded_is_passed_over_with_a_word(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_named_folder_that_is_excluded_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     touch(tmp_path, "private/a/x.jpg", ".hidden/x.jpg")
     ignore(tmp_path, "private/")
     for prefix, name in (("private/a", "private"), (".hidden", ".hidden")):

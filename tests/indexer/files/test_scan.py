@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.files.scan import Scan, role_of, scan
+from indexer.files.roles import role_of
+from indexer.files.scan import Scan, scan
 
 
 def touch(root: Path, *names: str) -> None:
@@ -26,7 +27,7 @@ def paths(result: Scan) -> list[str]:
 
 
 def reasons(result: Scan) -> dict[str, str]:
-    return {unseen.rel_path: unseen.reason for unseen in result.unseen}
+    return {unseen.rel_path: unseen.reason for unseen in result.unreadable}
 
 
 def test_finds_pictures_texts_and_captions_in_order(tmp_path: Path) -> None:
@@ -36,7 +37,7 @@ def test_finds_pictures_texts_and_captions_in_order(tmp_path: Path) -> None:
         ("a.txt", "text"), ("a/captions.csv", "captions"), ("a/z.png", "image"),
         ("b.JPG", "image"), ("c.tiff", "image"), ("notes.md", "text"), ("v.mp4", "image"),
     ]  # fmt: skip
-    assert not result.unseen
+    assert not result.unreadable
     assert result.found[0].size_bytes == 1
     assert result.found[0].mtime_ns == (tmp_path / "a.txt").stat().st_mtime_ns
 
@@ -146,7 +147,7 @@ def test_an_unreadable_folder_is_recorded(tmp_path: Path, monkeypatch: pytest.Mo
     result = scan(tmp_path)
     assert paths(result) == ["open/a.jpg"]
     assert reasons(result) == {"shut": "folder cannot be read (Permission denied)"}
-    assert result.unseen[0].is_folder
+    assert result.unreadable[0].is_folder
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to become somebody else")
@@ -154,7 +155,7 @@ def test_an_unreadable_folder_seen_by_another_user() -> None:
     code = (
         "import os, sys; from pathlib import Path; from indexer.files.scan import scan; "
         "os.setgid(65534); os.setuid(65534); "
-        "result = scan(Path(sys.argv[1])); print([f.rel_path for f in result.found], [u.reason for u in result.unseen])"
+        "one = scan(Path(sys.argv[1])); print([f.rel_path for f in one.found], [u.reason for u in one.unreadable])"
     )
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
         root = Path(name)
