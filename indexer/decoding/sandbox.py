@@ -10,17 +10,13 @@ reason, and the next file gets a new worker.
 If a decoder of a common format did crash, the whole process would end. So each thread records which file it is about to
 decode (`DecodeJournal`: one small write without fsync, since the page cache survives a crash of the process). The next
 run finds these names and decodes the files in a worker: no file can end two runs.
-Next: `sandbox_worker.py`, the other end of the pipe; `ingest/loader.py`, which calls this.
+Next: `base/worker.py`, the process; `sandbox_worker.py`, what runs in it; `ingest/loader.py`, which calls this.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import signal
-import subprocess
-import sys
 import threading
 from dataclasses import asdict
 from datetime import datetime
@@ -31,11 +27,11 @@ from typing import Any, Final
 from PIL import Image
 
 from indexer.base.errors import DecodeError
-from indexer.decoding.decode import PIXEL_LIMIT, Picture
+from indexer.base.worker import Message, Worker, WorkerDied
+from indexer.decoding.decode import Picture
 from indexer.decoding.metadata import Metadata
 
 TIMEOUT_S: Final = 60.0
-START_ALLOWANCE_S: Final = 60.0  # added for the first file of a worker, which may start slowly on a busy machine
 MEMORY_LIMIT_BYTES: Final = 4 << 30  # two pictures of 178 megapixels in four channels, and what a decoder needs
 JOURNAL_FILE: Final = "decoding"
 WORKER: Final = ("-m", "indexer.decoding.sandbox_worker")
@@ -46,23 +42,23 @@ class Sandbox:
     """The workers of one run. Thread-safe: each thread has a worker of its own."""
 
     def __init__(self, side_px: int, *, timeout_s: float = TIMEOUT_S, memory_bytes: int = MEMORY_LIMIT_BYTES) -> None:
-        self._options = {"side_px": side_px, "timeout_s": timeout_s, "memory_bytes": memory_bytes}
+        self._side_px = side_px
         self._timeout_s = timeout_s
+        self._memory_bytes = memory_bytes
         self._local = threading.local()
-        self._workers: list[subprocess.Popen[bytes]] = []
+        self._workers: list[Worker] = []
 
     def decode(self, path: Path) -> Picture:
         """`decode_image` in a worker. Raises: DecodeError, also where the worker dies or takes too long."""
-        answer, frames = self._request({"path": str(path), "pixels": True})
-        width_px, height_px = answer["size"]
-        return Picture(
-            frames[0],
-            width_px,
-            height_px,
-            metadata_from_json(answer["metadata"]),
-            tuple(frames[1:]),
-            tuple(answer["times_s"]),
-        )
+        answer, parts = self._request({"path": str(path), "pixels": True})
+        try:
+            sizes = [tuple(size) for size in answer["frames"]]
+            frames = [Image.frombytes("RGB", size, part) for size, part in zip(sizes, parts, strict=True)]
+            width_px, height_px = answer["size"]
+            metadata, times_s = metadata_from_json(answer["metadata"]), tuple(answer["times_s"])
+            return Picture(frames[0], width_px, height_px, metadata, tuple(frames[1:]), times_s)
+        except (LookupError, TypeError, ValueError) as error:
+            raise DecodeError("the decoder crashed on it (its answer makes no sense)") from error
 
     def read_metadata(self, path: Path) -> Metadata:
         """`read_metadata` in a worker. Raises: DecodeError."""
@@ -70,9 +66,8 @@ class Sandbox:
 
     def close(self) -> None:
         """End the workers."""
-        for process in self._workers:
-            _stop(process)
-        self._workers.clear()
+        for worker in self._workers:
+            worker.close()
 
     def __enter__(self) -> Sandbox:
         return self
@@ -80,50 +75,22 @@ class Sandbox:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.close()
 
-    def _request(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[Image.Image]]:
-        is_new = getattr(self._local, "process", None) is None
-        process = self._worker()
-        timed_out = threading.Event()
-
-        def kill() -> None:
-            timed_out.set()
-            process.kill()
-
-        timer = threading.Timer(self._timeout_s + is_new * START_ALLOWANCE_S, kill)
-        timer.daemon = True
-        timer.start()
+    def _request(self, request: Message) -> tuple[Message, list[bytes]]:
+        worker: Worker | None = getattr(self._local, "worker", None)
+        if worker is None:
+            options = {"side_px": self._side_px}
+            worker = Worker(WORKER, options, timeout_s=self._timeout_s, memory_bytes=self._memory_bytes)
+            self._local.worker = worker
+            self._workers.append(worker)
         try:
-            answer, frames = _exchange(process, request)
-        except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
-            self._local.process = None
-            _stop(process)
-            if timed_out.is_set():
-                raise DecodeError(f"decoding took longer than {self._timeout_s:.0f} s") from error
-            raise DecodeError(f"the decoder crashed on it ({_exit_reason(process)})") from error
-        finally:
-            timer.cancel()
+            answer, parts = worker.request(request)
+        except WorkerDied as died:
+            if died.timed_out:
+                raise DecodeError(f"decoding took longer than {self._timeout_s:.0f} s") from died
+            raise DecodeError(f"the decoder crashed on it ({died})") from died
         if "error" in answer:
             raise DecodeError(str(answer["error"]))
-        return answer, frames
-
-    def _worker(self) -> subprocess.Popen[bytes]:
-        process: subprocess.Popen[bytes] | None = getattr(self._local, "process", None)
-        if process is not None and process.poll() is None:
-            return process
-        package = str(Path(__file__).resolve().parents[2])
-        paths = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH")) if part)
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # more threads, more stacks
-        process = subprocess.Popen(
-            [sys.executable, *WORKER, json.dumps(self._options)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # decoders write warnings about every broken file
-            env={**os.environ, "PYTHONPATH": paths, **threads},
-            start_new_session=True,  # Ctrl-C goes to the run only; a worker ends when its input is closed
-        )
-        self._local.process = process
-        self._workers.append(process)
-        return process
+        return answer, parts
 
 
 class DecodeJournal:
@@ -184,41 +151,3 @@ def metadata_from_json(values: dict[str, Any]) -> Metadata:
     """The inverse of `metadata_to_json`."""
     taken_at = datetime.fromisoformat(values["taken_at"]) if values["taken_at"] else None
     return Metadata(**{**values, "taken_at": taken_at, "keywords": tuple(values["keywords"])})
-
-
-def _exchange(process: subprocess.Popen[bytes], request: dict[str, Any]) -> tuple[dict[str, Any], list[Image.Image]]:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(json.dumps(request).encode() + b"\n")
-    process.stdin.flush()
-    line = process.stdout.readline()
-    if not line.endswith(b"\n"):
-        raise EOFError
-    answer = json.loads(line)
-    frames = []
-    for width_px, height_px in answer.get("frames", ()):
-        if not 0 < width_px * height_px <= PIXEL_LIMIT:
-            raise ValueError(f"{width_px} x {height_px} pixels")
-        size = 3 * width_px * height_px
-        pixels = process.stdout.read(size)
-        if len(pixels) != size:
-            raise EOFError
-        frames.append(Image.frombytes("RGB", (width_px, height_px), pixels))
-    return answer, frames
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(OSError):  # unsent data is of no use any more
-                pipe.close()
-    process.wait()
-
-
-def _exit_reason(process: subprocess.Popen[bytes]) -> str:
-    code = process.returncode
-    if code is not None and code < 0:
-        with contextlib.suppress(ValueError):
-            return signal.Signals(-code).name
-    return f"exit code {code}"

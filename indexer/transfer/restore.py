@@ -45,7 +45,7 @@ from indexer.catalog.schema import (
 from indexer.search import index_files as generations
 from indexer.transfer.archive import TABLES, Manifest, arrow_schema
 from indexer.transfer.backup import CATALOG_FILE, CopyReport, new_folder
-from indexer.transfer.parquet import open_table, rows_of
+from indexer.transfer.parquet import ParquetReader
 from indexer.transfer.tensors import Tensors
 from indexer.transfer.unpack import unpack
 
@@ -108,8 +108,9 @@ def _fill(where: Path, unpacked: Path, manifest: Manifest) -> None:
     try:
         with catalog.begin() as connection:
             connection.execute(delete(library))
-            for table in TABLES:
-                _read_table(connection, table, unpacked, manifest)
+            with ParquetReader() as parquet:
+                for table in TABLES:
+                    _read_table(connection, parquet, table, unpacked, manifest)
             _check_library(connection)
         with catalog.begin() as connection:
             model = live_model(connection)
@@ -131,16 +132,18 @@ def _check_library(connection: Connection) -> None:
         raise LibraryCorrupt("frames.parquet holds a vector that is not as long as its model's")
 
 
-def _read_table(connection: Connection, table: Table, unpacked: Path, manifest: Manifest) -> None:
+def _read_table(
+    connection: Connection, parquet: ParquetReader, table: Table, unpacked: Path, manifest: Manifest
+) -> None:
     name = f"{table.name}.parquet"
     if name not in manifest.files and manifest.schema < SCHEMA_REVISION:
         return  # a table that came later
-    file = open_table(unpacked / name)
-    _check_schema(table, file.schema_arrow, manifest)
-    if file.metadata.num_rows != manifest.rows.get(table.name):
-        raise LibraryCorrupt(f"{name} has {file.metadata.num_rows} rows, not {manifest.rows.get(table.name)}")
+    file = parquet.open(unpacked / name)
+    _check_schema(table, file.schema, manifest)
+    if file.rows != manifest.rows.get(table.name):
+        raise LibraryCorrupt(f"{name} has {file.rows} rows, not {manifest.rows.get(table.name)}")
     tensors = Tensors(connection, unpacked) if table is vectors else None
-    for part in rows_of(file, unpacked / name):
+    for part in parquet.rows_of(file):
         rows = [_checked(table, row) for row in part]
         if tensors is not None:
             tensors.put_into(rows)

@@ -7,14 +7,13 @@ Sources: `minilm.py`, `heads.py`, written out once more without torch; a test ho
 
 from __future__ import annotations
 
-import json
-import struct
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.base.safetensors_header import TensorPlace, tensor_places
 from indexer.base.types import Float32Array, Posterior
 from indexer.vectors.best import FEWEST_ROWS, ONE_THREAD
 
@@ -29,8 +28,7 @@ class NumpyTextEncoder:
 
     def __init__(self, weights: Path) -> None:
         self._file = weights
-        self._places: dict[str, Any] = {}
-        self._start = 0
+        self._places: dict[str, TensorPlace] = {}
         self._kept: dict[str, NDArray[Any]] = {}
 
     def encode(self, ids: NDArray[np.int64]) -> Posterior:
@@ -93,13 +91,13 @@ class NumpyTextEncoder:
         """The rows of the embedding that are asked for, `[n, t, w]`."""
         name = "transformer.words.weight"
         place, wanted = self._place(name), np.array(sorted(set(ids.ravel().tolist())))  # np.unique loads numpy.ma
-        kind, width = KINDS[place["dtype"]], int(place["shape"][1])
-        if wanted[-1] >= place["shape"][0]:
-            raise ValueError(f"token {wanted[-1]} of a vocabulary of {place['shape'][0]}")
+        kind, width = KINDS[place.dtype], place.shape[1]
+        if wanted[-1] >= place.shape[0]:
+            raise ValueError(f"token {wanted[-1]} of a vocabulary of {place.shape[0]}")
         rows = np.empty((len(wanted), width), np.float32)
         with self._file.open("rb") as file:
             for row, number in zip(rows, wanted.tolist(), strict=True):
-                file.seek(self._start + place["data_offsets"][0] + number * width * kind.itemsize)
+                file.seek(place.start + number * width * kind.itemsize)
                 row[:] = np.frombuffer(file.read(width * kind.itemsize), kind)
         if self._has(f"{name}::scale"):
             rows *= self._raw(f"{name}::scale")[wanted, None]
@@ -111,24 +109,18 @@ class NumpyTextEncoder:
     def _raw(self, name: str) -> NDArray[Any]:
         if name not in self._kept:
             place = self._place(name)
-            first, last = place["data_offsets"]
             with self._file.open("rb") as file:
-                file.seek(self._start + first)
-                data = file.read(last - first)
-            self._kept[name] = np.frombuffer(data, KINDS[place["dtype"]]).reshape(place["shape"])
+                file.seek(place.start)
+                data = file.read(place.size_bytes)
+            self._kept[name] = np.frombuffer(data, KINDS[place.dtype]).reshape(place.shape)
         return self._kept[name]
 
     def _has(self, name: str) -> bool:
         return f"encoders.text.{name}" in self._places
 
-    def _place(self, name: str) -> dict[str, Any]:
-        if not self._places:
-            with self._file.open("rb") as file:
-                (length,) = struct.unpack("<Q", file.read(8))
-                self._places = json.loads(file.read(length))
-            self._start = 8 + length
-        found: dict[str, Any] = self._places[f"encoders.text.{name}"]
-        return found
+    def _place(self, name: str) -> TensorPlace:
+        self._places = self._places or tensor_places(self._file)
+        return self._places[f"encoders.text.{name}"]
 
 
 def _softmax(scores: Float32Array, axis: int) -> Float32Array:

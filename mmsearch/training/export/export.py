@@ -9,8 +9,6 @@ in int8.
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from indexer.base.safetensors_header import tensor_places
 from mmsearch.models.checkpoint import SCALE, Precision, load_vae, read_description, save_model
 from mmsearch.models.digest import seal
 from mmsearch.models.vae import ImageEncoder, MultimodalVAE
@@ -142,14 +141,16 @@ def point_to_safetensors(proto: Any, weights: Path) -> None:
     """
     from onnx import TensorProto, helper, numpy_helper
 
-    places = _places(weights)
+    places = tensor_places(weights)
     kinds = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16, "I8": TensorProto.INT8}
     graph, nodes, kept = proto.graph, [], []
 
     def reference(name: str, stored: str) -> Any:
-        kind, shape, offset, length = places[stored]
-        tensor = TensorProto(name=name, data_type=kinds[kind], dims=shape, data_location=TensorProto.EXTERNAL)
-        for key, value in (("location", weights.name), ("offset", offset), ("length", length)):
+        place = places[stored]
+        tensor = TensorProto(
+            name=name, data_type=kinds[place.dtype], dims=place.shape, data_location=TensorProto.EXTERNAL
+        )
+        for key, value in (("location", weights.name), ("offset", place.start), ("length", place.size_bytes)):
             tensor.external_data.add(key=key, value=str(value))
         return tensor
 
@@ -158,7 +159,7 @@ def point_to_safetensors(proto: Any, weights: Path) -> None:
         if name not in places:
             kept.append(tensor)
             continue
-        kind, shape, _, _ = places[name]
+        kind, shape = places[name].dtype, places[name].shape
         if kind == "F32":
             kept.append(reference(name, name))
             continue
@@ -176,16 +177,3 @@ def point_to_safetensors(proto: Any, weights: Path) -> None:
     rest = list(graph.node)
     del graph.node[:]
     graph.node.extend(nodes + rest)
-
-
-def _places(weights: Path) -> dict[str, tuple[str, list[int], int, int]]:
-    """Type, shape, offset and length in bytes of every tensor of a safetensors file."""
-    with weights.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
-    start = 8 + length
-    return {
-        name: (t["dtype"], t["shape"], start + t["data_offsets"][0], t["data_offsets"][1] - t["data_offsets"][0])
-        for name, t in header.items()
-    }

@@ -95,7 +95,7 @@ def test_a_hang_ends_and_prints_do_not_matter(tmp_path: Path) -> None:
         with pytest.raises(DecodeError, match="longer than 3 s"):
             sandbox.decode(paint(tmp_path / "hang.tiff"))
         assert time.perf_counter() - started < 30  # of the 60 that it would sleep
-    assert all(process.poll() is not None for process in sandbox._workers)
+    assert all(worker.process and worker.process.poll() is not None for worker in sandbox._workers)
 
 
 @pytest.mark.usefixtures("odd_workers")
@@ -119,7 +119,8 @@ def test_the_memory_of_a_worker_is_limited(tmp_path: Path) -> None:
 def test_a_worker_ends_with_the_run(tmp_path: Path) -> None:
     code = (
         "import sys, os; from pathlib import Path; from indexer.decoding.sandbox import Sandbox\n"
-        "box = Sandbox(32); box.decode(Path(sys.argv[1])); print(box._workers[0].pid, flush=True); os._exit(1)"
+        "box = Sandbox(32); box.decode(Path(sys.argv[1]))\n"
+        "print(box._workers[0].process.pid, flush=True); os._exit(1)"
     )
     command = [sys.executable, "-c", code, str(paint(tmp_path / "a.tiff"))]
     pid = int(subprocess.run(command, capture_output=True, text=True, check=False).stdout)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.decoding import sandbox as guard
+from indexer.base import worker
 from tests.fakes import FakeEncoder, paint
 from tests.indexer.crashing import ingest
 from tests.indexer.decoding.test_video import film
@@ -84,11 +84,11 @@ def test_a_video_that_is_away_keeps_what_it_has(library: Path, photos: Path) -> 
 def test_one_worker_decodes_the_whole_sample(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
 
-    class Counted(guard.subprocess.Popen):  # type: ignore[type-arg, name-defined]
+    class Counted(worker.subprocess.Popen):  # type: ignore[type-arg, name-defined]
         def __init__(self, *arguments: object, **options: object) -> None:
             started.append(arguments)
             super().__init__(*arguments, **options)
 
-    monkeypatch.setattr(guard.subprocess, "Popen", Counted)
+    monkeypatch.setattr(worker.subprocess, "Popen", Counted)
     assert see(library).sound
     assert len(started) == 1  # three TIFFs and two videos

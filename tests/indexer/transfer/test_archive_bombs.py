@@ -75,27 +75,62 @@ def test_pages_of_nothing(archive: Path, tmp_path: Path, monkeypatch: pytest.Mon
         restore(archive, tmp_path / "library")
 
 
-def test_a_footer_that_lies_is_not_asked(archive: Path) -> None:
-    notices(archive, ["x" * 300_000] * 4, use_dictionary=False)
-    path = archive / "notices.parquet"
+def varint(number: int) -> bytes:
+    """An i64 of Thrift's compact protocol: zigzag, seven bits a byte."""
+    zigzag, out = number << 1, b""
+    while zigzag > 127:
+        out, zigzag = out + bytes([zigzag & 127 | 128]), zigzag >> 7
+    return out + bytes([zigzag])
+
+
+def lie(path: Path) -> None:
+    """Every size in the footer that says how much there is when it is unpacked becomes 1, written as long as it was."""
+    footer, data = pq.read_metadata(path), path.read_bytes()
+    (length,) = struct.unpack("<I", data[-8:-4])
+    start = len(data) - 8 - length
+    told, sizes = data[start:], set()
+    for group in (footer.row_group(at) for at in range(footer.num_row_groups)):
+        columns = (group.column(at).total_uncompressed_size for at in range(group.num_columns))
+        sizes |= {group.total_byte_size, *(size for size in columns if size > 100_000)}
+    for size in sizes:
+        true = varint(size)
+        assert true in told
+        told = told.replace(true, bytes([130, *[128] * (len(true) - 2), 0]))
+    path.write_bytes(data[:start] + told)
     footer = pq.read_metadata(path)
-    said = sum(footer.row_group(0).column(at).total_uncompressed_size for at in range(footer.num_columns))
-    with path.open("rb") as file:
-        found = parquet._size_of(file, footer.row_group(0), path.name)
-    assert 4 * 300_000 < found <= said  # the headers of the pages are not in it
+    assert footer.row_group(0).total_byte_size == 1
 
-    class Liar:
-        """The same group of rows, smaller by its own account."""
 
-        num_columns = footer.num_columns
+def test_a_footer_that_lies_lets_no_more_through(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "BATCH_LIMIT_BYTES", 4 << 20)
+    notices(archive, ["x" * 300_000] * 16, use_dictionary=False)
+    lie(archive / "notices.parquet")
+    refused(count(archive, "notices", 16), tmp_path, r"notices\.parquet unpacks to far more .*, 4,8\d\d,\d+ bytes")
 
-        def column(self, at: int) -> Any:
-            real = footer.row_group(0).column(at)
-            names = ("data_page_offset", "dictionary_page_offset", "total_compressed_size")
-            return type("Column", (), {name: getattr(real, name) for name in names} | {"total_uncompressed_size": 1})
 
-    with path.open("rb") as file:
-        assert parquet._size_of(file, Liar(), path.name) == found
+def test_pages_that_take_all_memory_end_a_worker_and_no_more(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gigabyte in one batch, of which the footer says that it is a byte."""
+    path = archive / "notices.parquet"
+    table = pq.read_table(path)
+    some, column = (
+        pa.Table.from_pylist(table.to_pylist()[:1] * 8, schema=table.schema),
+        table.schema.names.index("reason"),
+    )
+    with pq.ParquetWriter(path, table.schema, compression="zstd", use_dictionary=False) as writer:
+        for first in range(0, 1024, 8):
+            long = pa.array([f"{number:4}" + "x" * (1 << 20) for number in range(first, first + 8)])
+            writer.write_table(some.set_column(column, table.schema.field(column), long))
+    lie(path)
+    assert path.stat().st_size < 1 << 20
+    count(archive, "notices", 1024)
+    monkeypatch.setattr(parquet, "MEMORY_BYTES", 1 << 30)
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused(archive, tmp_path, r"notices\.parquet (unpacks to far|cannot be read, or takes) more")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 100_000
 
 
 @pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])

@@ -1,0 +1,47 @@
+"""The places that a header names hold the tensors; a file that is no such file is an error of a known kind."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from indexer.base.safetensors_header import tensor_places
+
+
+def test_every_tensor_is_where_its_place_says(tmp_path: Path) -> None:
+    dice = np.random.default_rng(0)
+    tensors = {
+        "a": dice.standard_normal((3, 5)).astype(np.float32),
+        "b": dice.standard_normal(7).astype(np.float16),
+        "c": np.zeros((0, 4), np.int8),
+    }
+    path = tmp_path / "x.safetensors"
+    save_file(tensors, path, metadata={"made": "here"})
+    places, data = tensor_places(path), path.read_bytes()
+    assert {name: (place.dtype, place.shape) for name, place in places.items()} == {
+        "a": ("F32", (3, 5)),
+        "b": ("F16", (7,)),
+        "c": ("I8", (0, 4)),
+    }
+    for name, place in places.items():
+        assert data[place.start : place.start + place.size_bytes] == tensors[name].tobytes()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"words that are no header",
+        struct.pack("<Q", 1 << 62) + b"{}",
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 10) + b'{"a": {}} ',
+    ],
+)
+def test_what_is_no_such_file(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "x").write_bytes(data)
+    with pytest.raises(ValueError):
+        tensor_places(tmp_path / "x")
