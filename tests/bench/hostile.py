@@ -27,7 +27,7 @@ from indexer.decoding.sandbox import Sandbox
 from indexer.decoding.xmp import read_iptc, read_xmp
 from indexer.ingest.sidecars import parse_takeout
 from tests.bench.common import machine, table
-from tests.indexer.mutations import mutated, seeds, sidecar_seeds
+from tests.indexer.decoding.mutations import mutated, seeds, sidecar_seeds
 
 TIMEOUT_S = 20.0
 MEMORY_BYTES = 2 << 30

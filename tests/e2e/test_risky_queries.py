@@ -14,7 +14,7 @@ from tests.e2e.conftest import Run
 from tests.e2e.processes import imported_by
 from tests.e2e.served import Served
 from tests.fakes import COLOURS, paint
-from tests.indexer.decoding.test_formats import heif
+from tests.indexer.decoding.samples import heif
 from tests.indexer.decoding.test_sandbox import odd_workers
 from tests.indexer.decoding.test_video import film
 

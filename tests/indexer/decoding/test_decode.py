@@ -1,9 +1,8 @@
-"""Pixels and words out of files of every kind, and reasons out of broken ones."""
+"""Pixels and text are decoded from files of every kind; a broken file gives a reason in one line."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import time
 from datetime import datetime
 from pathlib import Path
@@ -15,27 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from indexer.base.errors import DecodeError
-from indexer.decoding.decode import TEXT_LIMIT_BYTES, Picture, decode_image, decode_text
-from tests.indexer.bombs import png_header
-
-SIDE_PX = 32
-
-
-def encoded(image: Image.Image, format: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
-
-
-def decoded(data: bytes, **options: int) -> Picture:
-    return decode_image(io.BytesIO(data), side_px=SIDE_PX, **options)
-
-
-def gradient(width: int = 60, height: int = 40) -> Image.Image:
-    pixels = np.zeros((height, width, 3), np.uint8)
-    pixels[..., 0] = np.linspace(0, 255, width)[None, :]
-    pixels[..., 2] = np.linspace(0, 255, height)[:, None]
-    return Image.fromarray(pixels)
+from indexer.decoding.decode import TEXT_LIMIT_BYTES, decode_image, decode_text
+from tests.indexer.decoding.samples import SIDE_PX, decoded, encoded, gradient, png_header
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
@@ -78,42 +58,6 @@ def test_large_jpegs_are_scaled_while_decoding() -> None:
     assert (picture.width_px, picture.height_px) == (1200, 1600)
     shorter = min(picture.image.size)
     assert 2 * SIDE_PX <= shorter < 1200 / 4
-
-
-def test_transparency_lies_on_white() -> None:
-    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
-    assert decoded(encoded(clear, "PNG")).image.getpixel((0, 0)) == (255, 255, 255)
-    palette = Image.new("P", (8, 8), 0)
-    palette.putpalette([0, 255, 0, 0, 0, 255] + [0] * 762)
-    palette.putpixel((1, 1), 1)
-    picture = decoded(encoded(palette, "PNG", transparency=0)).image
-    assert picture.getpixel((0, 0)) == (255, 255, 255)
-    assert picture.getpixel((1, 1)) == (0, 0, 255)
-    grey = Image.new("LA", (8, 8), (0, 128))
-    value = decoded(encoded(grey, "PNG")).image.getpixel((0, 0))
-    assert value == (127, 127, 127)
-
-
-def test_cmyk() -> None:
-    cyan = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
-    for format in ("JPEG", "TIFF"):
-        red, green, blue = decoded(encoded(cyan, format)).image.getpixel((8, 8))
-        assert red < 30
-        assert min(green, blue) > 140
-
-
-def test_sixteen_bits() -> None:
-    ramp = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
-    for format in ("PNG", "TIFF"):
-        pixels = np.asarray(decoded(encoded(Image.fromarray(ramp), format)).image, np.int16)
-        np.testing.assert_allclose(pixels[..., 0], ramp / 257, atol=1.01)
-        assert (pixels[..., 0] == pixels[..., 2]).all()
-
-
-def test_floats_and_bits() -> None:
-    picture = decoded(encoded(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF"))
-    assert picture.image.getpixel((0, 0)) == (127, 127, 127)
-    assert decoded(encoded(Image.new("1", (4, 4), 1), "PNG")).image.getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_one_pixel() -> None:

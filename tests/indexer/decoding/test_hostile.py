@@ -18,7 +18,7 @@ from indexer.decoding.sandbox import Sandbox
 from indexer.decoding.xmp import read_iptc, read_xmp
 from indexer.files.kinds import RISKY, kind_of
 from indexer.ingest.sidecars import parse_takeout
-from tests.indexer.mutations import mutated, seeds, sidecar_seeds
+from tests.indexer.decoding.mutations import mutated, seeds, sidecar_seeds
 
 QUIET = settings(deadline=None, suppress_health_check=list(HealthCheck))
 SECONDS = 10.0  # for pictures that take milliseconds: a hang, not a busy machine

@@ -21,8 +21,7 @@ from indexer.decoding.decode import decode_image
 from indexer.decoding.sandbox import DecodeJournal, Sandbox
 from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
-from tests.indexer.decoding.test_decode import encoded, gradient
-from tests.indexer.decoding.test_metadata import XMP
+from tests.indexer.decoding.samples import XMP, encoded, gradient
 
 # a worker whose decoder misbehaves as the name of the file asks
 ODD = """

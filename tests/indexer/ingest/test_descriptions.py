@@ -17,7 +17,7 @@ from indexer.base.errors import DecodeError
 from indexer.ingest.sidecars import SIDECAR_BYTES, parse_takeout, pictures_of
 from indexer.store import CATALOG_FILE, Store, StoredHit
 from tests.fakes import FakeEncoder, paint
-from tests.indexer.decoding.test_metadata import XMP
+from tests.indexer.decoding.samples import XMP
 
 TAKEOUT: dict[str, Any] = {
     "title": "a.jpg",

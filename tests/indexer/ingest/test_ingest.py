@@ -17,7 +17,7 @@ from indexer.base.types import IndexReport, Progress
 from indexer.catalog.schema import assets, vectors
 from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
-from tests.indexer.bombs import png_header
+from tests.indexer.decoding.samples import png_header
 
 
 def counts(report: IndexReport) -> dict[str, int]:

@@ -26,7 +26,7 @@ from mmsearch.inference.preprocess import square
 from mmsearch.models.checkpoint import Architecture, build, save_model
 from mmsearch.models.tokens import word_tokenizer
 from mmsearch.models.vae import Encoding, MultimodalVAE
-from tests.circle import Circle, CircleWithBanks, one_centre
+from tests.circle_model import Circle, CircleWithBanks, one_centre
 
 
 class Table:

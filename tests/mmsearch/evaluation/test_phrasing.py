@@ -25,7 +25,7 @@ from mmsearch.evaluation.phrasing import (
     with_the_next,
 )
 from mmsearch.evaluation.recall import Recall
-from tests.circle import Circle, CircleWithBanks, one_centre
+from tests.circle_model import Circle, CircleWithBanks, one_centre
 
 
 class FirstWord:

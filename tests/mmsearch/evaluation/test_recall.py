@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mmsearch.errors import DataError
 from mmsearch.evaluation.recall import Recall, best_ranks, hubness_of, recall, retrieval
-from tests.circle import CircleWithBanks, directions, one_centre
+from tests.circle_model import CircleWithBanks, directions, one_centre
 
 
 def test_ranks_by_hand() -> None:

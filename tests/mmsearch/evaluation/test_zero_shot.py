@@ -16,7 +16,7 @@ from indexer.search.query_bank import QueryBank
 from mmsearch.data.datasets import Example
 from mmsearch.errors import DataError
 from mmsearch.evaluation.zero_shot import TEMPLATES, evaluate_zero_shot, name_vectors, same_name, zero_shot
-from tests.circle import CircleWithBanks, one_centre
+from tests.circle_model import CircleWithBanks, one_centre
 
 
 class Written:

@@ -1,4 +1,4 @@
-"""Hostile files on order: small pictures of every kind with everything a file may carry, and ways to break them.
+"""Hostile files for tests: small pictures of every kind with all metadata a file may carry, and mutations of them.
 
 Out: `seeds()`, `sidecar_seeds()`, and `mutated(...)`, a Hypothesis strategy. The suite draws hundreds,
 `tests/bench/hostile.py` ten thousand.
@@ -12,9 +12,7 @@ from functools import cache
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.indexer.decoding.test_decode import encoded, gradient
-from tests.indexer.decoding.test_formats import dng, heif, swapped_profile
-from tests.indexer.decoding.test_metadata import XMP, iptc, with_iptc
+from tests.indexer.decoding.samples import XMP, dng, encoded, gradient, heif, iptc, swapped_profile, with_iptc
 from tests.indexer.decoding.test_video import film
 
 WORDS = (

@@ -1,27 +1,113 @@
-"""What a press or a camera writes: CMYK with a profile of its inks, and RAW as each maker lays it out."""
+"""Colours through every colour model, profile and depth; the tolerance of a format is that of its compression."""
 
 from __future__ import annotations
 
 import io
 import itertools
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
-from indexer.base.errors import DecodeError
-from indexer.decoding.decode import decode_image, read_metadata
-from indexer.files.kinds import kind_of
-from indexer.store import Store
-from tests.fakes import COLOURS, FakeEncoder
-from tests.indexer.decoding.test_decode import encoded
-from tests.indexer.decoding.test_formats import BLUE, GREEN, RED, TOLERANCE, assert_quarters, decoded, quarters
-from tests.indexer.raw_layouts import CAMERAS, LAYOUTS, LOSSLESS
+from tests.indexer.decoding.samples import (
+    BLUE,
+    GREEN,
+    RED,
+    TOLERANCE,
+    assert_quarters,
+    decoded,
+    encoded,
+    quarters,
+    swapped_profile,
+    tiff,
+)
+
+
+def test_transparency_lies_on_white() -> None:
+    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    assert decoded(encoded(clear, "PNG")).image.getpixel((0, 0)) == (255, 255, 255)
+    palette = Image.new("P", (8, 8), 0)
+    palette.putpalette([0, 255, 0, 0, 0, 255] + [0] * 762)
+    palette.putpixel((1, 1), 1)
+    picture = decoded(encoded(palette, "PNG", transparency=0)).image
+    assert picture.getpixel((0, 0)) == (255, 255, 255)
+    assert picture.getpixel((1, 1)) == (0, 0, 255)
+    grey = Image.new("LA", (8, 8), (0, 128))
+    value = decoded(encoded(grey, "PNG")).image.getpixel((0, 0))
+    assert value == (127, 127, 127)
+
+
+def test_cmyk() -> None:
+    cyan = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
+    for format in ("JPEG", "TIFF"):
+        red, green, blue = decoded(encoded(cyan, format)).image.getpixel((8, 8))
+        assert red < 30
+        assert min(green, blue) > 140
+
+
+def test_sixteen_bits() -> None:
+    ramp = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
+    for format in ("PNG", "TIFF"):
+        pixels = np.asarray(decoded(encoded(Image.fromarray(ramp), format)).image, np.int16)
+        np.testing.assert_allclose(pixels[..., 0], ramp / 257, atol=1.01)
+        assert (pixels[..., 0] == pixels[..., 2]).all()
+
+
+def test_floats_and_bits() -> None:
+    picture = decoded(encoded(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF"))
+    assert picture.image.getpixel((0, 0)) == (127, 127, 127)
+    assert decoded(encoded(Image.new("1", (4, 4), 1), "PNG")).image.getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_colour_profiles_are_applied(format: str) -> None:
+    data = encoded(Image.new("RGB", (16, 16), (255, 0, 0)), format, icc_profile=swapped_profile(), quality=100)
+    red, green, blue = decoded(data).image.getpixel((8, 8))
+    assert (red <= 12, green >= 243, blue <= 12) == (True, True, True), (red, green, blue)
+
+
+def test_srgb_and_broken_profiles_change_nothing() -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for profile in (srgb, b"no profile", srgb[:200]):
+        assert_quarters(decoded(encoded(quarters(), "PNG", icc_profile=profile)).image, 0)
+
+
+def test_a_profile_of_another_colour_model_is_left_out() -> None:
+    grey = Image.new("L", (8, 8), 90)
+    assert decoded(encoded(grey, "PNG", icc_profile=swapped_profile())).image.getpixel((4, 4)) == (90, 90, 90)
+
+
+def test_lab() -> None:
+    transform = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+    lab = ImageCms.applyTransform(quarters(), transform)
+    assert_quarters(decoded(encoded(lab, "TIFF")).image, 10)  # a step of a or b is that much of red in deep blue
+
+
+def test_sixteen_bits_a_channel() -> None:
+    values = np.array(quarters(), np.uint16) * 257  # [48, 64, 3]
+    strip = values.astype("<u2").tobytes()
+    tags = [(256, 3, 64), (257, 3, 48), (259, 3, 1), (262, 3, 2), (277, 3, 3), (278, 3, 48)]
+    assert_quarters(
+        decoded(tiff([*tags, (258, 3, (16, 16, 16)), (273, 4, None), (279, 4, len(strip))], strip)).image, 0
+    )
+
+
+def test_palette_with_transparency() -> None:
+    palette = quarters().quantize(4)
+    clear = palette.getpixel((16, 12))
+    for format in ("PNG", "GIF"):
+        image = decoded(encoded(palette, format, transparency=clear)).image
+        assert image.getpixel((16, 12)) == (255, 255, 255)
+        assert image.getpixel((48, 12)) == GREEN
+
 
 Colour = tuple[int, int, int]
+
+
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+
+
 # no press has such inks: with any other profile, and with none, cyan is cyan
 INKS: dict[tuple[int, int, int, int], Colour] = {
     (0, 0, 0, 0): WHITE, (1, 0, 0, 0): RED, (0, 1, 0, 0): GREEN, (0, 0, 1, 0): BLUE, (1, 1, 0, 0): (120, 120, 40),
@@ -89,46 +175,3 @@ def test_cmyk_without_a_profile_is_what_the_inks_are_called(profile: bytes | Non
     image = decoded(encoded(inks(), "JPEG", icc_profile=profile, quality=95)).image
     for where, wanted in (((16, 12), (0, 255, 255)), ((48, 12), (255, 0, 255)), ((16, 36), (255, 255, 0))):
         assert np.abs(np.array(image.getpixel(where), int) - wanted).max() <= TOLERANCE["JPEG"]
-
-
-def jpegs(orientation: int = 1) -> tuple[bytes, bytes]:
-    """A preview as large as `assert_quarters` wants it, turned as the camera was held, and a black thumbnail."""
-    turn = {1: None, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}[orientation]
-    image = quarters() if turn is None else quarters().transpose(turn)
-    return encoded(image, "JPEG", quality=95), encoded(Image.new("RGB", (16, 12)), "JPEG")
-
-
-@pytest.mark.parametrize("orientation", [1, 6, 8])
-@pytest.mark.parametrize("maker", LAYOUTS)
-def test_raw_by_its_preview_upright(maker: str, orientation: int) -> None:
-    data = LAYOUTS[maker](*jpegs(orientation), orientation)
-    assert kind_of(data[:64]) in ("raw", "tiff")
-    picture = decoded(data)
-    assert (picture.width_px, picture.height_px) == (64, 48)
-    assert_quarters(picture.image, TOLERANCE["JPEG"])
-    assert picture.metadata.camera == CAMERAS[maker]
-    assert read_metadata(io.BytesIO(data)).camera == CAMERAS[maker]
-
-
-@pytest.mark.parametrize("maker", LAYOUTS)
-def test_the_order_of_previews_does_not_matter(maker: str) -> None:
-    large, small = jpegs()
-    assert_quarters(decoded(LAYOUTS[maker](small, large, 1)).image, TOLERANCE["JPEG"])
-
-
-@pytest.mark.parametrize("maker", LAYOUTS)
-def test_sensor_data_is_no_preview(maker: str) -> None:
-    data = LAYOUTS[maker](LOSSLESS, b"", 1)
-    with pytest.raises(DecodeError, match="RAW without a JPEG preview"):
-        decode_image(io.BytesIO(data), side_px=32)
-
-
-def test_a_folder_of_them(store: Store, encoder: FakeEncoder, photos: Path) -> None:
-    for number, (maker, make) in enumerate(LAYOUTS.items()):
-        colour = list(COLOURS.values())[number]
-        preview = encoded(Image.new("RGB", (96, 64), colour), "JPEG", quality=95)
-        (photos / f"photo.{maker}").write_bytes(make(preview, jpegs()[1], 1))
-    report = store.ingest(photos, encoder)
-    assert (report.added, report.skipped) == (8, 0), store.errors()
-    query = encoder.embed_texts([list(COLOURS)[2]]).mu[0]
-    assert store.search(query, 1, fingerprint=encoder.fingerprint)[0].path.name == f"photo.{list(LAYOUTS)[2]}"
