@@ -12,8 +12,9 @@ from indexer.files.roles import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Role, role_of
     ("name", "role"),
     [
         ("a.txt", "text"), ("A.MD", "text"), ("a.jpg.json", "sidecar"), ("a.XMP", "sidecar"),
-        ("captions.csv", "captions"), ("Captions.CSV", "captions"), ("my-captions.csv", None), ("data.csv", None), ("noext", None),
-        (".jpg", None), ("a.jpg~", None), ("a.", None), ("", None), ("a.b.CR2", "image"), ("ä.Jpg", "image"),
+        ("captions.csv", "captions"), ("Captions.CSV", "captions"), ("my-captions.csv", None), ("data.csv", None),
+        ("noext", None), (".jpg", None), ("a.jpg~", None), ("a.", None), ("", None), ("a.b.CR2", "image"),
+        ("ä.Jpg", "image"),
     ],
 )  # fmt: skip
 def test_by_the_suffix_in_any_case(name: str, role: Role | None) -> None:
