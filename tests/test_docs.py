@@ -62,12 +62,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MMSEARCH_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("mmsearch.library._load_encoder", load_fake)
     monkeypatch.chdir(tmp_path)
-    paint(tmp_path / "photos" / "red.png", "red", seed=1)
+    paint(tmp_path / "photos" / "beach.jpg", "red", seed=1)
     paint(tmp_path / "photos" / "blue.png", "blue", seed=2)
-    with Image.open(tmp_path / "photos" / "red.png") as red:
-        taken = red.getexif()
+    with Image.open(tmp_path / "photos" / "beach.jpg") as beach:
+        taken = beach.getexif()
         taken[0x0132] = "2019:06:01 12:00:00"  # DateTime
-        red.save(tmp_path / "photos" / "red.png", exif=taken)
+        beach.save(tmp_path / "photos" / "beach.jpg", exif=taken)
     (tmp_path / "photos" / "notes.txt").write_text("a dog on the beach", encoding="utf-8")
     return tmp_path
 
