@@ -18,6 +18,7 @@ from sqlalchemy import URL
 from indexer.base.errors import LibraryError, LibraryNotFound, SchemaOlder, SchemaOutdated
 from indexer.base.lock import writer_lock
 from indexer.base.types import Encoder, Float32Array, IndexReport, Modality, Posterior, ProgressCallback
+from indexer.catalog import hits
 from indexer.catalog import own_posteriors as examples
 from indexer.catalog.database import Catalog, Model, mismatch
 from indexer.catalog.own_posteriors import CaptionedPhoto
@@ -27,8 +28,8 @@ from indexer.files.scan import NO_EXCLUDES
 from indexer.maintenance import status
 from indexer.maintenance.status import RootStatus, SkippedFile, Status
 from indexer.search import index_files as generations
-from indexer.search.filters import Among
-from indexer.search.search import CATALOG_FILE, EVERYTHING, Question, Searcher, StoredHit
+from indexer.search.filters import NO_FILTERS, Filters
+from indexer.search.search import CATALOG_FILE, Question, Searcher, StoredHit
 from indexer.vectors.choose import Device
 
 if TYPE_CHECKING:  # what only its own command loads
@@ -154,19 +155,16 @@ class Store:
         *,
         fingerprint: str,
         within: Modality | None = None,
-        exclude: Sequence[int] | None = None,
-        among: Among = EVERYTHING,
+        exclude: Sequence[int] = (),
+        filters: Filters = NO_FILTERS,
         device: Device = "auto",
     ) -> list[StoredHit]:
-        """The `k` nearest to `query` (float32 `[d]`), best first; `exclude` names asset ids.
+        """The `k` nearest to `query` (float32 `[d]`), best first; `exclude` names asset ids. See `Searcher.answer`.
 
-        Raises: ModelMismatch; LibraryError when nothing of the folder in `among` is in the library.
+        Raises: ModelMismatch; LibraryError when nothing of the filter's folder is in the library.
         """
-        model = self._matching(fingerprint)
-        if model is None:
-            return []
-        searcher = self._searchers.setdefault(device, Searcher(self._catalog, self.path, device, self.mend_index))
-        return searcher.search(Question(query[None, :], k, within, among, exclude or ()), model)[0]
+        question = Question(query[None, :], k, fingerprint, within, filters, exclude)
+        return self._searcher(device).answer(question)[0]
 
     def wants_questions(self) -> bool:
         """Whether `keep_questions` would let a search look at less than everything."""
@@ -202,31 +200,18 @@ class Store:
         Raises: ModelMismatch.
         """
         model = self._matching(fingerprint)
-        if model is None:
-            return None
-        with self._catalog.begin() as connection:
-            asset = status.find(connection, path)
-            return (
-                None
-                if asset is None or not status.is_unchanged(path, asset)
-                else status.posterior(connection, asset.id, model)
-            )
+        file = None if model is None else self._searcher("auto").known_file(path, model)
+        return None if file is None else file.posterior
 
     def asset_id_of(self, path: Path) -> int | None:
         """The id of an indexed file, for `exclude`."""
         with self._catalog.begin() as connection:
-            asset = status.find(connection, path)
-        return None if asset is None else int(asset.id)
+            file = hits.indexed_file(connection, path)
+        return None if file is None else file.asset_id
 
-    def model_fingerprint(self) -> str | None:
-        """Fingerprint of the model the vectors come from; None before the first `ingest`."""
-        model = self._catalog.model()
-        return None if model is None else model.fingerprint
-
-    def model_name(self) -> str | None:
-        """Name of that model as the user called it."""
-        model = self._catalog.model()
-        return None if model is None else model.name
+    def model(self) -> Model | None:
+        """The model the vectors come from; None before the first `ingest`."""
+        return self._catalog.model()
 
     def status(self) -> Status:
         """Counts, roots, size, model, backend."""
@@ -278,6 +263,9 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _searcher(self, device: Device) -> Searcher:
+        return self._searchers.setdefault(device, Searcher(self._catalog, self.path, self.mend_index, device))
 
     def _matching(self, fingerprint: str) -> Model | None:
         model = self._catalog.model()

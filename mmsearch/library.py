@@ -1,7 +1,8 @@
 """The composition root: a library on disk, a model and a configuration become `index`, `search`, `similar`.
 
 In: a folder or a query. Out: an `IndexReport` or `Hit`s. The command line and a Python program enter here alike.
-Next: `../indexer/store.py` for what is kept, `encoder.py` for what is computed, `query/` for what lies between.
+Next: `../indexer/store.py` for what is kept, `inference/load_model.py` for what is computed, `query/` for what lies
+between.
 """
 
 from __future__ import annotations
@@ -17,62 +18,30 @@ from typing import TYPE_CHECKING, Literal
 
 from indexer.base.errors import SchemaOutdated
 from indexer.base.types import Encoder, IndexReport, Modality, ProgressCallback
+from indexer.base.types import Model as StoredModel
 from indexer.files.excludes import Excludes, compiled
+from indexer.search.query_bank import bank_of
+from indexer.search.search import Question, Searcher
 from mmsearch.config import Config, default_library, load_config
-from mmsearch.errors import ConfigError, FolderNotFound, LibraryCorrupt, LibraryNotFound, ModelMismatch, QueryError
+from mmsearch.errors import ConfigError, FolderNotFound, LibraryCorrupt, LibraryNotFound, QueryError
+from mmsearch.model_choice import LibraryModel
+from mmsearch.query.days import filters_of
+from mmsearch.query.encode import check_query, encode_file, encode_queries, encode_query, modality_of, query_bank
+from mmsearch.query.everyday import everyday_texts
 from mmsearch.query.hits import Hit, to_hits
 
 if TYPE_CHECKING:  # the catalog and the decoder are paid for when they are used, not when the name is imported
-    from indexer.base.types import Model as StoredModel
     from indexer.maintenance.doctor import DoctorReport
     from indexer.maintenance.prune import PruneReport
-    from indexer.search.search import Finder
     from indexer.store import SkippedFile, Status, Store
     from indexer.transfer.backup import CopyReport
     from indexer.vectors.choose import Device as SearchDevice
     from mmsearch.inference.pictures import Picture
     from mmsearch.tuning.tune import TuneReport
 
-
 Device = Literal["auto", "cpu", "cuda"]
 
 log = logging.getLogger(__name__)
-DEFAULT_MODEL = "default"
-
-
-def _load_encoder(name: str, device: str) -> Encoder:
-    from mmsearch.inference.load_model import load_model
-
-    return load_model(name, device)
-
-
-def _full_name(model: str | Path) -> str:
-    """The name a library remembers: a path is made absolute, so that it holds from every folder."""
-    path = Path(model).expanduser()
-    return str(path.absolute()) if str(model) != DEFAULT_MODEL and path.exists() else str(model)
-
-
-def _is_same_file(first: Path, second: Path) -> bool:
-    try:
-        return first.samefile(second)
-    except OSError:  # one of them is gone since it was indexed
-        return False
-
-
-def _check_patterns(patterns: Sequence[str]) -> None:
-    try:
-        if patterns:
-            compiled(patterns)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-
-
-def _check_folder(folder: Path) -> None:
-    scheme = re.match(r"([a-z][a-z0-9+]+):[/\\]", str(folder))
-    if scheme:
-        raise ConfigError(
-            f"the library is an address ({scheme[1]}), and must be a folder: the catalog is a SQLite file"
-        )
 
 
 class Library:
@@ -84,12 +53,11 @@ class Library:
 
     def __init__(self, path: Path, model: str | Path | Encoder | None, device: Device, config: Config) -> None:
         self.path = path
-        self._model = model
-        self._device = device
         self.config = config
+        self._model = LibraryModel(model, config.model, device)
+        self._device = device
         self._store: Store | None = None
-        self._finder: Finder | None = None
-        self._encoder: Encoder | None = None
+        self._searcher: Searcher | None = None
 
     @classmethod
     def open(
@@ -110,11 +78,14 @@ class Library:
             config: the configuration; None reads the user's `config.toml`.
 
         Raises:
-            ConfigError: the configuration cannot be read.
+            ConfigError: the configuration cannot be read, or `path` is an address.
         """
         config = load_config() if config is None else config
         folder = Path(path).expanduser() if path is not None else config.library or default_library()
-        _check_folder(folder)
+        if scheme := re.match(r"([a-z][a-z0-9+]+):[/\\]", str(folder)):
+            raise ConfigError(
+                f"the library is an address ({scheme[1]}), and must be a folder: the catalog is a SQLite file"
+            )
         return cls(folder, model, config.device if device == "auto" else device, config)
 
     def index(
@@ -132,7 +103,7 @@ class Library:
                 excluded now is hidden like a file that is gone, and returns unread when it is not excluded any more.
 
         Raises:
-            ConfigError: a pattern of `exclude` is none.
+            ConfigError: a pattern of `exclude` is not valid.
             FolderNotFound: `folder` is not there.
             LibraryLocked: another process is writing.
             LibraryError: another model was asked for while a folder is offline.
@@ -140,48 +111,26 @@ class Library:
         """
         folder = Path(folder).expanduser()
         _check_patterns(exclude)
-        # asked before a library is made or a model loaded for a slip of the finger
+        # before a library is made or a model loaded: the name may be mistyped
         if not folder.is_dir() and not self._is_offline(folder):
             found = "is not a folder" if folder.exists() else "does not exist"
             raise FolderNotFound(f"{folder} {found}; give a folder with pictures or texts")
         try:
             store = self._open_store()
         except LibraryNotFound:
-            self._load()  # first, so that a model that cannot be loaded leaves no empty library behind
+            self._model.load(None)  # first, so that a model that cannot be loaded leaves no empty library behind
             store = self._open_store(create=True)
         except SchemaOutdated:
-            store = self._open_store(create=True)  # of an older version, or made by a run that ended at once
+            store = self._open_store(create=True)  # made by a run that ended at once
         changed = self._change_model(store, progress)
-        report = store.ingest(
-            folder,
-            self._load(),
-            progress=progress,
-            batch_size=self.config.batch_size,
-            excludes=Excludes(tuple(exclude), self.config.exclude),
-        )
+        encoder = self._model.load(store.model())
+        excludes = Excludes(tuple(exclude), self.config.exclude)
+        report = store.ingest(folder, encoder, progress=progress, batch_size=self.config.batch_size, excludes=excludes)
         if store.wants_questions():
-            from mmsearch.query.encode import encode_queries
-            from mmsearch.query.everyday import everyday_texts
-
-            encoder = self._load()
             store.keep_questions(encode_queries(encoder, everyday_texts()).mu, encoder.fingerprint)
         if changed is None:
             return report
         return replace(report, encoded=report.encoded + changed.encoded, seconds=report.seconds + changed.seconds)
-
-    def _change_model(self, store: Store, progress: ProgressCallback | None) -> IndexReport | None:
-        """Where another model was asked for by name than wrote the library: everything encoded with it, then a switch.
-
-        A model that differs under the name it had, as after an update, is no wish of anyone: `ingest` refuses it.
-        """
-        if self._model is None or store.model_fingerprint() in (None, self._load().fingerprint):
-            return None
-        log.warning(
-            "the library goes over from model '%s' to '%s': every file is encoded again, searches answer from the "
-            "old one until all are; interrupted, the same command goes on",
-            *(store.model_name(), self._load().name),
-        )
-        return self.rebuild(progress)
 
     def search(
         self,
@@ -211,26 +160,15 @@ class Library:
             LibraryError: nothing of `folder` is in the library.
             ModelMismatch: the library was written with another model.
         """
-        from mmsearch.query.days import among_of
-        from mmsearch.query.encode import check_query, encode_query, query_bank
-
         check_query(text, image, k)
-        among = among_of(folder, since, until)
-        finder = self._open_finder()
-        model = finder.model()
+        filters = filters_of(folder, since, until)
+        searcher = self._open_searcher()
+        model = searcher.model()
         if model is None:
             return []  # an empty library has no vectors, whatever the model
-        encoder = self._load_as(model)
-        (found,) = finder.search(
-            encode_query(encoder, text, image).mu,  # [1, d]
-            k,
-            fingerprint=model.fingerprint,
-            within=within,
-            among=among,
-            bank=query_bank(encoder, text, image),
-            device=self._search_device(),
-        )
-        return to_hits(found)
+        encoder = self._model.load_matching(model, self.path)
+        queries, bank = encode_query(encoder, text, image).mu, query_bank(encoder, text, image)  # [1, d]
+        return to_hits(searcher.answer(Question(queries, k, model.fingerprint, within, filters, bank=bank))[0])
 
     def search_many(
         self,
@@ -242,41 +180,21 @@ class Library:
         since: str | date | None = None,
         until: str | date | None = None,
     ) -> list[list[Hit]]:
-        """`search` for many texts at once, which takes a fraction of the time of one by one.
+        """`search` for many texts at once, in a fraction of the time: for each its hits, in the order of `texts`.
 
-        Args:
-            texts: what to look for, one after the other.
-            k: how many hits for each, at least 1.
-            within, folder, since, until: as `search`.
-
-        Returns:
-            For each text its hits, in the order of `texts`.
-
-        Raises:
-            QueryError: a text is empty, `k` below 1, or days that are none; `texts` itself may be empty.
-            LibraryNotFound, LibraryError, ModelMismatch: as `search`.
+        `k`, `within`, `folder`, `since` and `until` are those of `search`, and so are the errors: QueryError also for
+        one empty text among `texts`, which may itself be empty.
         """
-        from indexer.search.query_bank import bank_of
-        from mmsearch.query.days import among_of
-        from mmsearch.query.encode import check_query, encode_queries
-
         for text in texts:
             check_query(text, None, k)
-        among = among_of(folder, since, until)
-        finder = self._open_finder()
-        model = finder.model()
+        filters = filters_of(folder, since, until)
+        searcher = self._open_searcher()
+        model = searcher.model()
         if model is None or not texts:
             return [[] for _ in texts]
-        encoder = self._load_as(model)
-        found = finder.search(
-            encode_queries(encoder, texts).mu,  # [m, d]
-            k,
-            fingerprint=model.fingerprint,
-            within=within,
-            among=among,
-            bank=bank_of(encoder, "text"),
-            device=self._search_device(),
-        )
+        encoder = self._model.load_matching(model, self.path)
+        queries, bank = encode_queries(encoder, texts).mu, bank_of(encoder, "text")  # [m, d]
+        found = searcher.answer(Question(queries, k, model.fingerprint, within, filters, bank=bank))
         return [to_hits(hits) for hits in found]
 
     def similar(
@@ -291,36 +209,30 @@ class Library:
     ) -> list[Hit]:
         """The `k` files nearest to a file, itself not among them. An indexed file needs no model.
 
-        `within`, `folder`, `since` and `until` are those of `search`.
+        `within`, `folder`, `since` and `until` are those of `search`, and scores are those of a search for the file.
 
         Raises:
             QueryError: no such file, `k` below 1, or days that are none.
             LibraryNotFound: nothing was indexed yet.
             LibraryError: nothing of `folder` is in the library.
         """
-        from mmsearch.query.days import among_of
-        from mmsearch.query.encode import check_query, encode_file
-
         path = Path(path).expanduser()
         check_query(None, path, k)
-        among = among_of(folder, since, until)
-        store = self._open_store()
-        fingerprint = store.model_fingerprint()
-        if fingerprint is None:
+        filters = filters_of(folder, since, until)
+        searcher = self._open_searcher()
+        model = searcher.model()
+        if model is None:
             return []
-        stored = store.posterior_of(path, fingerprint) if self._is_model_of(store) else None
-        posterior = encode_file(self._load_for(store), path) if stored is None else stored
-        itself = store.asset_id_of(path)
-        found = store.search(
-            posterior.mu[0],  # [d]
-            k + 1,  # a file indexed under another name, by a link, is only known when it is found
-            fingerprint=fingerprint,
-            within=within,
-            exclude=None if itself is None else [itself],
-            among=among,
-            device=self._search_device(),
-        )
-        others = [hit for hit in found if itself is not None or not _is_same_file(hit.path, path)]
+        known = searcher.known_file(path, model)
+        if known is not None and known.posterior is not None and self._model.choose(model).wrote_library:
+            queries, bank = known.posterior.mu, self._model.query_bank(model, known.modality)  # [1, d]
+        else:
+            encoder = self._model.load_matching(model, self.path)
+            queries, bank = encode_file(encoder, path).mu, bank_of(encoder, modality_of(path))
+        itself = () if known is None else (known.asset_id,)
+        # one more: a file that is indexed under another name, by a link, is only known when it is found
+        (found,) = searcher.answer(Question(queries, k + 1, model.fingerprint, within, filters, itself, bank))
+        others = [hit for hit in found if itself or not _is_same_file(hit.path, path)]
         return to_hits(others[:k])
 
     def status(self) -> Status:
@@ -414,11 +326,8 @@ class Library:
         from indexer.maintenance.checkup import visit
 
         def load(store: Store) -> Encoder:
-            self._store = store  # which knows the model's name
-            try:
-                return self._load_for(store)
-            finally:
-                self._store = None
+            model = store.model()
+            return self._model.load(None) if model is None else self._model.load_matching(model, self.path)
 
         self.close()  # it may be another database afterwards
         return visit(self.path, load, repair=repair, sample=sample, batch_size=self.config.batch_size)
@@ -426,7 +335,7 @@ class Library:
     def rebuild(self, progress: ProgressCallback | None = None) -> IndexReport:
         """Encode every file again, with the model given to `open`; the way to change a library's model."""
         store = self._open_store()
-        return store.rebuild(self._load(), progress=progress, batch_size=self.config.batch_size)
+        return store.rebuild(self._model.load(store.model()), progress=progress, batch_size=self.config.batch_size)
 
     def fit_heads(self, folder: str | Path) -> Path:
         """Closed-form heads (probabilistic PCA) on the vectors of a library that a bare backbone wrote.
@@ -439,8 +348,9 @@ class Library:
             ModelError: the library's model has heads already, or it holds too few images or texts.
         """
         from mmsearch.inference.library_heads import fit_library_heads
+        from mmsearch.inference.load_model import torch_device
 
-        return fit_library_heads(self.path, Path(folder).expanduser(), device=self._torch_device())
+        return fit_library_heads(self.path, Path(folder).expanduser(), device=torch_device(self._device))
 
     def tune(
         self,
@@ -466,14 +376,16 @@ class Library:
             ModelError: the library's model has no heads of its own, or `folder` holds something else.
             ModelMismatch: the model's folder holds other weights than wrote the library.
         """
+        from mmsearch.inference.load_model import torch_device
         from mmsearch.tuning.tune_library import tune_library
 
         store = self._open_store()
-        report = tune_library(store, folder, dry_run=dry_run, device=self._torch_device())
+        report = tune_library(store, folder, dry_run=dry_run, device=torch_device(self._device))
         if report.model is None or not rebuild:
             return report
-        self._model, self._encoder = report.model, None
-        if self._load().fingerprint == store.model_fingerprint():
+        self._model.change_to(report.model)
+        stored = store.model()
+        if stored is not None and self._model.load(stored).fingerprint == stored.fingerprint:
             return report
         rebuilt = self.rebuild(progress)
         return replace(report, encoded=rebuilt.encoded, seconds=report.seconds + rebuilt.seconds)
@@ -496,13 +408,13 @@ class Library:
     def reopen(self) -> None:
         """Forget what was read, also a model that was not given as an object: for a library replaced on disk."""
         self.close()
-        self._encoder = None
+        self._model.forget()
 
     def close(self) -> None:
         """Give files and locks back. The library may be used again and opens itself again."""
-        if self._finder is not None:
-            self._finder.close()
-            self._finder = None
+        if self._searcher is not None:
+            self._searcher.close()
+            self._searcher = None
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -528,22 +440,21 @@ class Library:
         except (LibraryNotFound, SchemaOutdated):
             return False
 
-    def _open_finder(self) -> Finder:
+    def _open_searcher(self) -> Searcher:
         """What a search needs of the library; the whole of it is opened only where something is out of the ordinary."""
-        if self._finder is None:
-            from indexer.search.search import Finder
+        if self._searcher is None:
 
             def mend(model: StoredModel) -> None:
                 self._open_store().mend_index(model)
 
-            finder = Finder.open(self.path, mend)
-            if finder is None:
+            searcher = Searcher.open(self.path, mend, self._search_device())
+            if searcher is None:
                 self._open_store()  # says what is wrong, or brings the schema up to date
-                finder = Finder.open(self.path, mend)
-            if finder is None:
+                searcher = Searcher.open(self.path, mend, self._search_device())
+            if searcher is None:
                 raise LibraryCorrupt(f"the catalog of {self.path} cannot be read; run 'mmsearch index' once")
-            self._finder = finder
-        return self._finder
+            self._searcher = searcher
+        return self._searcher
 
     def _search_device(self) -> SearchDevice:
         """Where vectors are searched: the device, with what the configuration says of its copy of them."""
@@ -556,50 +467,35 @@ class Library:
 
         return Gpu(form, after=0 if self._device == "cuda" else Gpu.after)
 
-    def _torch_device(self) -> str:
-        from mmsearch.inference.load_model import torch_device
+    def _change_model(self, store: Store, progress: ProgressCallback | None) -> IndexReport | None:
+        """Where another model was asked for by name than wrote the library: everything encoded with it, then a switch.
 
-        return torch_device(self._device)
+        A model that differs under the name it had, as after an update, was not asked for: `ingest` refuses it.
+        """
+        stored = store.model()
+        if self._model.requested is None or stored is None:
+            return None
+        asked = self._model.load(stored)
+        if asked.fingerprint == stored.fingerprint:
+            return None
+        log.warning(
+            "the library goes over from model '%s' to '%s': every file is encoded again, searches answer from the "
+            "old one until all are; interrupted, the same command goes on",
+            *(stored.name, asked.name),
+        )
+        return self.rebuild(progress)
 
-    def _load(self) -> Encoder:
-        """The model asked for, else the one the library was written with, else the configured one."""
-        if self._encoder is None:
-            model = self._model
-            if model is None:
-                model = self._stored_name() or self.config.model
-            if isinstance(model, (str, Path)):
-                model = _load_encoder(_full_name(model), self._device)
-            self._encoder = model
-        return self._encoder
 
-    def _stored_name(self) -> str | None:
-        """The name of the model the library was written with, as far as the library is open."""
-        if self._finder is not None:
-            model = self._finder.model()
-            return None if model is None else model.name
-        return self._store.model_name() if self._store else None
+def _is_same_file(first: Path, second: Path) -> bool:
+    try:
+        return first.samefile(second)
+    except OSError:  # one of them is gone since it was indexed
+        return False
 
-    def _load_for(self, store: Store) -> Encoder:
-        """The model, refused where the library's vectors come from another."""
-        return self._checked(store.model_fingerprint() or "", store.model_name())
 
-    def _load_as(self, model: StoredModel) -> Encoder:
-        return self._checked(model.fingerprint, model.name)
-
-    def _checked(self, fingerprint: str, name: str | None) -> Encoder:
-        encoder = self._load()
-        if encoder.fingerprint != fingerprint and self._model is None:  # another process changed the library's model
-            self._encoder = None
-            encoder = self._load()
-        if encoder.fingerprint != fingerprint:
-            raise ModelMismatch(
-                f"{self.path} was written with model '{name}' ({fingerprint[:12]}), not with '{encoder.name}' "
-                f"({encoder.fingerprint[:12]}); search with the first, or 'mmsearch rebuild --model' the second"
-            )
-        return encoder
-
-    def _is_model_of(self, store: Store) -> bool:
-        """Whether the stored vectors are those of the model asked for, as far as can be told without loading it."""
-        if isinstance(self._model, (str, Path)):
-            return _full_name(self._model) == store.model_name()
-        return self._model is None or self._model.fingerprint == store.model_fingerprint()
+def _check_patterns(patterns: Sequence[str]) -> None:
+    try:
+        if patterns:
+            compiled(patterns)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error

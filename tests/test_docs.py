@@ -60,7 +60,7 @@ def commands(text: str) -> list[list[str]]:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MMSEARCH_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("mmsearch.library._load_encoder", load_fake)
+    monkeypatch.setattr("mmsearch.model_choice.load_encoder", load_fake)
     monkeypatch.chdir(tmp_path)
     paint(tmp_path / "photos" / "beach.jpg", "red", seed=1)
     paint(tmp_path / "photos" / "blue.png", "blue", seed=2)

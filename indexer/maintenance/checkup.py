@@ -53,7 +53,7 @@ def _look(path: Path, load: Load, sample: int, faults: Faults) -> list[Check]:
         with Store.open(path) as store:
             model: list[Check] = []
             encoder: Encoder | None = None
-            if sample > 0 and store.model_fingerprint() is not None:
+            if sample > 0 and store.model() is not None:
                 try:
                     encoder = load(store)
                     return store.examine(encoder, sample, faults)

@@ -6,7 +6,6 @@ In: an open catalog. Out: `Status`, `SkippedFile`s. Nothing here writes. Next: n
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +13,9 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, true
 
-from indexer.base.types import Posterior
-from indexer.catalog.database import Model, live_model
-from indexer.catalog.roots import Root, all_roots, as_known, offline_reason
-from indexer.catalog.schema import FUSED, LIVE, MISSING, SKIPPED, assets, captions, library, notices, roots, vectors
-from indexer.ingest.rows import Blobs, from_blobs
+from indexer.catalog.database import live_model
+from indexer.catalog.roots import all_roots, offline_reason
+from indexer.catalog.schema import LIVE, MISSING, SKIPPED, assets, captions, library, notices, roots
 from indexer.search.index_files import VECTORS_FOLDER
 from indexer.search.index_files import facts as index_facts
 from indexer.vectors.choose import backend
@@ -135,46 +132,6 @@ def errors(connection: Connection) -> list[SkippedFile]:
         SkippedFile(Path(root) / rel_path, reason, when.replace(tzinfo=UTC)) for root, rel_path, reason, when in rows
     ]
     return sorted(skipped, key=lambda one: (one.path, one.reason))
-
-
-def find(connection: Connection, path: Path) -> Any:
-    """The row of the live asset at `path`, or None."""
-    absolute = Path(os.path.abspath(path))
-    for name in dict.fromkeys((absolute, Path(os.path.realpath(path)), as_known(connection, absolute))):
-        for root in _holders(connection, name):
-            rel_path = name.relative_to(root.path).as_posix()
-            query = select(assets).where(assets.c.root_id == root.id, assets.c.rel_path == rel_path)
-            row = connection.execute(query.where(assets.c.state == LIVE)).one_or_none()
-            if row is not None:
-                return row
-    return None
-
-
-def is_unchanged(path: Path, asset: Any) -> bool:
-    """Whether the file still has the size and time it was indexed with."""
-    try:
-        now = path.stat()
-    except OSError:
-        return False
-    return bool(now.st_size == asset.size_bytes and now.st_mtime_ns == asset.mtime_ns)
-
-
-def posterior(connection: Connection, asset_id: int, model: Model) -> Posterior | None:
-    """The posterior `[1, d]` a file is found by: fused where it has captions."""
-    query = select(vectors.c.mu, vectors.c.logvar).where(
-        vectors.c.asset_id == asset_id,
-        vectors.c.model_id == model.id,
-        vectors.c.caption_id.is_(None),
-        vectors.c.mu.is_not(None),
-    )
-    row = connection.execute(query.order_by(vectors.c.role != FUSED).limit(1)).one_or_none()
-    return None if row is None else from_blobs([Blobs(row.mu, row.logvar)], model.dim)
-
-
-def _holders(connection: Connection, path: Path) -> list[Root]:
-    """Roots above `path`, the nearest first."""
-    above = [root for root in all_roots(connection) if root.path in path.parents]
-    return sorted(above, key=lambda root: -len(root.path.parts))
 
 
 def _size_bytes(folder: Path) -> int:

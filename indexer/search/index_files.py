@@ -47,6 +47,9 @@ class Transactions(Protocol):
     def begin(self) -> AbstractContextManager[Any]:
         """One transaction."""
 
+    def close(self) -> None:
+        """Release every connection."""
+
 
 @dataclass(frozen=True)
 class _Row:

@@ -43,7 +43,7 @@ class LiveIndex:
         self.change = change
         self._filters: dict[tuple[Modality | None, bytes], Int64Array | None] = {}
 
-    def search(
+    def nearest(
         self,
         queries: Float32Array,
         k: int,

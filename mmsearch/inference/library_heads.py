@@ -34,9 +34,10 @@ def fit_library_heads(library: Path, folder: Path, *, latent_dim: int | None = N
         ModelMismatch: its vectors come from other weights than the backbone has now.
     """
     with Store.open(library) as store:
-        name, fingerprint = store.model_name(), store.model_fingerprint()
-        if name is None or fingerprint is None:
+        wrote = store.model()
+        if wrote is None:
             raise ModelError(f"{library} holds no vectors; run 'mmsearch index FOLDER --model clip-ViT-B-32' first")
+        name, fingerprint = wrote.name, wrote.fingerprint
         if name == "default" or (Path(name) / "model.json").exists():
             raise ModelError(
                 f"{library} was written with {name!r}, which has heads; expected a backbone as it is; "

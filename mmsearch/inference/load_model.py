@@ -8,6 +8,7 @@ Next: `preprocess.py` and, for the weights, `models/checkpoint.py`.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -36,6 +37,7 @@ if TYPE_CHECKING:  # a search for words decodes nothing, and runs nothing in thr
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 TEXTS_IN_NUMPY = 2  # at once: a query needs no session, whose opening takes far longer
 ROWS_A_RUN = 4  # of a batch: pictures cost the same one by one as 32 at once, and the cores end nearly together
+log = logging.getLogger(__name__)
 _VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 
 
@@ -63,8 +65,7 @@ def load_model(name_or_path: str | Path = "default", device: str = "auto") -> Mo
     """
     if device not in ("auto", "cpu", "cuda"):
         raise ModelError(f"device {device!r} is not known; choose auto, cpu or cuda")
-    name = str(name_or_path)
-    folder = PRETRAINED / "default" if name == "default" else Path(name).expanduser()
+    name, folder = str(name_or_path), _folder_of(name_or_path)
     if name != "default" and not (folder / "model.json").exists():
         if folder.is_dir() and not (folder / "modules.json").exists() and not (folder / "config.json").exists():
             raise CheckpointError(
@@ -84,6 +85,17 @@ def load_model(name_or_path: str | Path = "default", device: str = "auto") -> Mo
     from mmsearch.inference.torch_model import TorchModel
 
     return TorchModel.load(name, folder, torch_device(device))
+
+
+def load_query_bank(name_or_path: str | Path, fingerprint: str, modality: Modality) -> QueryBank | None:
+    """The query bank in a model's folder, without the model; None where it has none, or holds other weights by now."""
+    try:
+        folder = _folder_of(name_or_path)
+        described = _description(folder)
+        return load_bank(folder, described, modality) if described["fingerprint"] == fingerprint else None
+    except CheckpointError as error:
+        log.info("%s; scores are cosines", error)
+        return None
 
 
 class OnnxModel:
@@ -217,6 +229,10 @@ def _tokenizer(folder: Path, max_tokens: int) -> Any:
     tokenizer.enable_truncation(max_tokens)
     tokenizer.enable_padding(pad_id=0)
     return tokenizer
+
+
+def _folder_of(name_or_path: str | Path) -> Path:
+    return PRETRAINED / "default" if str(name_or_path) == "default" else Path(name_or_path).expanduser()
 
 
 def _description(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Days as a person writes them: `2019`, `2019-05`, `2019-05-31`.
 
-In: a text or a date. Out: the first or the last day it stands for. Next: `../../indexer/among.py`.
+In: a text or a date. Out: the first or the last day it stands for. Next: `../../indexer/search/filters.py`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import re
 from datetime import date, datetime
 from pathlib import Path
 
-from indexer.search.filters import Among
+from indexer.search.filters import Filters
 from mmsearch.errors import QueryError
 
 _WRITTEN = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?", re.ASCII)
 
 
-def among_of(folder: str | Path | None, since: str | date | None, until: str | date | None) -> Among:
+def filters_of(folder: str | Path | None, since: str | date | None, until: str | date | None) -> Filters:
     """What a search is narrowed to, by a folder and by days.
 
     Args:
@@ -31,7 +31,7 @@ def among_of(folder: str | Path | None, since: str | date | None, until: str | d
     last = None if until is None else _day(until, "until", last=True)
     if first is not None and last is not None and last < first:
         raise QueryError(f"there is no day from {first} to {last}; give 'until' a day that is not before 'since'")
-    return Among(None if folder is None else Path(folder).expanduser(), first, last)
+    return Filters(None if folder is None else Path(folder).expanduser(), first, last)
 
 
 def _day(given: str | date, what: str, last: bool) -> date:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.base.types import Encoder, Posterior
+from indexer.base.types import Encoder, Modality, Posterior
 from indexer.search.query_bank import QueryBank, bank_of
 from mmsearch.errors import DecodeError, QueryError
 from mmsearch.inference.pictures import Picture, decode_in_sandbox, to_image
@@ -66,11 +66,16 @@ def encode_queries(encoder: Encoder, texts: Sequence[str]) -> Posterior:
 
 def encode_file(encoder: Encoder, path: Path) -> Posterior:
     """A picture or a text file that is not in the library -> posterior `[1, d]`."""
-    from indexer.files.roles import TEXT_SUFFIXES
-
-    if path.suffix.lower() in TEXT_SUFFIXES:
+    if modality_of(path) == "text":
         return encode_query(encoder, text=_read_text(path))
     return encode_query(encoder, image=path)
+
+
+def modality_of(path: Path) -> Modality:
+    """What a file is taken for, by its suffix."""
+    from indexer.files.roles import TEXT_SUFFIXES
+
+    return "text" if path.suffix.lower() in TEXT_SUFFIXES else "image"
 
 
 def _read_text(path: Path) -> str:

@@ -31,9 +31,10 @@ def tune_library(store: Store, folder: str | Path | None, *, dry_run: bool, devi
     for root in store.status().roots:
         if not root.online:
             raise LibraryError(f"{root.path} {root.reason}; connect it, then run 'mmsearch tune' again")
-    name, fingerprint = store.model_name(), store.model_fingerprint()
-    if name is None or fingerprint is None:
+    wrote = store.model()
+    if wrote is None:
         raise ModelError(f"{store.path} holds no vectors; run 'mmsearch index FOLDER' first")
+    name, fingerprint = wrote.name, wrote.fingerprint
     source = PRETRAINED / "default" if name == "default" else Path(name)
     found = str(checked_source(source)["fingerprint"])
     if found != fingerprint:

@@ -42,7 +42,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Run one command line in this process, with the fake encoder."""
-    monkeypatch.setattr("mmsearch.library._load_encoder", load_fake)
+    monkeypatch.setattr("mmsearch.model_choice.load_encoder", load_fake)
 
     def command(*arguments: str | Path) -> Answer:
         capfd.readouterr()

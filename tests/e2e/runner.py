@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from mmsearch import library
+from mmsearch import model_choice
 from mmsearch.cli import app as cli
 from mmsearch.errors import ModelError
 from tests.fakes import FakeEncoder
@@ -27,5 +27,5 @@ def load_fake(name: str, device: str) -> FakeEncoder:
 
 
 if __name__ == "__main__":
-    library._load_encoder = load_fake
+    model_choice.load_encoder = load_fake
     sys.exit(cli.main())

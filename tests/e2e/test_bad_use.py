@@ -117,7 +117,7 @@ def test_an_unexpected_error_is_one_line_and_a_traceback_on_request(
     def fail(name: str, device: str) -> None:
         raise RuntimeError("first line\nsecond line")
 
-    monkeypatch.setattr("mmsearch.library._load_encoder", fail)
+    monkeypatch.setattr("mmsearch.model_choice.load_encoder", fail)
     assert_one_line(run("search", "red"), 2, "RuntimeError: first line second line", "MMSEARCH_DEBUG=1")
     assert "Traceback" in run("--debug", "search", "red").err
     monkeypatch.setenv("MMSEARCH_DEBUG", "1")

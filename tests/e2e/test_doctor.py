@@ -65,7 +65,7 @@ def test_the_model_is_not_loaded_without_a_sample(run: Run, photos: Path, monkey
         raise AssertionError(f"{name} was loaded on {device}")
 
     run("index", photos)
-    monkeypatch.setattr("mmsearch.library._load_encoder", load)
+    monkeypatch.setattr("mmsearch.model_choice.load_encoder", load)
     assert run("doctor", "--sample", 0).code == 0
 
 

@@ -140,7 +140,7 @@ def test_status_errors_and_a_similar_of_an_indexed_file_never_load_the_model(
     def refuse(name: str, device: str) -> FakeEncoder:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("mmsearch.library._load_encoder", refuse)
+    monkeypatch.setattr("mmsearch.model_choice.load_encoder", refuse)
     assert run("status").code == 0
     assert run("errors").code == 0
     assert run("similar", photos / "red.png").code == 0
@@ -190,7 +190,7 @@ def test_a_name_that_is_not_utf8_is_indexed_found_and_printed_exactly(
     folder.mkdir()
     odd = os.fsencode(paint(folder / "x.png", "red")).replace(b"x.png", b"caf\xe9.png")
     os.rename(folder / "x.png", odd)
-    monkeypatch.setattr("mmsearch.library._load_encoder", load_fake)
+    monkeypatch.setattr("mmsearch.model_choice.load_encoder", load_fake)
 
     assert cli.main(["index", str(folder)]) == 0
     for style in ("--paths", "-0", "--json", "--in=image"):

@@ -158,8 +158,9 @@ def test_help_imports_nothing_heavy(home: Path) -> None:
 def test_a_cold_search_is_quick_and_imports_neither_torch_nor_sentence_transformers(home: Path, many: Path) -> None:
     finish(home, "index", many)
     code = (
-        "from mmsearch import library; from mmsearch.cli import app as cli; from tests.e2e.runner import load_fake;"
-        "library._load_encoder = load_fake; assert cli.main(['search', 'red']) == 0"
+        "from mmsearch import model_choice; from mmsearch.cli import app as cli; "
+        "from tests.e2e.runner import load_fake; model_choice.load_encoder = load_fake; "
+        "assert cli.main(['search', 'red']) == 0"
     )
     heavy = {"torch", "sentence_transformers", "transformers", "alembic", "rich"}
     assert imported_by(home, code, heavy) == set()

@@ -74,8 +74,8 @@ def test_ordinary_pictures_start_no_process(run: Run, home: Path, photos: Path, 
     plain, risky = (paint(tmp_path / "a.png"), paint(tmp_path / "a.jpg")), (paint(tmp_path / "a.tiff"),)
     for pictures, expected in ((plain, set()), (risky, {"indexer.decoding.sandbox"})):
         code = (
-            "from mmsearch import library; from mmsearch.cli import app as cli; "
-            "from tests.e2e.runner import load_fake; library._load_encoder = load_fake; "
+            "from mmsearch import model_choice; from mmsearch.cli import app as cli; "
+            "from tests.e2e.runner import load_fake; model_choice.load_encoder = load_fake; "
             f"[cli.main(['search', '--image', one]) for one in {[str(one) for one in pictures]!r}]"
         )
         assert imported_by(home, code, GUARDED) == expected

@@ -14,10 +14,10 @@ from tests.fakes import paint
 WITHOUT_FAISS = """
 import sys
 sys.modules["faiss"] = None  # as where it is not installed
-from mmsearch import library
+from mmsearch import model_choice
 from mmsearch.cli import app as cli
 from tests.e2e.runner import load_fake
-library._load_encoder = load_fake
+model_choice.load_encoder = load_fake
 sys.exit(cli.main(sys.argv[1:]))
 """
 

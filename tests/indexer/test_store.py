@@ -35,7 +35,7 @@ def test_status(filled: Store, photos: Path, encoder: FakeEncoder) -> None:
     assert (status.images, status.texts, status.captions, status.skipped) == (3, 2, 2, 2)
     assert (status.missing, status.offline) == (0, 0)
     assert (status.model_name, status.model_fingerprint) == ("fake", encoder.fingerprint)
-    assert (filled.model_name(), filled.model_fingerprint()) == ("fake", encoder.fingerprint)
+    assert (filled.model().name, filled.model().fingerprint) == ("fake", encoder.fingerprint)
     assert status.size_bytes > 4096
     assert status.backend in ("numpy", "faiss-gpu")
     assert status.last_indexed_at is not None
@@ -47,7 +47,7 @@ def test_an_empty_library(store: Store) -> None:
     status = store.status()
     assert (status.images, status.roots, status.model_name, status.last_indexed_at) == (0, (), None, None)
     assert store.errors() == []
-    assert store.model_fingerprint() is None
+    assert store.model() is None
     assert store.search(np.ones(16, np.float32), 5, fingerprint="any") == []
     assert store.posterior_of(Path("a.jpg"), "any") is None
 
@@ -99,7 +99,7 @@ def test_another_model_takes_over(filled: Store, photos: Path, encoder: FakeEnco
     other = FakeEncoder(name="other", seed=5, dim=24)
     report = filled.rebuild(other, batch_size=2)
     assert (report.updated, report.encoded, report.skipped) == (5, 6, 0)
-    assert (filled.model_name(), filled.model_fingerprint()) == ("other", other.fingerprint)
+    assert (filled.model().name, filled.model().fingerprint) == ("other", other.fingerprint)
     assert top(filled, other, "red") == ["red.png"]
     with pytest.raises(ModelMismatch):
         top(filled, encoder, "red")

@@ -34,7 +34,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> Loaded:
         calls.append((name, device))
         return FakeEncoder(name=name, seed=len(name))
 
-    monkeypatch.setattr("mmsearch.library._load_encoder", load)
+    monkeypatch.setattr("mmsearch.model_choice.load_encoder", load)
     return calls
 
 

@@ -16,7 +16,7 @@ from indexer.base.errors import LibraryError
 from indexer.base.types import Model
 from indexer.catalog import reader
 from indexer.catalog.reader import CatalogReader, last_change, live_model, read
-from indexer.search.search import CATALOG_FILE, Finder, StoredHit
+from indexer.search.search import CATALOG_FILE, Question, Searcher, StoredHit
 from indexer.store import Store
 from mmsearch import Library
 from tests.fakes import COLOURS, FakeEncoder, paint
@@ -26,10 +26,10 @@ SEARCH = """
 import sys
 from pathlib import Path
 import numpy as np
-from indexer.search.search import Finder
-finder = Finder.open(Path(sys.argv[1]), lambda model: None)
-model = finder.model()
-hits = finder.search(np.ones((1, model.dim), np.float32), 3, fingerprint=model.fingerprint)
+from indexer.search.search import Question, Searcher
+searcher = Searcher.open(Path(sys.argv[1]), lambda model: None)
+model = searcher.model()
+hits = searcher.answer(Question(np.ones((1, model.dim), np.float32), 3, model.fingerprint))
 assert len(hits[0]) == 3, hits
 print(*sorted({"sqlalchemy", "alembic", "faiss", "PIL", "mmsearch"} & set(sys.modules)))
 """
@@ -48,18 +48,15 @@ def refuse(model: Model) -> None:
     raise AssertionError("nothing is damaged here")
 
 
-def opened(library: Path) -> Finder:
-    finder = Finder.open(library, refuse)
-    assert finder is not None
-    return finder
+def opened(library: Path) -> Searcher:
+    searcher = Searcher.open(library, refuse)
+    assert searcher is not None
+    return searcher
 
 
-def found(finder: Finder, encoder: FakeEncoder, words: str = "red") -> list[list[StoredHit]]:
+def found(searcher: Searcher, encoder: FakeEncoder, words: str = "red") -> list[list[StoredHit]]:
     query = encoder.encode_texts([words]).mu
-    return [
-        finder.search(query, 20, fingerprint=encoder.fingerprint, within=within)[0]
-        for within in (None, "image", "text")
-    ]
+    return [searcher.answer(Question(query, 20, encoder.fingerprint, within))[0] for within in (None, "image", "text")]
 
 
 def test_a_search_imports_nothing_heavy(filled: Store) -> None:
@@ -75,10 +72,10 @@ def test_it_finds_what_the_store_finds(filled: Store, encoder: FakeEncoder) -> N
     expected = [
         filled.search(query, 20, fingerprint=encoder.fingerprint, within=within) for within in (None, "image", "text")
     ]
-    finder = opened(filled.path)
-    assert found(finder, encoder) == expected
-    finder.close()
-    assert found(finder, encoder) == expected  # opens itself again
+    searcher = opened(filled.path)
+    assert found(searcher, encoder) == expected
+    searcher.close()
+    assert found(searcher, encoder) == expected  # opens itself again
 
 
 def test_both_kinds_of_connection_read_alike(filled: Store) -> None:
@@ -105,46 +102,46 @@ def test_from_a_folder_of_any_name(filled: Store, encoder: FakeEncoder, tmp_path
 
 
 def test_threads_are_answered_alike(filled: Store, encoder: FakeEncoder) -> None:
-    finder = opened(filled.path)
-    expected = {words: found(finder, encoder, words) for words in COLOURS}
+    searcher = opened(filled.path)
+    expected = {words: found(searcher, encoder, words) for words in COLOURS}
     with ThreadPoolExecutor(6) as pool:
         for words, answers in zip(
-            [*COLOURS] * 5, pool.map(lambda words: found(finder, FakeEncoder(), words), [*COLOURS] * 5), strict=True
+            [*COLOURS] * 5, pool.map(lambda words: found(searcher, FakeEncoder(), words), [*COLOURS] * 5), strict=True
         ):
             assert answers == expected[words]
 
 
 def test_what_is_out_of_the_ordinary_is_left_to_the_store(filled: Store, tmp_path: Path) -> None:
-    assert Finder.open(tmp_path / "nothing", refuse) is None
+    assert Searcher.open(tmp_path / "nothing", refuse) is None
     filled.close()
     with sqlite3.connect(filled.path / CATALOG_FILE) as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
     database.close()
-    assert Finder.open(filled.path, refuse) is None
+    assert Searcher.open(filled.path, refuse) is None
     with Library.open(filled.path, model=FakeEncoder()) as library, pytest.raises(LibraryError, match="9999"):
         library.search("red")
     (filled.path / CATALOG_FILE).write_bytes(b"not a database" * 1000)
-    assert Finder.open(filled.path, refuse) is None
+    assert Searcher.open(filled.path, refuse) is None
     with Library.open(filled.path, model=FakeEncoder()) as library, pytest.raises(LibraryError):
         library.search("red")
 
 
 def test_damage_met_later_is_told_in_one_line(filled: Store, encoder: FakeEncoder) -> None:
-    finder = opened(filled.path)
+    searcher = opened(filled.path)
     filled.close()
     data = bytearray((filled.path / CATALOG_FILE).read_bytes())
     data[4096:] = b"\x5a" * (len(data) - 4096)
-    finder.close()
+    searcher.close()
     (filled.path / CATALOG_FILE).write_bytes(data)
     with pytest.raises(LibraryError, match="doctor --repair") as told:
-        finder.model()
+        searcher.model()
     assert len(str(told.value).splitlines()) == 1
 
 
 def test_a_writer_is_seen_at_once(filled: Store, photos: Path, encoder: FakeEncoder) -> None:
-    finder = opened(filled.path)
-    before = len(found(finder, encoder)[0])
+    searcher = opened(filled.path)
+    before = len(found(searcher, encoder)[0])
     paint(photos / "new.png", "red", seed=77)
     filled.ingest(photos, encoder)
-    assert len(found(finder, encoder)[0]) == before + 1
-    assert finder.search(np.zeros((0, 16), np.float32), 3, fingerprint=encoder.fingerprint) == []
+    assert len(found(searcher, encoder)[0]) == before + 1
+    assert searcher.answer(Question(np.zeros((0, 16), np.float32), 3, encoder.fingerprint)) == []

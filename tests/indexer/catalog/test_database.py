@@ -219,7 +219,7 @@ def test_a_search_loads_neither_alembic_nor_the_way_in(tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np; from pathlib import Path; from indexer.store import Store\n"
         "store = Store.open(Path(sys.argv[1]))\n"
-        "assert store.search(np.ones(16, np.float32), 1, fingerprint=store.model_fingerprint())\n"
+        "assert store.search(np.ones(16, np.float32), 1, fingerprint=store.model().fingerprint)\n"
         "print([m for m in ('alembic', 'torch', 'typer', 'mmsearch', 'indexer.ingest.ingest') if m in sys.modules])"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "library")]

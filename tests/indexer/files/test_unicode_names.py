@@ -11,7 +11,7 @@ import pytest
 
 from indexer.files.excludes import Excludes
 from indexer.files.unicode_names import as_on_disk, by_spelling, nfc
-from indexer.search.filters import Among
+from indexer.search.filters import Filters
 from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
 from tests.indexer.ingest.test_descriptions import TAKEOUT, rows, said
@@ -82,7 +82,7 @@ def test_prune_and_index_of_a_part(store: Store, encoder: FakeEncoder, photos: P
     store.ingest(photos, encoder)
     asked = photos / spelt("fêtes", typed)
     query = encoder.embed_texts(["red"]).mu[0]
-    found = store.search(query, 9, fingerprint=encoder.fingerprint, among=Among(asked))
+    found = store.search(query, 9, fingerprint=encoder.fingerprint, filters=Filters(asked))
     assert sorted(hit.path for hit in found) == [folder / "a.png", folder / "b.png"]
     (folder / "a.png").unlink()
     (photos / "c.png").unlink()

@@ -75,7 +75,7 @@ def test_a_crash_before_every_commit(
         with crash_at(monkeypatch, number, after=False), pytest.raises(Crash):
             change(library, encoder)
         with Store.open(library) as store:
-            switched = store.model_name() == "new"
+            switched = store.model().name == "new"
             assert answers(store) == (expected[-1] if switched else before), f"transaction {number}"
         change(library, encoder)
         assert contents(library) == expected, f"transaction {number}"
@@ -117,7 +117,7 @@ def test_killed_again_and_again_it_still_arrives_and_a_reader_sees_no_mixture(
             process.wait()
             if process.returncode == 0:
                 break
-            assert reader.model_name() == "fake"
+            assert reader.model().name == "fake"
             assert answers(reader) == before
         else:
             pytest.fail("no progress between kills")

@@ -103,29 +103,29 @@ def test_what_is_of_the_other_modality_is_corrected(make: type[VectorIndex], mod
     for within, kinds in ((None, (IMAGE, TEXT)), ("image", (IMAGE,)), ("text", (TEXT, CAPTION))):
         best = sorted((one for one in VECTORS if VECTORS[one][0] in kinds), key=lambda one: -expected[one])
         for k in (1, 2, 9):
-            ((ids, scores),) = live(make(DIM)).search(QUERY, k, within, NOBODY, None, originals, bank)
+            ((ids, scores),) = live(make(DIM)).nearest(QUERY, k, within, NOBODY, None, originals, bank)
             assert ids.tolist() == best[:k]
             np.testing.assert_allclose(scores, [expected[one] for one in best[:k]], atol=1e-6)
 
 
 def test_the_hub_gives_way() -> None:
     index = live(FileIndex(DIM))
-    ((by_cosine, _),) = index.search(QUERY, 1, "image", NOBODY)
-    ((ids, _),) = index.search(QUERY, 1, "image", NOBODY, None, originals, HUB)
+    ((by_cosine, _),) = index.nearest(QUERY, 1, "image", NOBODY)
+    ((ids, _),) = index.nearest(QUERY, 1, "image", NOBODY, None, originals, HUB)
     assert (by_cosine.tolist(), ids.tolist()) == ([1], [2])
 
 
 def test_many_queries_are_ranked_each_by_itself() -> None:
     index = live(FileIndex(DIM))
     queries = np.random.default_rng(5).standard_normal((20, DIM)).astype(np.float32)
-    together = index.search(queries, 2, None, NOBODY, None, originals, HUB)
+    together = index.nearest(queries, 2, None, NOBODY, None, originals, HUB)
     for query, (ids, scores) in zip(queries, together, strict=True):
-        ((one, alone),) = index.search(query[None], 2, None, NOBODY, None, originals, HUB)
+        ((one, alone),) = index.nearest(query[None], 2, None, NOBODY, None, originals, HUB)
         assert ids.tolist() == one.tolist()
         np.testing.assert_allclose(scores, alone, atol=1e-6)
-    assert index.search(queries[:0], 2, None, NOBODY, None, originals, HUB) == []
+    assert index.nearest(queries[:0], 2, None, NOBODY, None, originals, HUB) == []
 
 
 def test_nothing_to_find_is_nothing_found() -> None:
-    ((ids, scores),) = live(FileIndex(DIM)).search(QUERY, 3, None, np.arange(9), None, originals, HUB)
+    ((ids, scores),) = live(FileIndex(DIM)).nearest(QUERY, 3, None, np.arange(9), None, originals, HUB)
     assert (len(ids), len(scores)) == (0, 0)

@@ -46,9 +46,9 @@ def test_a_model_inside_the_library_goes_along(tmp_path: Path, photos: Path) -> 
     ingest(library, photos, FakeEncoder(name=str(library / "models" / "tuned")))
     with Store.open(library) as store:
         store.backup(tmp_path / "copy")
-        assert store.model_name() == str(library / "models" / "tuned")
+        assert store.model().name == str(library / "models" / "tuned")
     with Store.open(tmp_path / "copy") as store:
-        assert store.model_name() == str(tmp_path / "copy" / "models" / "tuned")
+        assert store.model().name == str(tmp_path / "copy" / "models" / "tuned")
 
 
 def test_backups_beside_a_running_writer_are_each_of_one_moment(tmp_path: Path, photos: Path) -> None:

@@ -190,7 +190,7 @@ def test_filters_are_exact(store: Store, allowed_count: int) -> None:
         order = np.argsort(-(means @ question), kind="stable")[:10]
         assert ids[row][: len(order)].tolist() == allowed[order].tolist()
         assert (ids[row][len(order) :] == -1).all()
-    texts = live.search(asked, 10, "text", np.empty(0, np.int64))
+    texts = live.nearest(asked, 10, "text", np.empty(0, np.int64))
     of_texts = set(live.ids[live.kinds == TEXT].tolist())
     assert all(len(found) == 10 and set(found.tolist()) <= of_texts for found, _ in texts)
 

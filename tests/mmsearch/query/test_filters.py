@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from indexer.search.filters import Among
+from indexer.search.filters import Filters
 from mmsearch import Hit, Library
 from mmsearch.cli import app as cli
 from mmsearch.errors import LibraryError, QueryError
-from mmsearch.query.days import among_of
+from mmsearch.query.days import filters_of
 from tests.e2e.runner import load_fake
 from tests.fakes import COLOURS, paint
 
@@ -26,7 +26,7 @@ DAYS = "2018:12:31 23:59:59", "2019:01:01 00:00:00", "2019:05:31 18:00:00", "201
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Six photos in `photos/a` and in `photos/ab`, all but the last of each with a date, and a note without."""
     monkeypatch.setenv("MMSEARCH_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("mmsearch.library._load_encoder", load_fake)
+    monkeypatch.setattr("mmsearch.model_choice.load_encoder", load_fake)
     colours = list(COLOURS)
     for folder, shift in (("a", 0), ("ab", 50)):
         for number in range(6):
@@ -104,12 +104,12 @@ def test_the_command_line(library: Path, tmp_path: Path, capfd: pytest.CaptureFi
 @pytest.mark.parametrize("written", ["", "19", "2019-13", "2019-00", "2019-02-30", "2019/05", "0000", "2019-5-1-1"])
 def test_what_is_no_day(written: str) -> None:
     with pytest.raises(QueryError, match="since is"):
-        among_of(None, written, None)
+        filters_of(None, written, None)
 
 
 def test_days_in_the_wrong_order_and_a_folder_nobody_indexed(library: Path, tmp_path: Path) -> None:
-    assert among_of(None, "2019-5", "2019-5") == Among(None, date(2019, 5, 1), date(2019, 5, 31))
+    assert filters_of(None, "2019-5", "2019-5") == Filters(None, date(2019, 5, 1), date(2019, 5, 31))
     with pytest.raises(QueryError, match="no day from 2020-01-01 to 2019-12-31"):
-        among_of(None, "2020", "2019")
+        filters_of(None, "2020", "2019")
     with Library.open(library) as opened, pytest.raises(LibraryError, match=r"nothing of .* is in the library"):
         opened.search("red", folder=tmp_path / "home")

@@ -22,7 +22,7 @@ QUERIES = ["red", "a blue thing", "green wall", "red"]
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MMSEARCH_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("mmsearch.library._load_encoder", load_fake)
+    monkeypatch.setattr("mmsearch.model_choice.load_encoder", load_fake)
     for number, colour in enumerate(COLOURS):
         paint(tmp_path / "photos" / f"{colour}.png", colour, seed=number)
     (tmp_path / "photos" / "note.txt").write_text("words alone")

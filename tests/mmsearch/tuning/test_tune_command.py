@@ -30,7 +30,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A library of nine red and blue photos by the model `default`; any other model is another encoder."""
     monkeypatch.setenv("MMSEARCH_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("MMSEARCH_DEBUG", raising=False)
-    monkeypatch.setattr("mmsearch.library._load_encoder", load)
+    monkeypatch.setattr("mmsearch.model_choice.load_encoder", load)
     for number in range(9):
         paint(tmp_path / "photos" / f"{number}.png", "red" if number % 3 else "blue", seed=number)
     (tmp_path / "photos" / "captions.csv").write_text("image,caption\n0.png,my blue house\n")

@@ -1,0 +1,196 @@
+"""The rows that a search shows and the rows that it leaves out, over sqlite3 or SQLAlchemy alike (see `reader.py`).
+
+In: a snapshot of the catalog, ids of vectors or of assets. Out: frozen dataclasses and arrays of ids. Nothing here
+writes. Next: `../search/search.py`, which puts them together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.base.types import HIDDEN, Float32Array, Modality, Model, Posterior
+from indexer.catalog.reader import listed, read, read_by_ids
+from indexer.catalog.roots import all_roots, as_known, offline_reason
+
+if TYPE_CHECKING:
+    from indexer.catalog.reader import Snapshot
+    from indexer.catalog.roots import Target
+
+Int64Array = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class HitRow:
+    """What is shown of one vector: its file, or the caption that it stands for (`is_caption`, then `text` is that)."""
+
+    asset_id: int
+    path: Path
+    modality: Modality
+    text: str | None
+    is_caption: bool
+    taken_at: datetime | None
+    latitude_deg: float | None
+    longitude_deg: float | None
+    camera: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Keyframes:
+    """The keyframes of one video, by time: seconds `[f]` and means float32 `[f, d]`."""
+
+    times_s: tuple[float, ...]
+    means: Float32Array
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedFile:
+    """A live file as it was when it was indexed."""
+
+    asset_id: int
+    modality: Modality
+    size_bytes: int
+    mtime_ns: int
+
+    def is_unchanged(self, path: Path) -> bool:
+        """Whether the file at `path` still has the size and the time it was indexed with."""
+        try:
+            now = path.stat()
+        except OSError:
+            return False
+        return now.st_size == self.size_bytes and now.st_mtime_ns == self.mtime_ns
+
+
+def hit_rows(connection: Snapshot, vector_ids: Sequence[int]) -> dict[int, HitRow]:
+    """The row of each vector that is still there, by its id."""
+    query = (
+        "SELECT v.id, v.caption_id IS NOT NULL, a.id, a.rel_path, a.modality, a.excerpt, c.text, r.path, "
+        "a.taken_at, a.latitude_deg, a.longitude_deg, a.camera FROM vectors v "
+        "JOIN assets a ON a.id = v.asset_id JOIN roots r ON r.id = a.root_id "
+        "LEFT JOIN captions c ON c.id = v.caption_id WHERE v.id IN ({ids})"
+    )
+    rows = {}
+    for vector_id, is_caption, asset_id, rel_path, modality, excerpt, caption, root, taken_at, *place in read_by_ids(
+        connection, query, vector_ids
+    ):
+        path = Path(os.fsdecode(bytes(root))) / os.fsdecode(bytes(rel_path))
+        moment = datetime.fromisoformat(taken_at) if isinstance(taken_at, str) else taken_at
+        text = caption if is_caption else excerpt
+        rows[vector_id] = HitRow(
+            asset_id, path, "text" if is_caption else modality, text, bool(is_caption), moment, *place
+        )
+    return rows
+
+
+def keyframes(connection: Snapshot, model: Model, asset_ids: Sequence[int]) -> dict[int, Keyframes]:
+    """The keyframes of those assets that are videos, by the asset's id."""
+    found: dict[int, list[tuple[int, bytes]]] = {}
+    query = "SELECT asset_id, time_ms, mu FROM frames WHERE asset_id IN ({ids}) AND model_id = :model"
+    for asset_id, time_ms, mu in read_by_ids(connection, query, asset_ids, model=model.id):
+        if len(mu) == 2 * model.dim:  # a damaged catalog may hold another length
+            found.setdefault(asset_id, []).append((time_ms, bytes(mu)))
+    return {
+        asset_id: Keyframes(
+            tuple(time_ms / 1000 for time_ms, _ in sorted(frames)), _matrix([mu for _, mu in sorted(frames)], model.dim)
+        )
+        for asset_id, frames in found.items()
+    }
+
+
+def vectors_of_offline_roots(connection: Snapshot, model: Model) -> Int64Array:
+    """The visible vectors of every root that is offline now, ids `[n]`."""
+    offline = [root.id for root in all_roots(connection) if offline_reason(connection, root) is not None]
+    if not offline:
+        return np.empty(0, np.int64)
+    query = (
+        "SELECT v.id FROM vectors v JOIN assets a ON a.id = v.asset_id "
+        f"WHERE v.model_id = :model AND v.kind <> :hidden AND a.root_id IN ({listed(offline)})"
+    )
+    return _ids(connection, query, model=model.id, hidden=HIDDEN)
+
+
+def vectors_of_files(connection: Snapshot, model: Model, asset_ids: Sequence[int]) -> Int64Array:
+    """The vectors of the files themselves, ids `[n]`; those of captions about them are not among these."""
+    if not asset_ids:
+        return np.empty(0, np.int64)
+    query = (
+        f"SELECT id FROM vectors WHERE asset_id IN ({listed(asset_ids)}) AND model_id = :model AND caption_id IS NULL"
+    )
+    return _ids(connection, query, model=model.id)
+
+
+def vectors_within(
+    connection: Snapshot, model: Model, targets: Sequence[Target] | None, since: date | None, until: date | None
+) -> Int64Array:
+    """The visible vectors of files in `targets` (None: anywhere) and taken on these days, ids `[n]` rising."""
+    conditions = ["v.model_id = :model", "v.kind <> :hidden"]
+    values: dict[str, object] = {"model": model.id, "hidden": HIDDEN}
+    if targets is not None:
+        conditions.append(_in_targets(targets, values))
+    if since is not None:
+        conditions.append("a.taken_at >= :since")
+        values["since"] = since.isoformat()
+    if until is not None:
+        conditions.append("a.taken_at <= :until")  # stored as text, '2019-05-31 18:00:00.000000', which sorts like time
+        values["until"] = f"{until.isoformat()} ~"  # sorts behind every time of that day
+    query = f"SELECT v.id FROM vectors v JOIN assets a ON a.id = v.asset_id WHERE {' AND '.join(conditions)}"
+    return np.sort(_ids(connection, query, **values))
+
+
+def indexed_file(connection: Snapshot, path: Path) -> IndexedFile | None:
+    """The live file at `path`, also where a link leads there or its name is spelt otherwise; None for no such file."""
+    absolute = Path(os.path.abspath(path))
+    query = (
+        "SELECT id, modality, size_bytes, mtime_ns FROM assets "
+        "WHERE root_id = :root AND rel_path = :path AND state = 'live'"
+    )
+    known = sorted(all_roots(connection), key=lambda root: -len(root.path.parts))  # the nearest first
+    for name in dict.fromkeys((absolute, Path(os.path.realpath(path)), as_known(connection, absolute))):
+        for root in known:
+            if root.path not in name.parents:
+                continue
+            rel_path = os.fsencode(name.relative_to(root.path).as_posix())
+            for row in read(connection, query, root=root.id, path=rel_path):
+                return IndexedFile(*row)
+    return None
+
+
+def posterior_of(connection: Snapshot, model: Model, asset_id: int) -> Posterior | None:
+    """The posterior `[1, d]` by which a file is found: the fused one where it has captions."""
+    query = (
+        "SELECT mu, logvar FROM vectors WHERE asset_id = :asset AND model_id = :model AND caption_id IS NULL "
+        "AND mu IS NOT NULL ORDER BY role <> 'fused' LIMIT 1"
+    )
+    for mu, logvar in read(connection, query, asset=asset_id, model=model.id):
+        return Posterior(_matrix([mu], model.dim), _matrix([logvar], model.dim))
+    return None
+
+
+def _in_targets(targets: Sequence[Target], values: dict[str, object]) -> str:
+    """The condition that an asset lies in one of `targets`; what it is compared with goes into `values`."""
+    parts = []
+    for number, target in enumerate(targets):
+        values[f"root{number}"] = target.root.id
+        part = f"a.root_id = :root{number}"
+        if target.prefix:
+            prefix = os.fsencode(target.prefix)
+            # '0' follows '/': everything below the folder sorts between the two
+            values |= {f"is{number}": prefix, f"from{number}": prefix + b"/", f"to{number}": prefix + b"0"}
+            part += f" AND (a.rel_path = :is{number} OR (a.rel_path > :from{number} AND a.rel_path < :to{number}))"
+        parts.append(f"({part})")
+    return f"({' OR '.join(parts)})"
+
+
+def _ids(connection: Snapshot, query: str, **values: object) -> Int64Array:
+    return np.array([number for (number,) in read(connection, query, **values)], np.int64)
+
+
+def _matrix(blobs: Sequence[bytes], dim: int) -> Float32Array:
+    return cast(Float32Array, np.frombuffer(b"".join(blobs), np.float16).reshape(-1, dim).astype(np.float32))
