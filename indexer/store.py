@@ -22,6 +22,7 @@ from indexer.catalog import hits
 from indexer.catalog import own_posteriors as examples
 from indexer.catalog.database import Catalog, Model, mismatch
 from indexer.catalog.own_posteriors import CaptionedPhoto
+from indexer.catalog.readonly import is_read_only
 from indexer.catalog.roots import is_offline
 from indexer.files.excludes import Excludes
 from indexer.files.scan import NO_EXCLUDES
@@ -55,10 +56,10 @@ class Store:
     def open(cls, path: Path, *, create: bool = False, url: str | URL | None = None) -> Store:
         """Open the library in folder `path`; `url` moves the catalog to another database.
 
-        One that an older version wrote is brought up to date.
+        One that an older version wrote is brought up to date, in one transaction under the writer's lock.
 
         Raises: LibraryNotFound when it is not there and `create` is not set; LibraryCorrupt; LibraryLocked when it has
-        to be made and another process is writing.
+        to be made or brought up to date and another process is writing; SchemaOlder when it cannot be written.
         """
         path = Path(os.path.abspath(path))
         if url is None:
@@ -74,6 +75,11 @@ class Store:
         except SchemaOutdated as error:
             if not create and not isinstance(error, SchemaOlder):
                 raise
+            if is_read_only(path / CATALOG_FILE):
+                raise SchemaOlder(
+                    f"the library {path} is of an older version and cannot be written here; "
+                    "run 'mmsearch status' once where it can"
+                ) from error
             with writer_lock(path):
                 return cls(path, Catalog.open(url, migrate_schema=True))
 

@@ -1,15 +1,16 @@
-"""One writer at a time, by a lock of the operating system: it ends with its process, however that ends.
+"""One process at a time, by a lock of the operating system: it ends with its process, however that ends.
 
-In: the library's folder. Out: a context manager; inside it this process alone writes. Readers take no lock.
-Next: `scan.py`.
+In: the file of a lock. Out: a context manager; inside it this process alone holds the file. A library has one lock for
+whoever writes it (readers take none), and a server takes one for its socket. Next: `../files/scan.py`.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,34 +25,51 @@ def writer_lock(library: Path) -> Iterator[None]:
 
     Raises: LibraryLocked, naming the holder; LibraryError when the folder cannot be written or the disk knows no locks.
     """
+
+    def locked(holder: str) -> str:
+        return f"library {library} is being written by {holder}; wait until it is done, or stop it"
+
+    def unusable(error: OSError) -> str:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "make room and run the same command again" if full else "name another with --library"
+        return f"library {library} cannot be written ({error.strerror}); {remedy}"
+
+    with exclusive(library / LOCK_FILE, locked, unusable):
+        yield
+
+
+@contextmanager
+def exclusive(
+    path: Path, locked: Callable[[str], str], unusable: Callable[[OSError], str], mode: int = 0o644
+) -> Iterator[None]:
+    """Hold the lock of the file at `path`, which is made where it is missing and says who holds it.
+
+    Args:
+        path: the file; it stays afterwards, since two processes could hold two files if it were removed.
+        locked: the message, given the holder, where another process has it.
+        unusable: the message where the file cannot be opened or written.
+        mode: of a new file.
+
+    Raises:
+        LibraryLocked: another process holds it.
+        LibraryError: the file cannot be used.
+    """
     try:
-        descriptor = os.open(library / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, mode)
     except OSError as error:
-        raise LibraryError(
-            f"library {library} cannot be written ({error.strerror}); name another with --library"
-        ) from error
+        raise LibraryError(unusable(error)) from error
     try:
         if not _try_lock(descriptor):
-            raise LibraryLocked(
-                f"library {library} is being written by {_holder(descriptor)}; wait until it is done, or stop it"
-            )
-        _write_holder(descriptor, library)
+            raise LibraryLocked(locked(_holder(descriptor)))
+        try:
+            os.ftruncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        except OSError as error:
+            raise LibraryError(unusable(error)) from error
         yield
     finally:
-        os.close(
-            descriptor
-        )  # releases the lock; the file stays, since removing it would let two writers hold two files
-
-
-def _write_holder(descriptor: int, library: Path) -> None:
-    try:
-        os.ftruncate(descriptor, 0)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
-    except OSError as error:
-        raise LibraryError(
-            f"library {library} cannot be written ({error.strerror}); make room and run the same command again"
-        ) from error
+        os.close(descriptor)  # releases the lock
 
 
 def _holder(descriptor: int) -> str:

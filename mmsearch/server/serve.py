@@ -23,7 +23,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
-from mmsearch.errors import LibraryError, LibraryLocked, MMSearchError, ModelMismatch
+from indexer.base.lock import exclusive
+from mmsearch.errors import LibraryError, MMSearchError, ModelMismatch
 from mmsearch.query.hits import Hit
 from mmsearch.server.client import HAS_SOCKETS, PROTOCOL, is_ours_alone, is_served, read_line, socket_path
 
@@ -221,23 +222,14 @@ def _make_private(folder: Path) -> None:
     raise LibraryError(f"{folder} is not this user's alone; run 'chmod 700 {folder}' or set XDG_RUNTIME_DIR")
 
 
-@contextlib.contextmanager
-def _lock_of(path: Path) -> Iterator[None]:
-    """One server a library; the lock ends with its process, however that ends."""
-    import fcntl
-
-    descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 64, 0).decode(errors="replace") or "another process"
-            raise LibraryLocked(f"this library is served already by {holder}; nothing to do") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()}".encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
+def _lock_of(path: Path) -> contextlib.AbstractContextManager[None]:
+    """One server a library."""
+    return exclusive(
+        path.with_suffix(".lock"),
+        lambda holder: f"this library is served already by {holder}; nothing to do",
+        lambda error: f"{path.parent} cannot be used for a socket ({error.strerror}); set XDG_RUNTIME_DIR",
+        mode=0o600,
+    )
 
 
 @contextlib.contextmanager

@@ -167,24 +167,6 @@ def test_making_a_library_takes_the_lock(tmp_path: Path) -> None:
         Store.open(tmp_path, create=True)
 
 
-def test_the_lock_ends_with_its_process(tmp_path: Path) -> None:
-    code = (
-        "import sys, time; from pathlib import Path; from indexer.base.lock import writer_lock\n"
-        "with writer_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        with pytest.raises(LibraryLocked, match=f"process {process.pid} on "), writer_lock(tmp_path):
-            pass
-    finally:
-        process.kill()
-        process.wait()
-    with writer_lock(tmp_path):
-        pass
-
-
 def test_ids_are_never_used_again(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     paint(photos / "a.jpg", "red")
