@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -189,6 +191,26 @@ def test_every_method_of_a_library_is_documented() -> None:
         assert re.search(rf"`{name}\(", TEXTS["mmsearch/README.md"]), name
 
 
+@pytest.mark.parametrize("shape", [mmsearch.Hit, mmsearch.IndexReport, mmsearch.Posterior])
+def test_every_field_is_documented(shape: type) -> None:
+    (row,) = re.findall(rf"^\| `{shape.__name__}` \|.*$", TEXTS["mmsearch/README.md"], flags=re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", row)) >= {field.name for field in dataclasses.fields(shape)}
+
+
+@pytest.mark.parametrize("arguments", [["index", "./photos"], ["search", "a dog"], ["doctor"]])
+def test_the_json_has_the_keys_that_are_documented(
+    arguments: list[str], home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["index", "./photos"]) == 0
+    capfd.readouterr()
+    assert cli.main([*arguments, "--json"]) == 0
+    printed = json.loads(capfd.readouterr().out)
+    (row,) = re.findall(rf"^\| `{arguments[0]} --json`.*$", TEXTS["mmsearch/cli/README.md"], flags=re.MULTILINE)
+    documented = set(re.findall(r"\w+", row))
+    nested = [key for kind in ("hits", "checks") for item in printed.get(kind, []) for key in item]
+    assert documented >= {*printed, *nested}
+
+
 def test_the_configuration_shown_is_read_and_complete(tmp_path: Path) -> None:
     (code,) = blocks(TEXTS["README.md"], "toml")
     (tmp_path / "config.toml").write_text(code, encoding="utf-8")
@@ -227,7 +249,7 @@ def test_every_extra_is_named_and_every_hint_names_an_extra() -> None:
         for named in re.findall(r"(?:mmsearch|\.|whl)\[([a-z,]+)\]'", text):
             assert set(named.split(",")) <= set(EXTRAS), named
     table = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", TEXTS["README.md"], flags=re.MULTILINE)
-    assert set(re.findall(r"`(\w+)`", " ".join(table))) == set(EXTRAS) - {"dev", "init"}
+    assert set(re.findall(r"`(\w+)`", " ".join(table))) == set(EXTRAS) - {"demo", "dev", "init"}
 
 
 def test_an_extra_is_added_to_an_installed_mmsearch_by_its_name() -> None:
