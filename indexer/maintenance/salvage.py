@@ -10,28 +10,18 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import quote
 
 from sqlalchemy import URL, update
 
 from indexer.base.durable import aside_name
-from indexer.base.errors import LibraryError
 from indexer.base.failpoints import reach
+from indexer.catalog import damaged
 from indexer.catalog.database import Catalog
-from indexer.catalog.schema import generations, library, metadata, roots
+from indexer.catalog.schema import roots
 from indexer.maintenance.repair import references
 
-AT_ONCE: Final = 256  # rows asked for together; where a page is damaged, fewer and fewer until the bad ones are alone
-ROW_BYTES: Final = 16  # no row is smaller: how many ids to look at where the damaged file does not say
-PROBES: Final = 64  # ids asked for first, evenly spread: where none answers, none will
-PATIENCE: Final = 50_000  # queries that fail one after another before the rest of a table is given up: about a second
-
-UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)  # SQLite's complaint may quote damaged text
 log = logging.getLogger(__name__)
 
 
@@ -51,82 +41,15 @@ def salvage(catalog_file: Path) -> Salvaged:
     catalog = Catalog.open(URL.create("sqlite", database=str(fresh)), migrate_schema=True)
     try:
         with catalog.begin() as connection:
-            connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
-            raw: Any = connection.connection.driver_connection
-            saved = _copy(catalog_file, raw)
+            saved = damaged.recover(catalog_file, connection)
             connection.execute(update(roots).values(pairing_due=True, captions_seen=None))
             references(connection, catalog_file.parent)
-    except sqlite3.Error as error:
-        raise LibraryError(f"what can be read of {catalog_file} cannot be written to {fresh.name} ({error})") from error
     finally:
         catalog.close()
     reach("salvage.copied")
     aside = _swap(catalog_file, fresh)
     log.warning("%s is damaged; kept as %s", catalog_file, aside.name)
     return Salvaged(saved, aside)
-
-
-def _copy(damaged: Path, into: Any) -> dict[str, int]:
-    saved: dict[str, int] = {}
-    source = sqlite3.connect(f"file:{quote(str(damaged))}?mode=ro", uri=True)
-    source.text_factory = lambda data: data.decode("utf-8", "replace")  # a flipped bit need not leave UTF-8
-    try:
-        for table in metadata.sorted_tables:
-            if table is generations:
-                continue
-            names = [column.name for column in table.columns]
-            marks = ", ".join("?" * len(names))
-            verb = "INSERT OR REPLACE" if table is library else "INSERT OR IGNORE"  # the new file has its own one row
-            before = into.total_changes
-            for rows in _readable(source, table.name, names, damaged.stat().st_size // ROW_BYTES):
-                into.executemany(f"{verb} INTO {table.name} ({', '.join(names)}) VALUES ({marks})", rows)
-            saved[table.name] = into.total_changes - before
-    finally:
-        source.close()
-    return saved
-
-
-def _readable(source: sqlite3.Connection, table: str, names: list[str], most: int) -> Iterator[list[Any]]:
-    """The rows of a table in ranges of ids; a range that cannot be read is halved until what is bad stands alone."""
-    query = f"SELECT {', '.join(names)} FROM {table} WHERE rowid BETWEEN ? AND ?"
-    last, failed = _last(source, table, most), 0
-    if not any(_answers(source, query, last * step // PROBES) for step in range(PROBES + 1)):
-        return  # the root of the table, or the list of tables
-    for first in range(0, last + 1, AT_ONCE):
-        ranges = [(first, first + AT_ONCE - 1)]
-        while ranges and failed < PATIENCE:
-            low, high = ranges.pop()
-            try:
-                rows = source.execute(query, (low, high)).fetchall()
-            except UNREADABLE:
-                failed += 1
-                if low < high:
-                    middle = (low + high) // 2
-                    ranges += [(middle + 1, high), (low, middle)]
-            else:
-                failed = 0
-                yield rows
-
-
-def _answers(source: sqlite3.Connection, query: str, rowid: int) -> bool:
-    try:
-        source.execute(query, (rowid, rowid)).fetchall()
-    except UNREADABLE:
-        return False
-    return True
-
-
-def _last(source: sqlite3.Connection, table: str, most: int) -> int:
-    for query in (f"SELECT max(rowid) FROM {table}", f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'"):
-        try:
-            row = source.execute(query).fetchone()
-        except UNREADABLE:
-            continue
-        if row is not None and isinstance(row[0], int):
-            return min(row[0], 16 * most)  # where that number is itself damaged
-        if row is not None:
-            return 0
-    return most
 
 
 def _swap(catalog_file: Path, fresh: Path) -> Path:

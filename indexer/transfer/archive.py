@@ -13,23 +13,26 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Float, Integer, LargeBinary, Table
 
 from indexer.base.errors import LibraryCorrupt
-from indexer.catalog.schema import PathBytes, generations, metadata
+from indexer.catalog.tables import Kind, WholeTable
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
 MEMBER: Final = re.compile(r"[a-z_]{1,40}\.parquet|vectors-[0-9]{1,18}\.safetensors")
 MANIFEST_LIMIT_BYTES: Final = 1 << 20
-ROW: Final = "row"
-TENSORS: Final = ("mu", "logvar")
-ROWS_AT_ONCE: Final = 8192
-
-TABLES: Final = tuple(table for table in metadata.sorted_tables if table is not generations)
+ARROW_TYPES: Final[dict[Kind, pa.DataType]] = {
+    "path": pa.binary(),  # names that are not UTF-8 survive here too
+    "bytes": pa.binary(),
+    "bool": pa.bool_(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "time": pa.timestamp("us"),
+    "text": pa.string(),
+}
 
 
 @dataclass(frozen=True)
@@ -70,34 +73,14 @@ class Manifest:
         return cls(str(said.get("schema")), rows, files)
 
 
-def columns_of(table: Table) -> list[Column[Any]]:
-    """The columns that go into the table's Parquet file; the blobs of vectors go into tensors."""
-    return [column for column in table.columns if not (table.name == "vectors" and column.name in TENSORS)]
-
-
-def arrow_schema(table: Table) -> pa.Schema:
+def arrow_schema(table: WholeTable) -> pa.Schema:
     """The Parquet schema of a table."""
-    fields = [pa.field(column.name, _arrow_type(column)) for column in columns_of(table)]
-    if table.name == "vectors":
-        fields.append(pa.field(ROW, pa.int64()))
-    return pa.schema(fields)
+    return pa.schema([pa.field(column.name, ARROW_TYPES[column.kind]) for column in table.columns])
 
 
 def tensors_name(model_id: int) -> str:
     """The file of a model's vectors."""
     return f"vectors-{model_id}.safetensors"
-
-
-def _arrow_type(column: Column[Any]) -> pa.DataType:
-    """Paths as bytes: names that are not UTF-8 survive here too."""
-    kinds = (
-        ((PathBytes, LargeBinary), pa.binary()),
-        ((Boolean,), pa.bool_()),
-        ((BigInteger, Integer), pa.int64()),
-        ((Float,), pa.float64()),
-        ((DateTime,), pa.timestamp("us")),
-    )
-    return next((kind for types, kind in kinds if isinstance(column.type, types)), pa.string())
 
 
 def _count(value: object) -> int:

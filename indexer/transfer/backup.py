@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sqlalchemy import URL
+
 from indexer.base.durable import sha256_of, sync
-from indexer.base.errors import LibraryCorrupt, LibraryError
+from indexer.base.errors import LibraryError
 from indexer.base.lock import LOCK_FILE
+from indexer.catalog import tables
 from indexer.catalog.database import Catalog
 from indexer.decoding.sandbox import JOURNAL_FILE
 from indexer.search.index_files import VECTORS_FOLDER
@@ -49,20 +51,13 @@ def backup(catalog: Catalog, where: Path, dest: Path) -> CopyReport:
     """
     started = time.perf_counter()
     dest = Path(os.path.abspath(dest))
-    if catalog.engine.dialect.name != "sqlite":
-        raise LibraryError("the catalog is no SQLite file; back it up with the tools of its database")
     if where == dest or where in dest.parents:
         raise LibraryError(f"{dest} lies in the library itself; name a folder elsewhere, best on another disk")
     with new_folder(dest) as partial:
-        _copy_catalog(catalog, partial / CATALOG_FILE)
-        with closing(sqlite3.connect(partial / CATALOG_FILE)) as copy:
-            row = copy.execute("SELECT file_name, sha256 FROM generations ORDER BY generation DESC").fetchone()
-            _follow_models(copy, where, dest)
-            files, vectors = (
-                copy.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("assets", "vectors")
-            )
-        if row is not None:
-            _copy_index(where / VECTORS_FOLDER / row[0], partial / VECTORS_FOLDER / row[0], row[1])
+        tables.copy_to(catalog, partial / CATALOG_FILE)
+        files, vectors, index = _settle(partial, where, dest)
+        if index is not None:
+            _copy_index(where / VECTORS_FOLDER, partial / VECTORS_FOLDER, index)
         _copy_rest(where, partial)
         for path in partial.rglob("*"):
             sync(path)
@@ -94,47 +89,33 @@ def new_folder(dest: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _copy_catalog(catalog: Catalog, path: Path) -> None:
-    """One step, in one snapshot: done page by page it would begin again with every batch a writer commits."""
-    source = catalog.engine.raw_connection()
-    try:
-        with closing(sqlite3.connect(path)) as target:
-            driver = source.driver_connection
-            assert isinstance(driver, sqlite3.Connection)
-            driver.backup(target)
-            found = target.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if found != "ok":
-                raise LibraryCorrupt(f"the catalog is damaged ({found}), and was not copied; keep your older backups")
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
-            raise LibraryError(f"the catalog cannot be copied ({error})") from error
-        raise LibraryCorrupt(
-            f"the catalog is damaged ({error}), and was not copied; keep your older backups"
-        ) from error
-    finally:
-        source.close()
+def _settle(partial: Path, where: Path, dest: Path) -> tuple[int, int, tables.IndexFile | None]:
+    """In the copied catalog: models inside the library, as `mmsearch tune` writes them, go along under its new path.
 
-
-def _follow_models(copy: sqlite3.Connection, where: Path, dest: Path) -> None:
-    """Models inside the library, as `mmsearch tune` writes them, go along: the copy names its own."""
+    Returns how many files and vectors it knows, and its index file.
+    """
+    catalog = Catalog.open(URL.create("sqlite", database=str(partial / CATALOG_FILE)), migrate_schema=False)
     inside = str(where) + os.sep
-    for number, name in copy.execute("SELECT id, name FROM models").fetchall():
-        if name.startswith(inside):
-            moved = str(dest / name.removeprefix(inside))
-            copy.execute("UPDATE models SET name = ? WHERE id = ?", (moved, number))
-    copy.commit()
-
-
-def _copy_index(source: Path, target: Path, sha256: str) -> None:
-    """The index file, where it is still the one that the copied catalog vouches for; it is only a cache."""
     try:
-        target.parent.mkdir()
-        shutil.copyfile(source, target)
-        sound = sha256_of(target) == sha256
+        with catalog.begin() as connection:
+            names = {model.id: model.name for model in tables.all_models(connection) if model.name.startswith(inside)}
+            moved = {number: str(dest / name.removeprefix(inside)) for number, name in names.items()}
+            tables.rename_models(connection, moved)
+            files, vectors = tables.count(connection, "assets"), tables.count(connection, "vectors")
+            return files, vectors, tables.index_file(connection)
+    finally:
+        catalog.close()  # the last connection takes SQLite's log into the file
+
+
+def _copy_index(source: Path, target: Path, index: tables.IndexFile) -> None:
+    """The index file, where it is still the one that the copied catalog lists; it is only a cache."""
+    try:
+        target.mkdir()
+        shutil.copyfile(source / index.file_name, target / index.file_name)
     except FileNotFoundError:
         return
-    if not sound:
-        target.unlink()
+    if sha256_of(target / index.file_name) != index.sha256:
+        (target / index.file_name).unlink()
 
 
 def _copy_rest(where: Path, partial: Path) -> None:

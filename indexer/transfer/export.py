@@ -10,29 +10,20 @@ import os
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection
 
 from indexer.base.durable import sha256_of, sync
 from indexer.base.errors import LibraryError
+from indexer.catalog import tables
 from indexer.catalog.database import Catalog
-from indexer.catalog.schema import SCHEMA_REVISION, PathBytes, models, vectors
-from indexer.transfer.archive import (
-    MANIFEST,
-    ROW,
-    ROWS_AT_ONCE,
-    TABLES,
-    Manifest,
-    Member,
-    arrow_schema,
-    columns_of,
-    tensors_name,
-)
+from indexer.catalog.schema import SCHEMA_REVISION
+from indexer.catalog.tables import Kind, WholeTable
+from indexer.transfer.archive import MANIFEST, Manifest, Member, arrow_schema, tensors_name
 from indexer.transfer.backup import CopyReport, new_folder
 from indexer.transfer.tensors import write_tensors
 
@@ -59,10 +50,10 @@ def export(catalog: Catalog, dest: Path) -> CopyReport:
 def _write(catalog: Catalog, folder: Path) -> Manifest:
     rows: dict[str, int] = {}
     with catalog.begin() as connection:
-        for table in TABLES:
+        for table in tables.TABLES:
             rows[table.name] = _write_table(connection, table, folder / f"{table.name}.parquet")
-        for model in connection.execute(select(models.c.id, models.c.dim).order_by(models.c.id)).all():
-            write_tensors(connection, model.id, model.dim, folder / tensors_name(model.id))
+        for model in tables.all_models(connection):
+            write_tensors(connection, model, folder / tensors_name(model.id))
     files = {
         path.name: Member(path.stat().st_size, sha256_of(path)) for path in sorted(folder.iterdir()) if path.is_file()
     }
@@ -73,36 +64,18 @@ def _write(catalog: Catalog, folder: Path) -> Manifest:
     return manifest
 
 
-def _write_table(connection: Connection, table: Table, path: Path) -> int:
-    columns, schema, count = columns_of(table), arrow_schema(table), 0
+def _write_table(connection: Connection, table: WholeTable, path: Path) -> int:
+    schema, count = arrow_schema(table), 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for part in _pages(connection, table):
-            named = {column.name: [_plain(row[column.name], column) for row in part] for column in columns}
-            if table is vectors:
-                named[ROW] = [row[ROW] for row in part]
-            writer.write_table(pa.table(named, schema=schema))
-            count += len(part)
+        for rows in tables.pages(connection, table):
+            columns = {column.name: [_plain(row[column.name], column.kind) for row in rows] for column in table.columns}
+            writer.write_table(pa.table(columns, schema=schema))
+            count += len(rows)
     return count
 
 
-def _pages(connection: Connection, table: Table) -> Iterator[list[dict[str, Any]]]:
-    """The rows of a table by their key; of vectors, `row` counts those of each model that are computed."""
-    columns: list[Any] = list(columns_of(table))
-    if table is vectors:
-        columns.append(vectors.c.mu.is_not(None).label(ROW))
-    seen: dict[int, int] = {}
-    for part in connection.execute(select(*columns).order_by(*table.primary_key)).mappings().partitions(ROWS_AT_ONCE):
-        rows = [dict(row) for row in part]
-        if table is vectors:
-            for row in rows:
-                number = seen.get(row["model_id"], 0)
-                seen[row["model_id"]] = number + bool(row[ROW])
-                row[ROW] = number if row[ROW] else None
-        yield rows
-
-
-def _plain(value: Any, column: Any) -> Any:
-    return os.fsencode(value) if value is not None and isinstance(column.type, PathBytes) else value
+def _plain(value: Any, kind: Kind) -> Any:
+    return os.fsencode(value) if value is not None and kind == "path" else value
 
 
 def _write_tar(catalog: Catalog, dest: Path) -> Manifest:

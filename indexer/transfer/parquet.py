@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from indexer.base.errors import LibraryCorrupt
 from indexer.base.worker import Message, Worker, WorkerDied
-from indexer.transfer.archive import ROWS_AT_ONCE
+from indexer.catalog.tables import ROWS_AT_ONCE, Row
 
 TIMEOUT_S: Final = 60.0
 MEMORY_BYTES: Final = 2 << 30  # pyarrow itself, a group of rows, a batch, and that batch as it is sent
@@ -58,7 +58,7 @@ class ParquetReader:
         said, (schema,) = self._ask(path, {"path": str(path), "limits": limits})
         return ParquetTable(path, pa.ipc.read_schema(pa.py_buffer(schema)), int(said["rows"]))
 
-    def rows_of(self, table: ParquetTable) -> Iterator[list[dict[str, Any]]]:
+    def rows_of(self, table: ParquetTable) -> Iterator[list[Row]]:
         """The rows, `ROWS_AT_ONCE` at a time. Raises: LibraryCorrupt where they are larger than any library's."""
         left = _allowed_bytes(table.path)
         while parts := self._ask(table.path, {})[1]:

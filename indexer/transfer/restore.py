@@ -13,37 +13,21 @@ import shutil
 import tarfile
 import time
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 import numpy as np
 import pyarrow as pa
 from safetensors import SafetensorError
-from sqlalchemy import URL, Connection, Table, delete, func, select
-from sqlalchemy.exc import IntegrityError, StatementError
+from sqlalchemy import URL, Connection
 
 from indexer.base.errors import LibraryCorrupt
-from indexer.base.types import Modality
+from indexer.base.types import CAPTION, HIDDEN, IMAGE, TEXT, Modality
+from indexer.catalog import tables
 from indexer.catalog.database import Catalog, live_model
-from indexer.catalog.schema import (
-    CAPTION,
-    FUSED,
-    HIDDEN,
-    IMAGE,
-    LIVE,
-    MISSING,
-    OWN,
-    SCHEMA_REVISION,
-    SKIPPED,
-    TEXT,
-    PathBytes,
-    about,
-    frames,
-    library,
-    models,
-    vectors,
-)
+from indexer.catalog.schema import FUSED, LIVE, MISSING, OWN, SCHEMA_REVISION, SKIPPED
+from indexer.catalog.tables import Row, WholeTable
 from indexer.search import index_files as generations
-from indexer.transfer.archive import TABLES, Manifest, arrow_schema
+from indexer.transfer.archive import ARROW_TYPES, Manifest
 from indexer.transfer.backup import CATALOG_FILE, CopyReport, new_folder
 from indexer.transfer.parquet import ParquetReader
 from indexer.transfer.tensors import Tensors
@@ -81,8 +65,6 @@ def restore(source: Path, where: Path) -> CopyReport:
             MemoryError,
             pa.ArrowException,
             RecursionError,
-            IntegrityError,
-            StatementError,
             tarfile.TarError,
             SafetensorError,
         ) as error:
@@ -98,7 +80,7 @@ def restore(source: Path, where: Path) -> CopyReport:
 
 
 def _damaged(source: Path, error: Exception) -> LibraryCorrupt:
-    reason = " ".join(str(getattr(error, "orig", error)).split())[:200]
+    reason = " ".join(str(error).split())[:200]
     return LibraryCorrupt(f"{source} is damaged, or no archive ({reason})")
 
 
@@ -106,11 +88,10 @@ def _fill(where: Path, unpacked: Path, manifest: Manifest) -> None:
     """The catalog and the index file of the library in `where`."""
     catalog = Catalog.open(URL.create("sqlite", database=str(where / CATALOG_FILE)), migrate_schema=True)
     try:
-        with catalog.begin() as connection:
-            connection.execute(delete(library))
-            with ParquetReader() as parquet:
-                for table in TABLES:
-                    _read_table(connection, parquet, table, unpacked, manifest)
+        with catalog.begin() as connection, ParquetReader() as parquet:
+            tables.make_room(connection)
+            for table in tables.TABLES:
+                _read_table(connection, parquet, table, unpacked, manifest)
             _check_library(connection)
         with catalog.begin() as connection:
             model = live_model(connection)
@@ -121,19 +102,19 @@ def _fill(where: Path, unpacked: Path, manifest: Manifest) -> None:
 
 
 def _check_library(connection: Connection) -> None:
-    ids = connection.scalars(select(library.c.id)).all()
-    if list(ids) != [1]:
+    """What no single row shows. Raises: LibraryCorrupt."""
+    ids = tables.library_ids(connection)
+    if ids != [1]:
         raise LibraryCorrupt(f"library.parquet has {len(ids)} rows, not one")
-    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+    broken = tables.dangling(connection)
     if broken is not None:
-        raise LibraryCorrupt(f"a row of {broken[0]} points to none of {broken[2]}")
-    lengths = select(frames.c.id).join(models, models.c.id == frames.c.model_id)
-    if connection.execute(lengths.where(func.length(frames.c.mu) != 2 * models.c.dim).limit(1)).first() is not None:
+        raise LibraryCorrupt(f"a row of {broken[0]} points to none of {broken[1]}")
+    if tables.has_odd_frames(connection):
         raise LibraryCorrupt("frames.parquet holds a vector that is not as long as its model's")
 
 
 def _read_table(
-    connection: Connection, parquet: ParquetReader, table: Table, unpacked: Path, manifest: Manifest
+    connection: Connection, parquet: ParquetReader, table: WholeTable, unpacked: Path, manifest: Manifest
 ) -> None:
     name = f"{table.name}.parquet"
     if name not in manifest.files and manifest.schema < SCHEMA_REVISION:
@@ -142,36 +123,34 @@ def _read_table(
     _check_schema(table, file.schema, manifest)
     if file.rows != manifest.rows.get(table.name):
         raise LibraryCorrupt(f"{name} has {file.rows} rows, not {manifest.rows.get(table.name)}")
-    tensors = Tensors(connection, unpacked) if table is vectors else None
+    tensors = Tensors(tables.all_models(connection), unpacked) if table.name == "vectors" else None
     for part in parquet.rows_of(file):
         rows = [_checked(table, row) for row in part]
         if tensors is not None:
             tensors.put_into(rows)
-        if rows:
-            connection.execute(table.insert(), rows)
+        tables.insert(connection, table, rows)
     if tensors is not None:
         tensors.finish()
 
 
-def _check_schema(table: Table, found: pa.Schema, manifest: Manifest) -> None:
-    expected = arrow_schema(table)
-    for field in expected:
-        at = found.get_field_index(field.name)
-        if at < 0 and manifest.schema < SCHEMA_REVISION and table.c[field.name].nullable:
+def _check_schema(table: WholeTable, found: pa.Schema, manifest: Manifest) -> None:
+    for column in table.columns:
+        at = found.get_field_index(column.name)
+        if at < 0 and manifest.schema < SCHEMA_REVISION and column.nullable:
             continue  # a column that came later
         kind = found.field(at).type if at >= 0 else None
-        if getattr(kind, "value_type", kind) != field.type:  # texts come as dictionaries
-            raise LibraryCorrupt(f"{table.name}.parquet has no column {field.name} of {field.type}")
-    strange = set(found.names) - set(expected.names)
+        if getattr(kind, "value_type", kind) != ARROW_TYPES[column.kind]:  # texts come as dictionaries
+            raise LibraryCorrupt(f"{table.name}.parquet has no column {column.name} of {ARROW_TYPES[column.kind]}")
+    strange = set(found.names) - {column.name for column in table.columns}
     if strange:
         raise LibraryCorrupt(f"{table.name}.parquet has the column {sorted(strange)[0][:40]!r}, which no library has")
 
 
-def _checked(table: Table, row: dict[str, Any]) -> dict[str, Any]:
+def _checked(table: WholeTable, row: Row) -> Row:
     """One row as the catalog takes it. Raises: LibraryCorrupt."""
     for column in table.columns:
         value = row.get(column.name)
-        if value is not None and isinstance(column.type, PathBytes):
+        if value is not None and column.kind == "path":
             row[column.name] = value = os.fsdecode(value)
             is_sound = _is_below(value) if column.name in BELOW_ROOT else _is_absolute(value)
             if not is_sound:
@@ -179,9 +158,9 @@ def _checked(table: Table, row: dict[str, Any]) -> dict[str, Any]:
         allowed = ALLOWED.get(f"{table.name}.{column.name}")
         if allowed is not None and value not in allowed:
             raise LibraryCorrupt(f"{table.name}.{column.name} is {str(value)[:40]!r}")
-    if table is about and row.get("keywords") is not None and not _are_words(json.loads(row["keywords"])):
+    if table.name == "about" and row.get("keywords") is not None and not _are_words(json.loads(row["keywords"])):
         raise LibraryCorrupt(f"about.keywords is {row['keywords'][:40]!r}")
-    if table is frames and not np.isfinite(np.frombuffer(row["mu"] or b"", np.float16)).all():
+    if table.name == "frames" and not np.isfinite(np.frombuffer(row["mu"] or b"", np.float16)).all():
         raise LibraryCorrupt("frames.parquet holds what is no number")
     return row
 

@@ -20,8 +20,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from indexer.base.errors import LibraryCorrupt, LibraryError
+from indexer.catalog.tables import TABLES
 from indexer.store import Store
-from indexer.transfer.archive import MANIFEST, TABLES
+from indexer.transfer.archive import MANIFEST
 from indexer.transfer.restore import restore
 from tests.fakes import FakeEncoder, paint
 from tests.indexer.crashing import ingest

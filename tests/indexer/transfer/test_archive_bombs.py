@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from indexer.base.errors import LibraryCorrupt, LibraryError
+from indexer.catalog.tables import BLOBS
 from indexer.transfer import parquet, unpack
-from indexer.transfer.archive import MANIFEST, TENSORS
+from indexer.transfer.archive import MANIFEST
 from indexer.transfer.restore import restore
 from tests.indexer.transfer.test_archive import archive, made, seal
 
@@ -168,7 +169,7 @@ def entry(shape: object, start: int, end: int, dtype: str = "F16") -> dict[str, 
 
 
 def both(one: object, other: object) -> bytes:
-    return json.dumps(dict(zip(TENSORS, (one, other), strict=True))).encode()
+    return json.dumps(dict(zip(BLOBS, (one, other), strict=True))).encode()
 
 
 LIES = {

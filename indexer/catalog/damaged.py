@@ -1,0 +1,94 @@
+"""What can still be read of a damaged SQLite file, row by row, into a new catalog.
+
+In: the damaged file, a transaction on the new one. Out: how many rows of each table came through. Next: `mending.py`,
+which makes them fit together again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from sqlalchemy import Connection
+
+from indexer.base.errors import LibraryError
+from indexer.catalog.schema import generations, library, metadata
+
+IDS_AT_ONCE: Final = 256  # rows asked for together; where a page is damaged, fewer and fewer until the bad one is alone
+LEAST_ROW_BYTES: Final = 16  # no row is smaller: how many ids to look at where the damaged file does not say
+PROBES: Final = 64  # ids asked for first, evenly spread: where none answers, none will
+FAILURES: Final = 50_000  # queries that fail one after another before the rest of a table is given up: about a second
+UNREADABLE: Final = (sqlite3.DatabaseError, UnicodeDecodeError)  # SQLite's complaint may quote damaged text
+
+
+def recover(damaged: Path, into: Connection) -> dict[str, int]:
+    """Put every row of `damaged` that can be read into a new catalog; how many, by table. References may lead nowhere.
+
+    Raises: LibraryError when the new catalog does not take them.
+    """
+    into.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
+    driver: Any = into.connection.driver_connection
+    saved: dict[str, int] = {}
+    with closing(sqlite3.connect(f"file:{quote(str(damaged))}?mode=ro", uri=True)) as source:
+        source.text_factory = lambda data: data.decode("utf-8", "replace")  # a flipped bit need not leave UTF-8
+        for table in metadata.sorted_tables:
+            if table is generations:  # index files are a cache
+                continue
+            names = [column.name for column in table.columns]
+            marks = ", ".join("?" * len(names))
+            verb = "INSERT OR REPLACE" if table is library else "INSERT OR IGNORE"  # the new file has its own one row
+            put = f"{verb} INTO {table.name} ({', '.join(names)}) VALUES ({marks})"
+            saved[table.name] = 0
+            for rows in _readable(source, table.name, names, damaged.stat().st_size // LEAST_ROW_BYTES):
+                try:
+                    saved[table.name] += driver.executemany(put, rows).rowcount
+                except sqlite3.Error as error:
+                    raise LibraryError(f"what can be read of {damaged} cannot be written ({error})") from error
+    return saved
+
+
+def _readable(source: sqlite3.Connection, table: str, names: list[str], most: int) -> Iterator[list[Any]]:
+    """The rows of a table in ranges of ids; a range that cannot be read is halved until what is bad stands alone."""
+    query = f"SELECT {', '.join(names)} FROM {table} WHERE rowid BETWEEN ? AND ?"
+    last, failed = _last(source, table, most), 0
+    if not any(_answers(source, query, last * step // PROBES) for step in range(PROBES + 1)):
+        return  # the root of the table, or the list of tables
+    for first in range(0, last + 1, IDS_AT_ONCE):
+        ranges = [(first, first + IDS_AT_ONCE - 1)]
+        while ranges and failed < FAILURES:
+            low, high = ranges.pop()
+            try:
+                rows = source.execute(query, (low, high)).fetchall()
+            except UNREADABLE:
+                failed += 1
+                if low < high:
+                    middle = (low + high) // 2
+                    ranges += [(middle + 1, high), (low, middle)]
+            else:
+                failed = 0
+                yield rows
+
+
+def _answers(source: sqlite3.Connection, query: str, rowid: int) -> bool:
+    try:
+        source.execute(query, (rowid, rowid)).fetchall()
+    except UNREADABLE:
+        return False
+    return True
+
+
+def _last(source: sqlite3.Connection, table: str, most: int) -> int:
+    for query in (f"SELECT max(rowid) FROM {table}", f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'"):
+        try:
+            row = source.execute(query).fetchone()
+        except UNREADABLE:
+            continue
+        if row is not None and isinstance(row[0], int):
+            return min(row[0], 16 * most)  # where that number is itself damaged
+        if row is not None:
+            return 0
+    return most
