@@ -18,8 +18,9 @@ from sqlalchemy import URL
 from indexer.base.errors import LibraryError, LibraryNotFound, SchemaOlder, SchemaOutdated
 from indexer.base.lock import writer_lock
 from indexer.base.types import Encoder, Float32Array, IndexReport, Modality, Posterior, ProgressCallback
-from indexer.catalog import hits
+from indexer.catalog import counts, hits
 from indexer.catalog import own_posteriors as examples
+from indexer.catalog.counts import SkippedFile
 from indexer.catalog.database import Catalog, Model, mismatch
 from indexer.catalog.own_posteriors import CaptionedPhoto
 from indexer.catalog.readonly import is_read_only
@@ -27,7 +28,7 @@ from indexer.catalog.roots import is_offline
 from indexer.files.excludes import Excludes
 from indexer.files.scan import NO_EXCLUDES
 from indexer.maintenance import status
-from indexer.maintenance.status import RootStatus, SkippedFile, Status
+from indexer.maintenance.status import RootStatus, Status
 from indexer.search import index_files as generations
 from indexer.search.filters import NO_FILTERS, Filters
 from indexer.search.search import CATALOG_FILE, Question, Searcher, StoredHit
@@ -227,7 +228,7 @@ class Store:
     def errors(self) -> list[SkippedFile]:
         """Every recorded skip, by path."""
         with self._catalog.begin() as connection:
-            return status.errors(connection)
+            return counts.skipped(connection)
 
     def examine(self, encoder: Encoder | None, sample: int, faults: Faults) -> list[Check]:
         """Every check of the library, see `doctor.py`; `faults` takes what `mend` needs. Nothing is written."""
