@@ -1,4 +1,4 @@
-"""A person at the keyboard: a home of their own, a folder of pictures and texts, and the command line."""
+"""Fixtures for the command line: a home folder for each test, a folder of pictures and texts, and `run`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from mmsearch.cli import app as cli
 from tests.e2e.disk import disk
 from tests.e2e.runner import load_fake
-from tests.e2e.served import runtime
+from tests.e2e.server_thread import runtime
 from tests.fakes import paint
 
 __all__ = ["Answer", "Run", "disk", "runtime"]

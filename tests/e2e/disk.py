@@ -1,4 +1,4 @@
-"""A disk of two mebibytes for one test, which can be filled, or be one that may only be read. Only root mounts one.
+"""A disk of two mebibytes for one test, which can be filled or mounted read-only. Only root can mount one.
 
 In: a folder. Out: a tmpfs in it; a skip with a reason where none may be mounted.
 """

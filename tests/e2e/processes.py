@@ -1,4 +1,4 @@
-"""The command line in a process of its own: its surroundings, what it imports, what it costs."""
+"""Run the command line in a process of its own: its environment, its imports, its time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of everything that goes wrong: each a recorded skip with its reason, exit code 3, never a traceback."""
+"""A folder of broken files: each is a recorded skip with its reason, exit code 3, never a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A disk that really is full, at many amounts of room: one line, exit code 2, a sound library, and on it goes.
+"""A real disk that fills up at many points: one line, exit code 2, a sound library, and the next run continues.
 
 The disk is a tmpfs of two mebibytes; what stands on it besides leaves as much room as a test says. Only root mounts
 one: elsewhere the full disk is the injected one of `tests/indexer/test_failpoints.py`.

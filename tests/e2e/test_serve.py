@@ -1,4 +1,4 @@
-"""A server changes how soon an answer comes, never the answer: and it ends, and it lets nobody else in."""
+"""A server makes answers faster and never changes them; it ends by itself; other users cannot connect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mmsearch.server import client
 from tests.e2e.conftest import Run
 from tests.e2e.processes import environment
 from tests.e2e.runner import load_fake
-from tests.e2e.served import Served
+from tests.e2e.server_thread import Served
 from tests.fakes import FakeEncoder, paint
 
 pytestmark = [

@@ -1,4 +1,4 @@
-"""Runs that are killed: in a process of their own, which a server with everything imported forks off in milliseconds.
+"""Run and kill an index run in a child process; a fork server with all imports loaded starts one in milliseconds.
 
 In: a library, a folder, where to die. Out: the exit code, the states an undisturbed run passes through, and the state a
 killed one left. A commit that waits for no batch but for time would depend on the machine, so it does not happen here.

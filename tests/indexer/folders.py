@@ -1,4 +1,4 @@
-"""A folder with some of everything a library meets, and what becomes of it: what the crash tests index.
+"""A folder with some of every kind of file, and a set of changes to it: what the crash tests index.
 
 In: a path. Out: pictures, captions, copies, notes, something broken. Next: `crashing.py`.
 """

@@ -1,4 +1,4 @@
-"""Everything a library holds, without what may differ between two libraries of the same files: ids, times, counters."""
+"""The content of a library without what may differ between two libraries of the same files: ids, times, counters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server beside whatever happens to its library: written, encoded anew, read-only, removed, replaced.
+"""A server while its library changes: written, encoded by another model, read-only, removed, replaced.
 
 The truth is a search in a process that opens the library just then: a server gives that answer, or none, and whoever
 asked then gives it.
@@ -18,7 +18,7 @@ from mmsearch import Hit, Library
 from mmsearch.server import client
 from tests.e2e.conftest import Run
 from tests.e2e.disk import Disk
-from tests.e2e.served import Served
+from tests.e2e.server_thread import Served
 from tests.fakes import COLOURS, paint
 
 pytestmark = [

@@ -1,4 +1,4 @@
-"""Pictures to search with: what may crash its decoder does so in a process of its own, what may not starts none."""
+"""Pictures as queries: formats whose decoder may crash are decoded in a worker, the others start none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmsearch import Library
 from mmsearch.server import client
 from tests.e2e.conftest import Run
 from tests.e2e.processes import imported_by
-from tests.e2e.served import Served
+from tests.e2e.server_thread import Served
 from tests.fakes import COLOURS, paint
 from tests.indexer.decoding.samples import heif
 from tests.indexer.decoding.test_sandbox import odd_workers

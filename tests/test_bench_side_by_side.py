@@ -1,4 +1,4 @@
-"""The comparison with other tools, over tools of a few lines: what it times, counts and says when one is not there."""
+"""`tests.bench.side_by_side` on small stand-ins: what it times and counts, and what it prints for a missing tool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server in a thread of the test's own process, on a socket of the test's own.
+"""Run a server in a thread of the test process, on a socket of its own.
 
 In: a library's folder. Out: questions to its socket are answered until the test ends.
 """

@@ -1,4 +1,4 @@
-"""Whatever is typed: an exit code of the table, data or one line, never a traceback."""
+"""Random arguments: a documented exit code, data or one line, never a traceback."""
 
 from __future__ import annotations
 

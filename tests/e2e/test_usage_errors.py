@@ -1,4 +1,4 @@
-"""Bad use: one clear line on stderr, nothing on stdout, exit code 2 (1 where there is simply nothing to find)."""
+"""Wrong use: one clear line on stderr, nothing on stdout, exit code 2 (1 where there is simply nothing to find)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main job from the keyboard: index a folder, find pictures and texts by words, by a picture, by both."""
+"""The main task from the command line: index a folder; find pictures and texts by words, by a picture, by both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m tests.bench.gpu` on a machine without a GPU: the rehearsal takes the same steps and says what it is."""
+"""`python -m tests.bench.gpu` on a machine without a GPU: the rehearsal takes the same steps and says so."""
 
 from __future__ import annotations
 

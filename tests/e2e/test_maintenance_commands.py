@@ -1,4 +1,4 @@
-"""Looking after a library from the command line: offline, relocate, prune, excludes."""
+"""Maintenance from the command line: offline folders, relocate, prune, excludes."""
 
 from __future__ import annotations
 
