@@ -19,12 +19,12 @@ from indexer.base.errors import LibraryError, LibraryNotFound, SchemaOlder, Sche
 from indexer.base.lock import writer_lock
 from indexer.base.types import Encoder, Float32Array, IndexReport, Modality, Posterior, ProgressCallback
 from indexer.catalog import counts, hits
-from indexer.catalog import own_posteriors as examples
+from indexer.catalog.captions import CaptionedPhoto, captioned_photos
 from indexer.catalog.counts import SkippedFile
 from indexer.catalog.database import Catalog, Model, mismatch
-from indexer.catalog.own_posteriors import CaptionedPhoto
 from indexer.catalog.readonly import is_read_only
 from indexer.catalog.roots import is_offline
+from indexer.catalog.vectors import own_posteriors
 from indexer.files.excludes import Excludes
 from indexer.files.scan import NO_EXCLUDES
 from indexer.maintenance import status
@@ -247,7 +247,7 @@ class Store:
     def captioned_photos(self) -> list[CaptionedPhoto]:
         """Every live photo that has captions, with their words."""
         with self._catalog.begin() as connection:
-            return examples.captioned_photos(connection)
+            return captioned_photos(connection)
 
     def own_posteriors(self) -> tuple[Posterior, Posterior]:
         """What each image `[n, d]` and each text or caption `[m, d]` says by itself, before any fusion.
@@ -258,7 +258,7 @@ class Store:
         if model is None:
             raise LibraryError(f"{self.path} holds no vectors; run 'mmsearch index FOLDER' first")
         with self._catalog.begin() as connection:
-            return examples.own_posteriors(connection, model)
+            return own_posteriors(connection, model)
 
     def close(self) -> None:
         """Release the database."""

@@ -1,8 +1,7 @@
-"""The database that is the truth: opening and migrating it, its transactions, the live model, the change counter.
+"""The database that is the truth: opening and migrating it, its transactions.
 
-In: a database URL. Out: connections whose transactions are all or nothing. The rows themselves are written by
-`assets.py` (files), `captions.py` (texts about photos), `fusion.py` (captioned photos), `generations.py` (index files).
-Next: `roots.py`, the folders whose files the catalog keeps.
+In: a database URL. Out: connections whose transactions are all or nothing. The rows are read and written by the modules
+beside this one, one for each group of tables. Next: `library.py`, the one row about the library itself.
 """
 
 from __future__ import annotations
@@ -12,11 +11,10 @@ import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select, update
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import (
     DatabaseError,
     IntegrityError,
@@ -29,22 +27,12 @@ from sqlalchemy.pool import NullPool
 
 from indexer.base.errors import LibraryCorrupt, LibraryError, SchemaOlder, SchemaOutdated
 from indexer.base.failpoints import reach
-from indexer.base.types import Encoder, Model
+from indexer.base.types import Model
 from indexer.catalog import readonly
 from indexer.catalog.reader import BUSY_TIMEOUT_S, last_change, live_model, mismatch
-from indexer.catalog.schema import SCHEMA_REVISION, library, models
+from indexer.catalog.schema import SCHEMA_REVISION
 
-__all__ = [
-    "Catalog",
-    "Model",
-    "add_model",
-    "last_change",
-    "live_model",
-    "migrate",
-    "mismatch",
-    "next_change",
-    "now",
-]
+__all__ = ["Catalog", "Model", "last_change", "live_model", "migrate", "mismatch"]
 
 log = logging.getLogger(__name__)
 MAKE_ROOM = "nothing is lost, make room and run the same command again"
@@ -115,17 +103,6 @@ class Catalog:
         with self.begin() as connection:
             return live_model(connection)
 
-    def claim(self, encoder: Encoder, where: Path) -> Model:
-        """The live model, which must be `encoder`'s; an empty library takes it on. Raises: ModelMismatch."""
-        with self.begin() as connection:
-            model = live_model(connection)
-            if model is None:
-                model = add_model(connection, encoder)
-                connection.execute(update(library).values(model_id=model.id))
-        if model.fingerprint != encoder.fingerprint:
-            raise mismatch(where, model, encoder.fingerprint, encoder.name)
-        return model
-
     def _revision(self) -> str | None:
         # Alembic takes half a second to import; a search must not pay that to learn that the schema is current.
         try:
@@ -150,28 +127,6 @@ class Catalog:
 
     def _place(self) -> str:
         return self.engine.url.render_as_string(hide_password=True).removeprefix("sqlite:///")
-
-
-def add_model(connection: Connection, encoder: Encoder) -> Model:
-    """The row of `encoder`'s model, written if it is new."""
-    row = connection.execute(select(models).where(models.c.fingerprint == encoder.fingerprint)).one_or_none()
-    if row is not None:
-        return Model(row.id, row.fingerprint, row.name, row.dim)
-    values: dict[str, Any] = {"fingerprint": encoder.fingerprint, "name": encoder.name, "dim": encoder.dim}
-    key = connection.execute(models.insert().values(values)).inserted_primary_key
-    assert key is not None
-    return Model(int(key[0]), encoder.fingerprint, encoder.name, encoder.dim)
-
-
-def next_change(connection: Connection) -> int:
-    """Count up: the number under which this transaction's changes to vectors are found by later readers."""
-    connection.execute(update(library).values(change=library.c.change + 1))
-    return int(connection.execute(select(library.c.change)).scalar_one())
-
-
-def now() -> datetime:
-    """UTC without a zone, as SQLite keeps it."""
-    return datetime.now(UTC).replace(tzinfo=None)
 
 
 def migrate(catalog: Catalog) -> None:

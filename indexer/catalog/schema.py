@@ -44,7 +44,7 @@ from indexer.base.types import HIDDEN as HIDDEN
 from indexer.base.types import IMAGE as IMAGE
 from indexer.base.types import TEXT as TEXT
 
-SCHEMA_REVISION: Final = "0003"
+SCHEMA_REVISION: Final = "0004"
 
 LIVE: Final = "live"  # on disk when last looked
 MISSING: Final = "missing"  # was there once; its vectors wait for it
@@ -172,7 +172,7 @@ vectors = Table(
     Column("asset_id", ForeignKey("assets.id"), nullable=False),
     Column("caption_id", ForeignKey("captions.id")),
     Column("role", String(8), nullable=False),
-    Column("kind", SmallInteger, nullable=False),
+    Column("kind", SmallInteger, nullable=False, default=HIDDEN),  # kept by triggers, see visibility.py
     Column("change", BigInteger, nullable=False),
     Column("mu", LargeBinary),  # float16 [d]; NULL: to be computed again
     Column("logvar", LargeBinary),  # float16 [d]

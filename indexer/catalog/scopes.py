@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from sqlalchemy import ColumnElement, and_, or_, true
+from sqlalchemy import ColumnElement, and_, exists, or_, true
 
+from indexer.base.types import Model
 from indexer.catalog.roots import Target
-from indexer.catalog.schema import assets
+from indexer.catalog.schema import OWN, assets, vectors
 
 CHUNK: Final = 500  # ids in one statement; SQLite's limit on parameters was 999 for long
 
@@ -33,3 +34,14 @@ def within(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
 def below(target: Target) -> ColumnElement[bool]:
     """The condition that an asset lies within `target`."""
     return and_(assets.c.root_id == target.root.id, within(assets.c.rel_path, target.prefix))
+
+
+def own_of(model: Model) -> ColumnElement[bool]:
+    """The condition of an own vector of a file, made by `model`, that can be used."""
+    is_own = and_(vectors.c.role == OWN, vectors.c.caption_id.is_(None))
+    return and_(vectors.c.model_id == model.id, is_own, vectors.c.mu.is_not(None))
+
+
+def is_encoded(model: Model) -> ColumnElement[bool]:
+    """The condition of an asset that has such a vector."""
+    return exists().where(vectors.c.asset_id == assets.c.id, own_of(model))

@@ -2,7 +2,7 @@
 
 In: `Loaded` files. Out: rows of files and their own vectors. What is committed is never encoded again; what a crash
 interrupts is one batch. Files whose content is on record already (touched, moved, copied) need no encoder and are
-committed with the next batch, or after `COMMIT_S`. Next: `assets.py`, the rows.
+committed with the next batch, or after `COMMIT_S`. Next: `catalog/assets.py`, the rows.
 """
 
 from __future__ import annotations
@@ -12,36 +12,31 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection
 
 from indexer.base.failpoints import reach
-from indexer.base.profile import Profiler
-from indexer.base.types import Encoder, Modality
-from indexer.catalog.database import Catalog, Model
+from indexer.base.types import Modality
+from indexer.catalog import assets, fused, metadata, root_updates, vectors
+from indexer.catalog.assets import Description, FileState
 from indexer.catalog.roots import Root, all_roots, offline_reason
-from indexer.catalog.schema import MISSING, assets, roots
-from indexer.ingest import rows
-from indexer.ingest.frames import encode_pictures
-from indexer.ingest.loader import Loaded
+from indexer.catalog.vectors import Blobs, Donor
+from indexer.ingest.encode import encode_pictures, encode_texts
+from indexer.ingest.loader import Loaded, excerpt_of
+from indexer.ingest.run import Run, Tally
 
 COMMIT_S = 2.0
 READY_LIMIT = 1000
 
-Lost = dict[tuple[Modality, bytes], rows.Kept]  # content that lost its row in this run, and may turn up again
+
+@dataclass(frozen=True)
+class Kept:
+    """Content that lost its row."""
+
+    blobs: Blobs
+    description: Description
 
 
-@dataclass
-class Tally:
-    """The counts of an `IndexReport` while they grow."""
-
-    added: int = 0
-    updated: int = 0
-    moved: int = 0
-    unchanged: int = 0
-    skipped: int = 0
-    offline: int = 0
-    excluded: int = 0
-    encoded: int = 0
+Lost = dict[tuple[Modality, bytes], Kept]  # content that lost its row in this run, and may turn up again
 
 
 @dataclass
@@ -55,31 +50,16 @@ class _Lane:
 class Batches:
     """Takes loaded files one by one; `finish` commits the rest. Used from one thread."""
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        root: Root,
-        model: Model,
-        encoder: Encoder,
-        batch_size: int,
-        tally: Tally,
-        kept: Lost,
-        clock: Profiler,
-    ) -> None:
-        self._catalog = catalog
+    def __init__(self, run: Run, root: Root, lost: Lost) -> None:
+        self._run = run
         self._root = root
-        self._model = model
-        self._encoder = encoder
-        self._batch_size = batch_size
-        self._tally = tally
+        self._lost = lost
         self._lanes: dict[Modality, _Lane] = {"image": _Lane(), "text": _Lane()}
         self._ready: list[Loaded] = []
-        self._kept = kept
-        self._clock = clock
         self._committed_at = time.monotonic()
-        with catalog.begin() as connection:
-            self.known = rows.known_hashes(connection, model)
-        for lost_modality, content_hash in kept:
+        with run.catalog.begin() as connection:
+            self.known = assets.known_hashes(connection, run.model)
+        for lost_modality, content_hash in lost:
             self.known[lost_modality].add(content_hash)
 
     def take(self, loaded: Loaded) -> None:
@@ -88,15 +68,14 @@ class Batches:
         if loaded.content_hash is not None and loaded.content_hash in lane.fresh and not loaded.error:
             lane.copies.append(replace(loaded, pixels=None, later=None, text=None))
         elif loaded.is_fresh and loaded.content_hash in self.known[loaded.job.modality]:
-            self._ready.append(
-                replace(loaded, pixels=None, later=None, text=None)
-            )  # encoded since a thread began to read it
+            # encoded since a thread began to read it
+            self._ready.append(replace(loaded, pixels=None, later=None, text=None))
         elif loaded.is_fresh:
             assert loaded.content_hash is not None
             lane.fresh[loaded.content_hash] = loaded
         else:
             self._ready.append(loaded)
-        if len(lane.fresh) >= self._batch_size:
+        if len(lane.fresh) >= self._run.batch_size:
             self._encode(loaded.job.modality)
         elif len(self._ready) >= READY_LIMIT or time.monotonic() - self._committed_at > COMMIT_S:
             self._commit({}, [])
@@ -109,34 +88,29 @@ class Batches:
     def _encode(self, modality: Modality) -> None:
         lane = self._lanes[modality]
         fresh = list(lane.fresh.values())
-        blobs: list[rows.Blobs] = []
+        blobs: list[Blobs] = []
         if fresh:
-            with self._clock.stage("encode") as count:
-                blobs = self._blobs(modality, fresh)
+            with self._run.clock.stage("encode") as count:
+                encode = encode_texts if modality == "text" else encode_pictures
+                blobs = encode(self._run.encoder, fresh)
                 count.items += len(fresh)
             reach("batch.encoded")
         self._commit(dict(zip(lane.fresh, blobs, strict=True)), [*fresh, *lane.copies])
-        self._tally.encoded += len(fresh)
+        self._run.tally.encoded += len(fresh)
         self.known[modality].update(lane.fresh)
         self._lanes[modality] = _Lane()
 
-    def _blobs(self, modality: Modality, fresh: list[Loaded]) -> list[rows.Blobs]:
-        if modality == "text":
-            return rows.to_blobs(self._encoder.encode_texts([one.text for one in fresh if one.text is not None]))
-        return encode_pictures(self._encoder, fresh)
-
-    def _commit(self, blobs: dict[bytes, rows.Blobs], batch: list[Loaded]) -> None:
+    def _commit(self, blobs: dict[bytes, Blobs], batch: list[Loaded]) -> None:
         """One transaction for a batch and everything that was ready before it."""
         ready, counts = [*self._ready, *batch], Tally()
         if ready:
-            with self._clock.stage("store") as stored:
-                with self._catalog.begin() as connection:
-                    _Write(connection, self._root, self._model, counts, self._kept).all(ready, blobs)
+            with self._run.clock.stage("store") as stored:
+                with self._run.catalog.begin() as connection:
+                    _Write(connection, self._run, self._root, counts, self._lost).all(ready, blobs)
                     reach("batch.writing")
                 stored.items += len(ready)
             reach("batch.committed")
-            for name, count in vars(counts).items():
-                setattr(self._tally, name, getattr(self._tally, name) + count)
+            self._run.tally.add(counts)
         self._ready = []
         self._committed_at = time.monotonic()
 
@@ -144,101 +118,99 @@ class Batches:
 class _Write:
     """The rows of one batch, inside its transaction."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        root: Root,
-        model: Model,
-        tally: Tally,
-        kept: Lost,
-    ) -> None:
+    def __init__(self, connection: Connection, run: Run, root: Root, tally: Tally, lost: Lost) -> None:
         self._connection = connection
+        self._model = run.model
         self._root = root
-        self._model = model
         self._tally = tally
-        self._kept = kept
-        self._own: dict[int, rows.Blobs | None] = {}
-        self._touched: set[int] = set()  # assets whose vectors may be found under another kind now
+        self._lost = lost
+        self._own: dict[int, Blobs | None] = {}
+        self._touched: set[int] = set()  # assets that may have become live, or hidden, with the vector they have
 
-    def all(self, batch: list[Loaded], blobs: dict[bytes, rows.Blobs]) -> None:
+    def all(self, batch: list[Loaded], blobs: dict[bytes, Blobs]) -> None:
         """Write every file, then the vectors, then what follows from them."""
         for loaded in batch:
             if loaded.error is not None:
                 self._skip(loaded)
             elif loaded.is_touched:
-                rows.touch(self._connection, loaded)
                 assert loaded.job.asset_id is not None
+                assets.keep(self._connection, loaded.job.asset_id, self._root, _state(loaded))
                 self._touched.add(loaded.job.asset_id)
                 self._tally.unchanged += 1
             elif loaded.is_fresh:
                 assert loaded.content_hash is not None
-                self._put(loaded, blobs[loaded.content_hash])
+                self._put(loaded, blobs[loaded.content_hash], _description(loaded))
             else:
                 self._reuse(loaded, blobs)
-        rows.set_own(self._connection, self._model, self._own)
+        vectors.set_own(self._connection, self._model, self._own)
         changed = self._own.keys() | self._touched
-        rows.drop_fused(self._connection, self._own.keys() | rows.captioned_by(self._connection, changed))
-        photos = rows.captioned_by(self._connection, changed)
-        rows.refresh_kinds(self._connection, self._model, changed | photos)
+        fused.drop(self._connection, self._own.keys() | fused.captioned_by(self._connection, changed))
 
     def _skip(self, loaded: Loaded) -> None:
-        if loaded.content_hash is not None:
-            self._keep(loaded)
-        asset_id = rows.put(self._connection, self._root.id, loaded)
+        asset_id = loaded.job.asset_id
+        if loaded.content_hash is None and asset_id is not None:
+            assets.unopened(self._connection, asset_id, _state(loaded))
+        else:
+            asset_id = self._write(loaded, Description())
         if loaded.content_hash is not None:
             self._own[asset_id] = None
         self._touched.add(asset_id)
         self._tally.skipped += 1
 
-    def _put(self, loaded: Loaded, blobs: rows.Blobs, like: rows.Description | None = None) -> None:
-        self._keep(loaded)
-        asset_id = rows.put(self._connection, self._root.id, loaded, like=like)
-        self._own[asset_id] = blobs
+    def _put(self, loaded: Loaded, blobs: Blobs, description: Description) -> None:
+        self._own[self._write(loaded, description)] = blobs
         if loaded.job.asset_id is None:
             self._tally.added += 1
         else:
             self._tally.updated += 1
 
-    def _reuse(self, loaded: Loaded, blobs: dict[bytes, rows.Blobs]) -> None:
+    def _write(self, loaded: Loaded, description: Description) -> int:
+        """The row of a file with its content, and what a picture says of itself; its id."""
+        said = loaded.picture.metadata if loaded.picture else None  # None: `catch_up` asks the copy
+        asset_id = loaded.job.asset_id
+        if asset_id is None:
+            asset_id = assets.insert(self._connection, self._root, _state(loaded), description)
+            if said is not None:
+                metadata.add(self._connection, asset_id, said)
+        else:
+            self._keep_old(loaded, asset_id)
+            assets.replace(self._connection, asset_id, self._root, _state(loaded), description)
+            metadata.write(self._connection, asset_id, said)
+        return asset_id
+
+    def _keep_old(self, loaded: Loaded, asset_id: int) -> None:
+        """Before other content takes a row: its content may have moved to a path that comes later in this run."""
+        if loaded.job.content_hash is not None:
+            blobs = vectors.own(self._connection, self._model, asset_id)
+            if blobs is not None:
+                kept = Kept(blobs, assets.description_of(self._connection, asset_id))
+                self._lost[loaded.job.modality, loaded.job.content_hash] = kept
+
+    def _reuse(self, loaded: Loaded, blobs: dict[bytes, Blobs]) -> None:
         """Content that has a vector: the file moved here, or is one more copy."""
-        assert loaded.content_hash is not None
-        if loaded.content_hash in blobs:
-            self._put(loaded, blobs[loaded.content_hash], self._first_row(loaded))
+        content_hash, modality = loaded.content_hash, loaded.job.modality
+        assert content_hash is not None
+        if content_hash in blobs:  # the file that was encoded in this batch has its row by now
+            described = assets.description_of_content(self._connection, content_hash, modality)
+            self._put(loaded, blobs[content_hash], described)
             return
-        candidates = rows.donors(self._connection, loaded, self._model)
-        gone = next((donor for donor in candidates if self._is_gone(donor, loaded)), None)
+        donors = vectors.donors(self._connection, self._model, content_hash, modality)
+        gone = next((donor for donor in donors if self._is_gone(donor, loaded)), None)
         if gone is not None and loaded.job.asset_id is None:
-            rows.move(self._connection, gone, self._root.id, loaded)
+            assets.keep(self._connection, gone.id, self._root, _state(loaded))
             self._touched.add(gone.id)
             self._tally.moved += 1
             if gone.root_id != self._root.id:
-                other = update(roots).where(roots.c.id == gone.root_id)
-                self._connection.execute(other.values(pairing_due=True))
-        elif candidates:
-            self._put(
-                loaded,
-                rows.with_frames(self._connection, self._model, candidates[0]),
-                rows.described(self._connection, candidates[0].id),
-            )
+                root_updates.set_pairing_due(self._connection, [gone.root_id])
+        elif donors:
+            given = vectors.own(self._connection, self._model, donors[0].id)
+            assert given is not None
+            self._put(loaded, given, assets.description_of(self._connection, donors[0].id))
         else:
-            kept = self._kept[loaded.job.modality, loaded.content_hash]
+            kept = self._lost[modality, content_hash]
             self._put(loaded, kept.blobs, kept.description)
 
-    def _first_row(self, loaded: Loaded) -> rows.Description:
-        """What the file that was encoded in this batch says of itself."""
-        same = (assets.c.content_hash == loaded.content_hash, assets.c.modality == loaded.job.modality)
-        first = self._connection.execute(select(assets.c.id).where(*same).limit(1)).scalar_one()
-        return rows.described(self._connection, first)
-
-    def _keep(self, loaded: Loaded) -> None:
-        """Before other content takes a row: its content may have moved to a path that comes later in this run."""
-        old = loaded.job.content_hash
-        if old is not None and loaded.job.asset_id is not None:
-            kept = rows.keep(self._connection, self._model, loaded.job.asset_id)
-            if kept is not None:
-                self._kept[loaded.job.modality, old] = kept
-
-    def _is_gone(self, donor: rows.Donor, loaded: Loaded) -> bool:
+    def _is_gone(self, donor: Donor, loaded: Loaded) -> bool:
         """Whether a file has left its path, in a root that is there without it."""
         root = next(one for one in all_roots(self._connection) if one.id == donor.root_id)
         if offline_reason(self._connection, root) is not None:
@@ -247,7 +219,22 @@ class _Write:
         if not os.path.lexists(old):
             return True
         # Where the case of letters makes no difference, the old spelling still leads to the file; the scan missed it.
-        return donor.state == MISSING and _is_same(old, self._root.path / loaded.job.rel_path)
+        return donor.is_missing and _is_same(old, self._root.path / loaded.job.rel_path)
+
+
+def _state(loaded: Loaded) -> FileState:
+    job = loaded.job
+    return FileState(job.rel_path, job.modality, loaded.size_bytes, loaded.mtime_ns, loaded.content_hash, loaded.error)
+
+
+def _description(loaded: Loaded) -> Description:
+    """What an encoded file shows of itself."""
+    if loaded.picture is None:
+        return Description(excerpt=None if loaded.text is None else excerpt_of(loaded.text))
+    picture, said = loaded.picture, loaded.picture.metadata
+    return Description(
+        picture.width_px, picture.height_px, said.taken_at, said.camera, said.latitude_deg, said.longitude_deg
+    )
 
 
 def _is_same(old: Path, new: Path) -> bool:

@@ -13,41 +13,25 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, or_, select, update
+from sqlalchemy import Connection
 
 from indexer.base.errors import DecodeError
 from indexer.base.failpoints import reach
-from indexer.base.types import Encoder
-from indexer.catalog.database import Catalog, Model, next_change, now
+from indexer.catalog import assets, captions, fused, metadata, notices, vectors
+from indexer.catalog.captions import CaptionRow, Key
 from indexer.catalog.roots import Target
-from indexer.catalog.schema import HIDDEN, LIVE, MISSING, OWN, assets, captions, notices, vectors
+from indexer.catalog.vectors import to_blobs
+from indexer.decoding.camera_phrases import captions_of
 from indexer.files.roles import CAPTIONS_NAME
-from indexer.files.scan import Found, Scan
+from indexer.files.scan import Scan
 from indexer.files.unicode_names import by_spelling, nfc
-from indexer.ingest.descriptions import said_of
 from indexer.ingest.loader import HASH_BYTES
-from indexer.ingest.plan import within
-from indexer.ingest.rows import Blobs, chunked, drop_fused, to_blobs
+from indexer.ingest.run import Run
 
 IMAGES_FOLDER = "images"  # where many data sets keep the pictures that captions.csv names
 
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """One caption as the disk has it; its key is everything but the words."""
-
-    photo_id: int
-    text_asset_id: int | None = None
-    source: str | None = None
-    text_hash: bytes | None = None
-    text: str | None = None
-
-    @property
-    def key(self) -> tuple[int, int | None, str | None, bytes | None]:
-        """What makes two captions the same."""
-        return (self.photo_id, self.text_asset_id, self.source, self.text_hash)
+Wanted = dict[Key, str | None]  # captions as the disk has them, with their words; a text file keeps its own
 
 
 def signature(scan: Scan) -> str:
@@ -57,60 +41,40 @@ def signature(scan: Scan) -> str:
     return hashlib.blake2b(repr(files).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
-def pair(catalog: Catalog, target: Target, scan: Scan) -> None:
+def pair(run: Run, target: Target, scan: Scan) -> None:
     """Bring the rows of `captions` in step with the disk, in one transaction."""
-    sources = [file for file in scan.found if file.role == "captions"] + _above(target)
-    with catalog.begin() as connection:
+    sources = [file.rel_path for file in scan.found if file.role == "captions"] + _above(target)
+    with run.catalog.begin() as connection:
         photos, texts = _files(connection, target)
         alike = by_spelling(photos)
-        wanted = dict((one.key, one) for one in _beside(photos, texts, target))
-        reread = or_(
-            within(notices.c.rel_path, target.prefix), notices.c.rel_path.in_([file.rel_path for file in sources])
-        )
-        ours = (notices.c.root_id == target.root.id, notices.c.source == "captions")
-        connection.execute(delete(notices).where(*ours, reread))
-        for file in sources:
-            rows, reason = _read(target.root.path, file.rel_path, photos, alike)
-            wanted.update((one.key, one) for one in rows)
+        wanted: Wanted = dict.fromkeys(_beside(photos, texts, target))
+        notices.forget_below(connection, target, "captions", sources)
+        for source in sources:
+            found, reason = _read(target.root.path, source, photos, alike)
+            wanted.update(found)
             if reason:
-                values = {"root_id": target.root.id, "rel_path": file.rel_path, "source": "captions", "reason": reason}
-                connection.execute(notices.insert().values(values | {"noticed_at": now()}))
-        said = {(one.photo_id, one.text_hash) for one in wanted.values()}
-        for photo_id, source, text in said_of(connection, target):
-            one = Wanted(photo_id, None, source, _digest(text), text)
-            if (photo_id, one.text_hash) not in said:  # a photo and its sidecar often say the same
-                said.add((photo_id, one.text_hash))
-                wanted[one.key] = one
-        _reconcile(connection, wanted, _recorded(connection, target, {file.rel_path for file in sources}))
+                notices.add(connection, target.root, "captions", source, reason)
+        wanted.update(_said(connection, target, wanted))
+        _reconcile(connection, wanted, _recorded(connection, target, set(sources)))
         reach("captions.pairing")
     reach("captions.paired")
 
 
-def encode_rows(catalog: Catalog, model: Model, encoder: Encoder, batch_size: int) -> int:
+def encode_captions(run: Run) -> int:
     """Give every live caption that is no file its vector; the number of texts encoded. Commits each batch."""
     encoded = 0
-    with catalog.begin() as connection:
-        pending = connection.execute(_without_vector(model)).all()
-    for start in range(0, len(pending), batch_size):
-        batch = pending[start : start + batch_size]
-        with catalog.begin() as connection:
-            known = _known_texts(connection, model, {row.text_hash for row in batch})
-        fresh = {row.text_hash: row.text for row in batch if row.text_hash not in known}
+    with run.catalog.begin() as connection:
+        pending = captions.pending(connection, run.model)
+    for start in range(0, len(pending), run.batch_size):
+        batch = pending[start : start + run.batch_size]
+        with run.catalog.begin() as connection:
+            known = vectors.of_texts(connection, run.model, {one.text_hash for one in batch})
+        fresh = {one.text_hash: one.text for one in batch if one.text_hash not in known}
         if fresh:
-            known.update(zip(fresh, to_blobs(encoder.encode_texts(list(fresh.values()))), strict=True))
+            known.update(zip(fresh, to_blobs(run.encoder.encode_texts(list(fresh.values()))), strict=True))
             encoded += len(fresh)
-        with catalog.begin() as connection:
-            change = next_change(connection)
-            base = {"model_id": model.id, "role": OWN, "kind": HIDDEN, "change": change}
-            rows: list[dict[str, Any]] = []
-            for row in batch:
-                values = base | {"mu": known[row.text_hash].mu, "logvar": known[row.text_hash].logvar}
-                if row.vector_id is None:
-                    rows.append(values | {"asset_id": row.asset_id, "caption_id": row.id})
-                else:  # forgotten by a repair
-                    connection.execute(update(vectors).where(vectors.c.id == row.vector_id).values(values))
-            if rows:
-                connection.execute(vectors.insert(), rows)
+        with run.catalog.begin() as connection:
+            vectors.add_texts(connection, run.model, [(one, known[one.text_hash]) for one in batch])
             reach("captions.writing")
         reach("captions.committed")
     return encoded
@@ -135,24 +99,24 @@ def parse(data: str) -> list[tuple[int, str, str]]:
         raise DecodeError(f"line {reader.line_num} is not CSV ({error})") from error
 
 
-def _read(root: Path, source: str, photos: dict[str, _Photo], alike: dict[str, str]) -> tuple[list[Wanted], str | None]:
+def _read(root: Path, source: str, photos: dict[str, _Photo], alike: dict[str, str]) -> tuple[Wanted, str | None]:
     """The captions of one CSV, and what to say about rows that name no picture."""
     try:
         data = (root / source).read_bytes()
         rows = parse(_decoded(data))
     except OSError as error:
-        return [], f"cannot be read ({error.strerror or error})"
+        return {}, f"cannot be read ({error.strerror or error})"
     except DecodeError as error:
-        return [], str(error)
+        return {}, str(error)
     folder = source.rpartition("/")[0]
-    wanted: list[Wanted] = []
+    wanted: Wanted = {}
     lost: list[tuple[int, str]] = []
     for line, image, text in rows:
         photo = _resolve(folder, image, photos, alike)
         if photo is None:
             lost.append((line, image))
         elif photo.is_live:
-            wanted.append(Wanted(photo.id, None, source, _digest(text), text))
+            wanted[Key(photo.id, None, source, _digest(text))] = text
     if not lost:
         return wanted, None
     line, image = lost[0]
@@ -188,19 +152,17 @@ class _Photo:
 
 def _files(connection: Connection, target: Target) -> tuple[dict[str, _Photo], dict[str, int]]:
     """Photos and .txt files of the whole root, by path: a CSV may name photos outside the part that was scanned."""
-    columns = (assets.c.id, assets.c.rel_path, assets.c.modality, assets.c.state)
-    query = select(*columns).where(assets.c.root_id == target.root.id, assets.c.state != MISSING)
     photos: dict[str, _Photo] = {}
     texts: dict[str, int] = {}
-    for row in connection.execute(query.order_by(assets.c.id)):
-        if row.modality == "image":
-            photos[row.rel_path] = _Photo(row.id, row.state == LIVE)
-        elif row.state == LIVE and row.rel_path.lower().endswith(".txt"):
-            texts[row.rel_path] = row.id
+    for number, rel_path, modality, is_live in assets.present(connection, target.root):
+        if modality == "image":
+            photos[rel_path] = _Photo(number, is_live)
+        elif is_live and rel_path.lower().endswith(".txt"):
+            texts[rel_path] = number
     return photos, texts
 
 
-def _beside(photos: dict[str, _Photo], texts: dict[str, int], target: Target) -> Iterator[Wanted]:
+def _beside(photos: dict[str, _Photo], texts: dict[str, int], target: Target) -> Iterator[Key]:
     """`photo.txt` and `photo.jpg.txt` speak of `photo.jpg`."""
     by_stem: dict[str, list[_Photo]] = {}
     for path, photo in photos.items():
@@ -211,80 +173,58 @@ def _beside(photos: dict[str, _Photo], texts: dict[str, int], target: Target) ->
     for path, text_id in texts.items():
         stem = os.path.splitext(path)[0]
         for photo in by_stem.get(stem if stem in by_stem else alike.get(nfc(stem), ""), ()):
-            yield Wanted(photo.id, text_id)
+            yield Key(photo.id, text_id)
 
 
 def _within(path: str, prefix: str) -> bool:
     return not prefix or path.startswith(prefix + "/")
 
 
-def _above(target: Target) -> list[Found]:
+def _above(target: Target) -> list[str]:
     """The captions.csv files of the folders above the scanned part: they may name its photos."""
-    above: list[Found] = []
+    above: list[str] = []
     folder = target.prefix
     while folder:
         folder = folder.rpartition("/")[0]
         path = f"{folder}/{CAPTIONS_NAME}" if folder else CAPTIONS_NAME
         if (target.root.path / path).is_file():
-            above.append(Found(path, "captions", 0, 0))
+            above.append(path)
     return above
 
 
-def _recorded(connection: Connection, target: Target, sources: set[str]) -> list[Any]:
+def _said(connection: Connection, target: Target, wanted: Wanted) -> Wanted:
+    """What pictures and their sidecars say in words, where nothing else says the same of the picture."""
+    said = {(key.asset_id, key.text_hash) for key in wanted}
+    found: Wanted = {}
+    for one in metadata.with_words(connection, target):
+        for text in captions_of(one.metadata, one.rel_path.rpartition("/")[2]):
+            key = Key(one.asset_id, None, one.source, _digest(text))
+            if (key.asset_id, key.text_hash) not in said:  # a photo and its sidecar often say the same
+                said.add((key.asset_id, key.text_hash))
+                found[key] = text
+    return found
+
+
+def _recorded(connection: Connection, target: Target, sources: set[str]) -> Iterator[CaptionRow]:
     """The rows this run may change: texts beside photos it scanned, and rows of CSV files it read or misses."""
-    query = select(captions, assets.c.rel_path).join(assets, assets.c.id == captions.c.asset_id)
-    rows = connection.execute(query.where(assets.c.root_id == target.root.id)).all()
-    if not target.prefix:
-        return list(rows)
-    return [
-        row
-        for row in rows
-        if (
-            _within(row.rel_path, target.prefix) if row.source is None else _is_ours(row.source, sources, target.prefix)
-        )
-    ]
+    for row in captions.recorded(connection, target.root):
+        source = row.key.source
+        if source in sources or _within(row.photo_path if source is None else source, target.prefix):
+            yield row
 
 
-def _is_ours(source: str, sources: set[str], prefix: str) -> bool:
-    return source in sources or _within(source, prefix)
-
-
-def _reconcile(
-    connection: Connection, wanted: dict[tuple[int, int | None, str | None, bytes | None], Wanted], recorded: list[Any]
-) -> None:
+def _reconcile(connection: Connection, wanted: Wanted, recorded: Iterator[CaptionRow]) -> None:
+    """Captions come, go and return; the photos they speak of have to be fused again."""
     touched: set[int] = set()
     switch: dict[bool, list[int]] = {True: [], False: []}
     for row in recorded:
-        is_wanted = wanted.pop((row.asset_id, row.text_asset_id, row.source, row.text_hash), None) is not None
-        if is_wanted != row.live:
+        is_wanted = row.key in wanted
+        wanted.pop(row.key, None)
+        if is_wanted != row.is_live:
             switch[is_wanted].append(row.id)
-            touched.add(row.asset_id)
+            touched.add(row.key.asset_id)
     for live, ids in switch.items():
-        for chunk in chunked(ids):
-            connection.execute(update(captions).where(captions.c.id.in_(chunk)).values(live=live))
-    if wanted:
-        touched.update(one.photo_id for one in wanted.values())
-        rows = [
-            {"asset_id": one.photo_id, "text_asset_id": one.text_asset_id, "source": one.source, "text": one.text}
-            | {"text_hash": one.text_hash, "live": True}
-            for one in wanted.values()
-        ]
-        connection.execute(captions.insert(), rows)
-    drop_fused(connection, touched)
-
-
-def _without_vector(model: Model) -> Any:
-    mine = and_(vectors.c.caption_id == captions.c.id, vectors.c.model_id == model.id)
-    columns = (captions.c.id, captions.c.asset_id, captions.c.text, captions.c.text_hash)
-    query = select(*columns, vectors.c.id.label("vector_id"))
-    query = query.join(vectors, mine, isouter=True).where(captions.c.live, captions.c.source.is_not(None))
-    # Texts of one length share a batch without padding, which is most of a transformer's work on short texts.
-    return query.where(vectors.c.mu.is_(None)).order_by(func.length(captions.c.text), captions.c.id)
-
-
-def _known_texts(connection: Connection, model: Model, hashes: set[bytes]) -> dict[bytes, Blobs]:
-    query = select(captions.c.text_hash, vectors.c.mu, vectors.c.logvar).join(
-        vectors, and_(vectors.c.caption_id == captions.c.id, vectors.c.model_id == model.id)
-    )
-    rows = connection.execute(query.where(captions.c.text_hash.in_(hashes)))
-    return {row.text_hash: Blobs(row.mu, row.logvar) for row in rows if row.mu is not None}
+        captions.set_live(connection, ids, live)
+    captions.insert(connection, wanted.items())
+    touched.update(key.asset_id for key in wanted)
+    fused.drop(connection, touched)

@@ -2,7 +2,7 @@
 
 In: a folder, an encoder, an open catalog. Out: an `IndexReport`; the catalog knows every file below the folder. Each
 step commits by itself and starts from what the catalog says, so that a run may end at any point: the next one goes on.
-Next: `roots.py`, `scan.py`, `plan.py`, `pipeline.py`, `batches.py`, `descriptions.py`, `sidecars.py`,
+Next: `targets.py`, `files/scan.py`, `plan.py`, `loader.py`, `encode.py`, `batches.py`, `metadata.py`, `sidecars.py`,
 `captions.py`, `fusion.py`, in this order.
 """
 
@@ -12,25 +12,29 @@ import logging
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import Connection, and_, delete, func, select, update
+from sqlalchemy import Connection
 
 from indexer.base.failpoints import reach
 from indexer.base.profile import Profiler
 from indexer.base.types import Encoder, IndexReport, Progress, ProgressCallback
-from indexer.catalog.database import Catalog, Model, now
-from indexer.catalog.roots import Target, checked_folder, offline_reason, remember_device, targets_for
-from indexer.catalog.schema import library, notices, roots
+from indexer.catalog import assets, library, notices, root_updates
+from indexer.catalog.database import Catalog
+from indexer.catalog.roots import Target, offline_reason
 from indexer.files.excludes import Excludes
+from indexer.files.roots import device_of
 from indexer.files.scan import NO_EXCLUDES, Scan, scan
-from indexer.ingest import captions, descriptions, fusion, rows, sidecars
-from indexer.ingest.batches import Batches, Lost, Tally
+from indexer.ingest.batches import Batches, Lost
+from indexer.ingest.captions import encode_captions, pair, signature
+from indexer.ingest.fusion import fuse_photos
 from indexer.ingest.loader import load_all
-from indexer.ingest.plan import Plan, count_live, plan_for, within
-from indexer.search import index_files as generations
+from indexer.ingest.metadata import catch_up
+from indexer.ingest.plan import Plan, plan_for
+from indexer.ingest.run import Run
+from indexer.ingest.sidecars import read_sidecars
+from indexer.ingest.targets import checked_folder, targets_for
 
-FIRST_CHECKPOINT = (
-    20_000  # vectors; a search replays what the index file lacks, so a long first run writes it on the way
-)
+# vectors; a search replays what the index file lacks, so a long first run writes it on the way
+FIRST_CHECKPOINT = 20_000
 
 log = logging.getLogger(__name__)
 
@@ -50,130 +54,110 @@ def ingest(
     Raises: FolderNotFound, ModelMismatch. A file that cannot be read is a recorded skip and never raises.
     """
     clock = Profiler()
-    tally, tell = Tally(), progress or (lambda _: None)
-    lost: Lost = {}
     with catalog.begin() as connection:
         folder = checked_folder(connection, folder)
-    model = catalog.claim(encoder, where)
+        model = library.claim(connection, encoder, where)
     reach("ingest.claimed")
+    run = Run(catalog, where, model, encoder, batch_size, progress or (lambda _: None), clock)
     with catalog.begin() as connection:
         targets = targets_for(connection, folder, where)
     reach("ingest.rooted")
+    lost: Lost = {}
     for target in targets:
-        with catalog.begin() as connection:
-            offline = offline_reason(connection, target.root)
-            if offline:
-                tally.offline += count_live(connection, target)
-        if offline:
-            log.warning("%s %s: its files stay in the library, hidden until they are back", target.root.path, offline)
+        if _is_offline(run, target):
             continue
         with clock.stage("scan") as scanned:
-            seen = scan(
-                target.root.path,
-                target.prefix,
-                leave_out=target.leave_out,
-                excludes=excludes,
-                heartbeat=lambda count, path: tell(Progress(0, None, 0, path)),
-            )
+            seen = _scan(run, target, excludes)
             scanned.items += len(seen.found)
             with catalog.begin() as connection:
                 plan = plan_for(connection, target, seen, model)
-                due = _settle(connection, target, seen, plan, model, tally)
+                due = _settle(connection, run, target, seen, plan)
                 reach("ingest.settling")
         reach("ingest.settled")
-        _load_and_encode(catalog, where, target, plan, model, encoder, tally, lost, tell, batch_size, clock)
+        _load_and_encode(run, target, plan, lost)
         with clock.stage("captions") as joined:
-            due |= descriptions.catch_up(catalog, target, encoder.side_px) > 0
+            due |= catch_up(run, target) > 0
             if due:
-                sidecars.read_sidecars(catalog, target, seen)
-                captions.pair(catalog, target, seen)
-                encoded = captions.encode_rows(catalog, model, encoder, batch_size)
-                tally.encoded += encoded
-                joined.items += encoded + fusion.fuse_photos(catalog, model, encoder)
-                _settled(catalog, target, seen, model)
-        tally.skipped += _notices(catalog, target)
-    with clock.stage("index_file") as written:
-        written.items += generations.refresh(catalog, where / generations.VECTORS_FOLDER, model)
+                read_sidecars(run, target, seen)
+                pair(run, target, seen)
+                encoded = encode_captions(run)
+                run.tally.encoded += encoded
+                joined.items += encoded + fuse_photos(run)
+                _close(run, target, seen)
+        with catalog.begin() as connection:
+            run.tally.skipped += notices.count(connection, target)
+    run.write_index()
     reach("ingest.saved")
     with catalog.begin() as connection:
-        connection.execute(update(library).values(indexed_at=now()))
-    profile = clock.profile()
-    return IndexReport(**vars(tally), seconds=profile.seconds, profile=profile)
+        library.indexed(connection)
+    return run.tally.report(clock.profile())
 
 
-def _settle(connection: Connection, target: Target, seen: Scan, plan: Plan, model: Model, tally: Tally) -> bool:
+def _is_offline(run: Run, target: Target) -> bool:
+    with run.catalog.begin() as connection:
+        reason = offline_reason(connection, target.root)
+        if reason is None:
+            return False
+        run.tally.offline += assets.count_live(connection, target)
+    log.warning("%s %s: its files stay in the library, hidden until they are back", target.root.path, reason)
+    return True
+
+
+def _scan(run: Run, target: Target, excludes: Excludes) -> Scan:
+    return scan(
+        target.root.path,
+        target.prefix,
+        leave_out=target.leave_out,
+        excludes=excludes,
+        heartbeat=lambda count, path: run.progress(Progress(0, None, 0, path)),
+    )
+
+
+def _settle(connection: Connection, run: Run, target: Target, seen: Scan, plan: Plan) -> bool:
     """Everything that needs no file opened, in one transaction; whether captions have to be looked at afterwards."""
-    rows.mark(connection, plan.missing, missing=True)
-    rows.mark(connection, plan.returned, missing=False)
-    changed = {*plan.missing, *plan.returned}
-    if changed:
-        rows.refresh_kinds(connection, model, changed)
-    tally.unchanged += plan.unchanged
-    tally.skipped += plan.still_skipped
-    tally.excluded += plan.excluded
-    mine = roots.c.id == target.root.id
-    record = connection.execute(select(roots.c.pairing_due, roots.c.captions_seen).where(mine)).one()
-    other_captions = not target.prefix and record.captions_seen != captions.signature(seen)
-    due = bool(plan.changes or record.pairing_due or target.prefix or other_captions)
-    connection.execute(update(roots).where(mine).values(pairing_due=due))
-    ours = (notices.c.root_id == target.root.id, notices.c.source == "scan")
-    connection.execute(delete(notices).where(*ours, within(notices.c.rel_path, target.prefix)))
+    assets.mark(connection, plan.missing, missing=True)
+    assets.mark(connection, plan.returned, missing=False)
+    run.tally.unchanged += plan.unchanged
+    run.tally.skipped += plan.still_skipped
+    run.tally.excluded += plan.excluded
+    known = root_updates.pairing_of(connection, target.root)
+    other_captions = not target.prefix and known.captions_seen != signature(seen)
+    due = bool(plan.changes or known.is_due or target.prefix or other_captions)
+    root_updates.set_pairing_due(connection, [target.root.id], due=due)
+    notices.forget_below(connection, target, "scan")
     for unseen in seen.unreadable:
-        values = {"root_id": target.root.id, "rel_path": unseen.rel_path, "source": "scan", "reason": unseen.reason}
-        connection.execute(notices.insert().values(values | {"noticed_at": now()}))
-    remember_device(connection, target.root)
+        notices.add(connection, target.root, "scan", unseen.rel_path, unseen.reason)
+    root_updates.remember_device(connection, target.root, device_of(target.root.path))
     return due
 
 
-def _load_and_encode(
-    catalog: Catalog,
-    where: Path,
-    target: Target,
-    plan: Plan,
-    model: Model,
-    encoder: Encoder,
-    tally: Tally,
-    lost: Lost,
-    tell: ProgressCallback,
-    batch_size: int,
-    clock: Profiler,
-) -> None:
+def _load_and_encode(run: Run, target: Target, plan: Plan, lost: Lost) -> None:
     """The long part: decode in threads, encode here, commit by the batch."""
     done = plan.unchanged + plan.still_skipped
     total = done + len(plan.jobs)
-    skipped = tally.skipped
-    tell(Progress(done, total, skipped))
+    skipped = run.tally.skipped
+    run.progress(Progress(done, total, skipped))
     if not plan.jobs:
         return
-    batches = Batches(catalog, target.root, model, encoder, batch_size, tally, lost, clock)
-    checkpoint = max(FIRST_CHECKPOINT, 2 * tally.encoded)
-    root, look_ahead = target.root.path, 2 * batch_size
-    with closing(load_all(root, plan.jobs, encoder, batches.known, look_ahead, where, clock)) as loading:
+    batches = Batches(run, target.root, lost)
+    checkpoint = max(FIRST_CHECKPOINT, 2 * run.tally.encoded)
+    look_ahead = 2 * run.batch_size
+    loading = load_all(target.root.path, plan.jobs, run.encoder, batches.known, look_ahead, run.library, run.clock)
+    with closing(loading):
         for loaded in loading:
             batches.take(loaded)
             done += 1
             skipped += loaded.error is not None
-            tell(Progress(done, total, skipped, loaded.job.rel_path))
-            if tally.encoded >= checkpoint:
-                with clock.stage("index_file") as written:
-                    written.items += generations.refresh(catalog, where / generations.VECTORS_FOLDER, model)
-                checkpoint = 2 * tally.encoded  # doubling keeps the sum of all writes below twice the last
+            run.progress(Progress(done, total, skipped, loaded.job.rel_path))
+            if run.tally.encoded >= checkpoint:
+                run.write_index()
+                checkpoint = 2 * run.tally.encoded  # doubling keeps the sum of all writes below twice the last
     batches.finish()
 
 
-def _settled(catalog: Catalog, target: Target, seen: Scan, model: Model) -> None:
+def _close(run: Run, target: Target, seen: Scan) -> None:
     """Captions and fusions are in step with the files again."""
-    values: dict[str, object] = {"pairing_due": False}
-    if not target.prefix:
-        values["captions_seen"] = captions.signature(seen)
-    with catalog.begin() as connection:
-        rows.refresh_kinds(connection, model)
-        connection.execute(update(roots).where(roots.c.id == target.root.id).values(values))
+    with run.catalog.begin() as connection:
+        root_updates.paired(connection, target.root, None if target.prefix else signature(seen))
         reach("ingest.closing")
     reach("ingest.closed")
-
-
-def _notices(catalog: Catalog, target: Target) -> int:
-    with catalog.begin() as connection:
-        mine = and_(notices.c.root_id == target.root.id, within(notices.c.rel_path, target.prefix))
-        return int(connection.execute(select(func.count()).select_from(notices).where(mine)).scalar_one())

@@ -1,7 +1,8 @@
 """Another model for a whole library: encode beside the live vectors, then switch in one transaction.
 
 In: an encoder with a new fingerprint. Out: the same files under its vectors; searches answer from the old model until
-the switch. What is encoded is committed batch by batch, so that an interrupted run goes on. Next: `generations.py`.
+the switch. What is encoded is committed batch by batch, so that an interrupted run goes on.
+Next: `search/index_files.py`.
 """
 
 from __future__ import annotations
@@ -9,21 +10,26 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, exists, select, update
+from sqlalchemy import Connection
 
 from indexer.base.errors import LibraryError
 from indexer.base.failpoints import reach
 from indexer.base.profile import Profiler
 from indexer.base.types import Encoder, IndexReport, Progress, ProgressCallback
-from indexer.catalog.database import Catalog, Model, add_model
+from indexer.catalog import assets, vectors
+from indexer.catalog.assets import Unencoded
+from indexer.catalog.database import Catalog
+from indexer.catalog.library import add_model
 from indexer.catalog.roots import Root, all_roots, offline_reason
-from indexer.catalog.schema import LIVE, OWN, assets, frames, library, vectors
-from indexer.ingest import captions, fusion
-from indexer.ingest.frames import encode_pictures
+from indexer.catalog.vectors import Blobs
+from indexer.ingest.captions import encode_captions
+from indexer.ingest.encode import encode_pictures, encode_texts
+from indexer.ingest.fusion import fuse_photos
 from indexer.ingest.loader import KnownHashes, Loaded, load_all
 from indexer.ingest.plan import Job
-from indexer.ingest.rows import Blobs, add_own, refresh_kinds, to_blobs
-from indexer.search import index_files as generations
+from indexer.ingest.run import Run
+
+NOTHING_KNOWN: KnownHashes = {"image": (), "text": ()}
 
 
 def reencode(
@@ -37,74 +43,72 @@ def reencode(
     clock = Profiler()
     with catalog.begin() as connection:
         model = add_model(connection, encoder)
-        for root in all_roots(connection):
-            reason = offline_reason(connection, root)
-            if reason:
-                raise LibraryError(
-                    f"{root.path} {reason}; connect it, then run 'mmsearch rebuild' again, "
-                    f"or forget it by 'mmsearch prune --offline {root.path}'"
-                )
-        everything = [(root, job) for root in all_roots(connection) for job in _jobs(connection, root, model)]
+        roots = _online_roots(connection)
+        files = {root: assets.unencoded(connection, root, model) for root in roots}
     reach("reencode.begun")
-    tell, done, encoded, left_out = progress or (lambda _: None), 0, 0, 0
-    for root in dict.fromkeys(root for root, _ in everything):
-        jobs = [job for owner, job in everything if owner == root]
-        hashes = {job.rel_path: job.content_hash for job in jobs}
-        blind = [Job(job.rel_path, job.modality, job.asset_id, None) for job in jobs]
-        pending: list[Loaded] = []
-        nothing_known: KnownHashes = {"image": (), "text": ()}
-        with closing(load_all(root.path, blind, encoder, nothing_known, 2 * batch_size, where, clock)) as loading:
-            for loaded in loading:
-                done += 1
-                if loaded.is_fresh and loaded.content_hash == hashes[loaded.job.rel_path]:
-                    pending.append(loaded)
-                else:
-                    left_out += 1
-                if len(pending) >= batch_size:
-                    encoded += _encode(catalog, model, encoder, pending)
-                    pending = []
-                tell(Progress(done, len(everything), left_out, loaded.job.rel_path))
-        encoded += _encode(catalog, model, encoder, pending)
-    texts = captions.encode_rows(catalog, model, encoder, batch_size)
-    fusion.fuse_photos(catalog, model, encoder)
+    run = Run(catalog, where, model, encoder, batch_size, progress or (lambda _: None), clock)
+    total = sum(map(len, files.values()))
+    for root, due in files.items():
+        if due:
+            _encode_files(run, root, due, total)
+    texts = encode_captions(run)
+    fuse_photos(run)
     reach("reencode.fused")
-    _switch(catalog, model)
+    with catalog.begin() as connection:  # all at once: new vectors can be found, the old ones and given-up ones go
+        vectors.switch(connection, model)
+        reach("reencode.switching")
     reach("reencode.switched")
-    generations.refresh(catalog, where / generations.VECTORS_FOLDER, model)
-    seconds = clock.profile().seconds
-    return IndexReport(updated=encoded, skipped=left_out, encoded=encoded + texts, seconds=seconds)
+    run.write_index()
+    counts, seconds = run.tally, clock.profile().seconds
+    return IndexReport(updated=counts.updated, skipped=counts.skipped, encoded=counts.updated + texts, seconds=seconds)
 
 
-def _jobs(connection: Connection, root: Root, model: Model) -> list[Job]:
-    """The live files of a root that have no vector of this model yet."""
-    own = exists().where(vectors.c.asset_id == assets.c.id, vectors.c.model_id == model.id, vectors.c.role == OWN)
-    query = select(assets.c.rel_path, assets.c.modality, assets.c.id, assets.c.content_hash)
-    query = query.where(assets.c.root_id == root.id, assets.c.state == LIVE, ~own).order_by(assets.c.rel_path)
-    return [Job(*row) for row in connection.execute(query)]
+def _online_roots(connection: Connection) -> list[Root]:
+    roots = all_roots(connection)
+    for root in roots:
+        reason = offline_reason(connection, root)
+        if reason:
+            raise LibraryError(
+                f"{root.path} {reason}; connect it, then run 'mmsearch rebuild' again, "
+                f"or forget it by 'mmsearch prune --offline {root.path}'"
+            )
+    return roots
 
 
-def _encode(catalog: Catalog, model: Model, encoder: Encoder, pending: list[Loaded]) -> int:
-    """Encode and commit one batch; the number of vectors."""
-    blobs: dict[int | None, Blobs] = {}
+def _encode_files(run: Run, root: Root, due: list[Unencoded], total: int) -> None:
+    """Encode the files of a root that are as they were indexed, and commit them by the batch."""
+    hashes = {file.rel_path: file.content_hash for file in due}
+    jobs = [Job(file.rel_path, file.modality, file.id, None) for file in due]
+    look_ahead = 2 * run.batch_size
+    pending: list[Loaded] = []
+    loading = load_all(root.path, jobs, run.encoder, NOTHING_KNOWN, look_ahead, run.library, run.clock)
+    with closing(loading):
+        for loaded in loading:
+            if loaded.is_fresh and loaded.content_hash == hashes[loaded.job.rel_path]:
+                pending.append(loaded)
+            else:
+                run.tally.skipped += 1
+            if len(pending) >= run.batch_size:
+                _encode(run, pending)
+                pending = []
+            done = run.tally.updated + run.tally.skipped + len(pending)
+            run.progress(Progress(done, total, run.tally.skipped, loaded.job.rel_path))
+    _encode(run, pending)
+
+
+def _encode(run: Run, pending: list[Loaded]) -> None:
+    """Encode and commit one batch."""
     images = [one for one in pending if one.pixels is not None]
-    if images:
-        blobs.update(zip((one.job.asset_id for one in images), encode_pictures(encoder, images), strict=True))
     texts = [one for one in pending if one.text is not None]
-    if texts:
-        posterior = encoder.encode_texts([one.text for one in texts if one.text is not None])
-        blobs.update(zip((one.job.asset_id for one in texts), to_blobs(posterior), strict=True))
-    with catalog.begin() as connection:
-        add_own(connection, model, {asset_id: pair for asset_id, pair in blobs.items() if asset_id is not None})
+    files = [*images, *texts]
+    found: list[Blobs] = [
+        *(encode_pictures(run.encoder, images) if images else ()),
+        *(encode_texts(run.encoder, texts) if texts else ()),
+    ]
+    ids = [one.job.asset_id for one in files]
+    blobs = {asset_id: one for asset_id, one in zip(ids, found, strict=True) if asset_id is not None}
+    with run.catalog.begin() as connection:
+        vectors.add_own(connection, run.model, blobs)
         reach("reencode.writing")
     reach("reencode.committed")
-    return len(blobs)
-
-
-def _switch(catalog: Catalog, model: Model) -> None:
-    """All at once: the new vectors can be found, the old ones go, and so do those of a change that was given up."""
-    with catalog.begin() as connection:
-        refresh_kinds(connection, model)
-        connection.execute(update(library).values(model_id=model.id))
-        connection.execute(delete(vectors).where(vectors.c.model_id != model.id))
-        connection.execute(delete(frames).where(frames.c.model_id != model.id))
-        reach("reencode.switching")
+    run.tally.updated += len(blobs)

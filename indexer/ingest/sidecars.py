@@ -12,20 +12,19 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection
 
 from indexer.base.errors import DecodeError
-from indexer.catalog.database import Catalog, now
+from indexer.catalog import assets, metadata, notices
+from indexer.catalog.metadata import Sidecar, SidecarRow
 from indexer.catalog.roots import Target
-from indexer.catalog.schema import MISSING, about, assets, notices
 from indexer.decoding.metadata import Metadata, clean, from_packet, keywords, place
 from indexer.decoding.xmp import read_xmp
 from indexer.files.scan import Found, Scan
 from indexer.files.unicode_names import by_spelling, nfc
-from indexer.ingest.descriptions import recorded_sidecars, show, unshow, write
-from indexer.ingest.plan import within
+from indexer.ingest.run import Run
 
 SIDECAR_BYTES: Final = 1 << 20
 TAKEOUT_CHARS: Final = 46  # of a name, before '.json'
@@ -34,34 +33,30 @@ _EDITED: Final = ("-edited", "-bearbeitet", "-modifié", "-editado", "-editada",
 CHUNK: Final = 400
 
 
-def read_sidecars(catalog: Catalog, target: Target, scan: Scan) -> None:
+def read_sidecars(run: Run, target: Target, scan: Scan) -> None:
     """Bring the rows of sidecars in step with the disk. Commits as it goes; an interrupted run is taken up again."""
     found = list(_pairs(scan))
-    there = {file.rel_path for file in scan.found}
-    with catalog.begin() as connection:
-        _drop_notices_of_gone(connection, target, there)
-        ids = _photos(connection, target)
+    with run.catalog.begin() as connection:
+        _drop_notices_of_gone(connection, target, {file.rel_path for file in scan.found})
+        ids = {one.rel_path: one.id for one in assets.present(connection, target.root) if one.modality == "image"}
         wanted = {(ids[photo], file.rel_path): file for photo, file in found if photo in ids}
-        due: list[tuple[int, Found]] = []
-        recorded = {
-            (row.asset_id, row.source): row
-            for row in recorded_sidecars(connection, target)
-            if not target.prefix or row.source.startswith(target.prefix + "/")
-        }
+        recorded = _recorded(connection, target)
         for key, row in recorded.items():
             if key not in wanted:
-                _forget(connection, target, row)
-        for key, file in wanted.items():
-            known = recorded.get(key)
-            if known is None or (known.size_bytes, known.mtime_ns) != (file.size_bytes, file.mtime_ns):
-                due.append((key[0], file))
+                metadata.forget_sidecar(connection, row)
+                notices.forget(connection, target.root, "sidecar", row.sidecar.rel_path)
+    due: list[tuple[int, Found]] = []
+    for key, file in wanted.items():
+        known = recorded.get(key)
+        if known is None or known.sidecar != _as_found(file):
+            due.append((key[0], file))
     for start in range(0, len(due), CHUNK):
         chunk = [(asset_id, file, _read(target.root.path, file)) for asset_id, file in due[start : start + CHUNK]]
-        with catalog.begin() as connection:
+        with run.catalog.begin() as connection:
             for asset_id, file, said in chunk:
                 _keep(connection, target, asset_id, file, said)
-    with catalog.begin() as connection:
-        show(connection, target)
+    with run.catalog.begin() as connection:
+        metadata.show(connection, target)
 
 
 def parse_takeout(data: bytes) -> Metadata | None:
@@ -145,10 +140,15 @@ def _spelt_otherwise(name: str, names: frozenset[str]) -> list[str]:
     return [alike[one] for one in pictures_of(nfc(name), stems, frozenset(alike))]
 
 
-def _photos(connection: Connection, target: Target) -> dict[str, int]:
-    query = select(assets.c.rel_path, assets.c.id).where(assets.c.root_id == target.root.id)
-    query = query.where(assets.c.modality == "image", assets.c.state != MISSING)
-    return {rel_path: asset_id for rel_path, asset_id in connection.execute(query)}
+def _recorded(connection: Connection, target: Target) -> dict[tuple[int, str], SidecarRow]:
+    """The sidecars on record below `target`, by picture and path."""
+    rows = metadata.sidecars(connection, target)
+    below = f"{target.prefix}/" if target.prefix else ""
+    return {(row.asset_id, row.sidecar.rel_path): row for row in rows if row.sidecar.rel_path.startswith(below)}
+
+
+def _as_found(file: Found) -> Sidecar:
+    return Sidecar(file.rel_path, file.size_bytes, file.mtime_ns)
 
 
 def _read(root: Path, file: Found) -> Metadata | str | None:
@@ -166,32 +166,17 @@ def _read(root: Path, file: Found) -> Metadata | str | None:
 
 def _keep(connection: Connection, target: Target, asset_id: int, file: Found, said: Metadata | str | None) -> None:
     """The row of a sidecar, empty where it says nothing, so that it is read again only when it changes."""
-    _drop_notice(connection, target, file.rel_path)
+    notices.forget(connection, target.root, "sidecar", file.rel_path)
     if isinstance(said, str):
-        values = {"root_id": target.root.id, "rel_path": file.rel_path, "source": "sidecar", "reason": said}
-        connection.execute(notices.insert().values(values | {"noticed_at": now()}))
-    kept = said if isinstance(said, Metadata) else Metadata()
-    write(connection, asset_id, kept, file.rel_path, file.size_bytes, file.mtime_ns)
-
-
-def _forget(connection: Connection, target: Target, row: Any) -> None:
-    connection.execute(delete(about).where(about.c.id == row.id))
-    unshow(connection, row.asset_id)
-    _drop_notice(connection, target, row.source)
-
-
-def _drop_notice(connection: Connection, target: Target, rel_path: str) -> None:
-    mine = (notices.c.root_id == target.root.id, notices.c.source == "sidecar", notices.c.rel_path == rel_path)
-    connection.execute(delete(notices).where(*mine))
+        notices.add(connection, target.root, "sidecar", file.rel_path, said)
+    metadata.write(connection, asset_id, said if isinstance(said, Metadata) else Metadata(), _as_found(file))
 
 
 def _drop_notices_of_gone(connection: Connection, target: Target, there: set[str]) -> None:
     """A sidecar may go with its picture, whose row stays hidden: nothing else would take its notice back."""
-    mine = (notices.c.root_id == target.root.id, notices.c.source == "sidecar")
-    query = select(notices.c.rel_path).where(*mine, within(notices.c.rel_path, target.prefix))
-    for rel_path in connection.scalars(query).all():
+    for rel_path in notices.paths(connection, target, "sidecar"):
         if rel_path not in there:
-            _drop_notice(connection, target, rel_path)
+            notices.forget(connection, target.root, "sidecar", rel_path)
 
 
 def _moment(value: object) -> datetime | None:

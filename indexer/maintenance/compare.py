@@ -19,11 +19,11 @@ from indexer.catalog import keyframes as moments
 from indexer.catalog.database import Catalog, Model
 from indexer.catalog.roots import all_roots, offline_reason
 from indexer.catalog.schema import HIDDEN, LIVE, OWN, assets, captions, vectors
+from indexer.catalog.vectors import Blobs, from_blobs
 from indexer.decoding.sandbox import DecodeJournal, Sandbox
-from indexer.ingest.frames import encode_pictures
+from indexer.ingest.encode import encode_pictures
 from indexer.ingest.loader import Loaded, Reader, load
 from indexer.ingest.plan import Job
-from indexer.ingest.rows import Blobs, from_blobs
 from indexer.search import index_files as generations
 from indexer.search.live_index import ROWS_AT_ONCE, LiveIndex
 from indexer.vectors.base import Int64Array, KeepsVectors, normalised

@@ -16,11 +16,11 @@ from sqlalchemy import Connection, Table, and_, exists, func, select
 
 from indexer.base.types import Encoder
 from indexer.catalog import keyframes as moments
+from indexer.catalog import visibility
 from indexer.catalog.database import Catalog, Model, live_model
 from indexer.catalog.roots import all_roots, offline_reason
 from indexer.catalog.schema import LIVE, OWN, assets, library, metadata, models, roots, vectors
 from indexer.catalog.schema import generations as generations_table
-from indexer.ingest import rows
 from indexer.maintenance import compare
 from indexer.maintenance.compare import Faults
 from indexer.search import index_files as generations
@@ -191,7 +191,7 @@ def _without_vector(connection: Connection, model: Model) -> Check:
 
 
 def _kinds(connection: Connection, model: Model) -> Check:
-    count = rows.stale_kinds(connection, model)
+    count = visibility.stale(connection, model)
     if count and _count(connection, roots, roots.c.pairing_due):  # an interrupted run is no fault
         return Check("visibility", 0, f"{count} vectors wait for the end of a run; 'mmsearch index FOLDER' goes on")
     found = f"{count} vectors are found, or hidden, where they should not be" if count else "hidden and found as due"

@@ -15,12 +15,13 @@ from typing import Any, Literal
 
 from sqlalchemy import Column, Connection, delete, or_, select, update
 
+from indexer.catalog import fused
+from indexer.catalog.assets import count_live, mark
 from indexer.catalog.database import Catalog, live_model
 from indexer.catalog.roots import Target, all_roots, known_targets, offline_reason
 from indexer.catalog.schema import MISSING, assets, captions, metadata, notices, roots, vectors
+from indexer.catalog.scopes import below, chunked, within
 from indexer.files.excludes import is_excluded_by_default
-from indexer.ingest import rows
-from indexer.ingest.plan import below, count_live, within
 from indexer.search import index_files as generations
 
 Fate = Literal["gone", "here", "held"]
@@ -153,17 +154,16 @@ def _hide(catalog: Catalog, where: Path, doomed: Iterable[int]) -> None:
         model = live_model(connection)
         if model is None:
             return
-        rows.mark(connection, list(doomed), missing=True)
-        rows.refresh_kinds(connection, model, list(doomed))
+        mark(connection, list(doomed), missing=True)
     generations.refresh(catalog, where / generations.VECTORS_FOLDER, model)
 
 
 def _delete(catalog: Catalog, doomed: list[int]) -> None:
     """Row by row of `assets` with everything that points to it, some hundred to a transaction."""
-    for chunk in rows.chunked(doomed):
+    for chunk in chunked(doomed):
         with catalog.begin() as connection:
-            photos = rows.captioned_by(connection, chunk) - set(chunk)
-            rows.drop_fused(connection, photos)  # a photo that stays and loses a caption; the next run fuses it again
+            photos = fused.captioned_by(connection, chunk) - set(chunk)
+            fused.drop(connection, photos)  # a photo that stays and loses a caption; the next run fuses it again
             of_photos = select(assets.c.root_id).where(assets.c.id.in_(photos))
             connection.execute(update(roots).where(roots.c.id.in_(of_photos)).values(pairing_due=True))
             lost = or_(captions.c.asset_id.in_(chunk), captions.c.text_asset_id.in_(chunk))
@@ -175,9 +175,6 @@ def _delete(catalog: Catalog, doomed: list[int]) -> None:
             for column in _pointing_columns():
                 connection.execute(delete(column.table).where(column.in_(chunk)))
             connection.execute(delete(assets).where(assets.c.id.in_(chunk)))
-            model = live_model(connection)
-            if photos and model is not None:
-                rows.refresh_kinds(connection, model, photos)
 
 
 def _pointing_columns() -> list[Column[Any]]:

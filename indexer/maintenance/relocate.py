@@ -12,11 +12,12 @@ from pathlib import Path
 from sqlalchemy import Connection, update
 
 from indexer.base.errors import FolderNotFound, LibraryError
+from indexer.catalog.assets import count_live
 from indexer.catalog.database import Catalog
-from indexer.catalog.roots import Root, Target, all_roots, as_known, device_of, some_are_there
+from indexer.catalog.roots import Root, Target, all_roots, as_known, some_are_there
 from indexer.catalog.schema import roots
+from indexer.files.roots import device_of
 from indexer.files.unicode_names import as_on_disk
-from indexer.ingest.plan import count_live
 
 NAMED = 5  # roots in a message
 

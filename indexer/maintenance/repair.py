@@ -13,11 +13,12 @@ from pathlib import Path
 from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
 
 from indexer.base.failpoints import reach
-from indexer.catalog.database import Catalog, Model, live_model, next_change
+from indexer.catalog import fused, visibility
+from indexer.catalog.database import Catalog, Model, live_model
+from indexer.catalog.library import next_change
 from indexer.catalog.roots import all_roots, offline_reason
 from indexer.catalog.schema import FUSED, HIDDEN, assets, captions, library, roots, vectors
-from indexer.ingest import rows
-from indexer.ingest.rows import chunked
+from indexer.catalog.scopes import chunked
 from indexer.maintenance.compare import Faults
 from indexer.maintenance.doctor import doubles, newest, orphans, unencoded
 from indexer.search import index_files as generations
@@ -40,7 +41,7 @@ def mend(catalog: Catalog, where: Path, faults: Faults) -> list[Path]:
             certain = _replaceable(connection, faults.doubtful - faults.unusable)
             videos = _replaceable(connection, faults.videos)
             due = _forget(connection, model, faults.unusable | certain | videos)
-            rows.refresh_kinds(connection, model)
+            visibility.refresh(connection)
         reach("repair.mending")
     reach("repair.mended")
     if model is not None and faults.doubtful <= certain | faults.unusable | set(removed):
@@ -126,8 +127,8 @@ def _forget(connection: Connection, model: Model, ids: set[int]) -> list[Path]:
         mine = vectors.c.id.in_(chunk)
         photos.update(connection.scalars(select(vectors.c.asset_id).where(mine)))
         texts.update(connection.scalars(select(vectors.c.asset_id).where(mine, vectors.c.caption_id.is_(None))))
-        connection.execute(update(vectors).where(mine).values(mu=None, logvar=None, kind=HIDDEN, change=change))
-    rows.drop_fused(connection, photos | rows.captioned_by(connection, texts))
+        connection.execute(update(vectors).where(mine).values(mu=None, logvar=None, change=change))
+    fused.drop(connection, photos | fused.captioned_by(connection, texts))
     waiting = or_(vectors.c.mu.is_(None), vectors.c.logvar.is_(None))
     waits = select(assets.c.root_id).join(vectors, vectors.c.asset_id == assets.c.id)
     root_ids = set(connection.scalars(waits.where(vectors.c.model_id == model.id, waiting).distinct()))

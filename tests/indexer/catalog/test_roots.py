@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import update
 
-from indexer.catalog.roots import device_of
+from indexer.files.roots import device_of
 from indexer.catalog.schema import roots
 from indexer.store import Store
 from tests.fakes import FakeEncoder, paint

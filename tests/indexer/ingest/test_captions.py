@@ -303,7 +303,7 @@ def test_own_captions_are_found_for_a_photo_that_is_excluded(store: Store, photo
 
 def test_kinds_follow_from_the_rest(store: Store, photos: Path, encoder: FakeEncoder) -> None:
     """`kind` is derived: computed again from nothing, it comes out the same."""
-    from indexer.ingest.rows import refresh_kinds
+    from indexer.catalog.visibility import refresh
 
     paint(photos / "a.jpg", "red")
     (photos / "a.txt").write_text("blue")
@@ -318,6 +318,6 @@ def test_kinds_follow_from_the_rest(store: Store, photos: Path, encoder: FakeEnc
         query = select(vectors.c.id, vectors.c.kind).order_by(vectors.c.id)
         kinds = connection.execute(query).all()
         connection.execute(update(vectors).values(kind=7))
-        refresh_kinds(connection, model)
+        refresh(connection)
         assert connection.execute(query).all() == kinds
     assert sorted(kind for _, kind in kinds) == [0, 0, 1, 2, 3, 3]

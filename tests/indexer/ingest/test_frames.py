@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from indexer.base.types import Posterior
-from indexer.ingest.frames import MAX_LOGVAR, mixture
+from indexer.ingest.encode import MAX_LOGVAR, mixture
 from indexer.store import Store
 from tests.fakes import COLOURS, FakeEncoder, paint
 

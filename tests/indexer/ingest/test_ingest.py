@@ -77,7 +77,7 @@ def test_a_changed_file_is_updated(store: Store, photos: Path, encoder: FakeEnco
 def test_many_changes_at_once_are_compared_by_the_page(
     store: Store, photos: Path, encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.ingest.plan.PAGE", 2)
+    monkeypatch.setattr("indexer.catalog.assets.PAGE", 2)
     fill(photos, 7)
     store.ingest(photos, encoder)
     for number in range(5):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from indexer.base.types import Model
-from indexer.catalog.database import next_change
+from indexer.catalog.library import next_change
 from indexer.catalog.schema import HIDDEN, IMAGE, OWN, TEXT, assets, vectors
 from indexer.maintenance.compare import Faults, with_index
 from indexer.search import index_files as generations

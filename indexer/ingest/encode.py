@@ -1,10 +1,9 @@
-"""Several frames of one file as one vector: an animation is each of its frames by turns.
+"""Loaded files to vectors, one a file: a text, a picture, or several frames of an animation or a video.
 
-In: what was loaded, each a picture. Out: one vector a file, and of a video those of its keyframes. Frames are not
-experts that each add evidence about one scene, as a photo and its captions are: they show what comes one after another.
-So they mix with equal weight, and the Gaussian with the mixture's mean and variance stands for it (MMVAE's mixture of
-experts, Shi et al. 2019, matched by moments).
-Next: `batches.py`, which stores it like any other.
+In: what was loaded. Out: blobs for the catalog, and of a video those of its keyframes. Frames are not experts that each
+add evidence about one scene, as a photo and its captions are: they show what comes one after another. So they mix with
+equal weight, and the Gaussian with the mixture's mean and variance stands for it (MMVAE's mixture of experts, Shi et
+al. 2019, https://arxiv.org/abs/1911.03393, matched by moments). Next: `batches.py`, which stores them.
 """
 
 from __future__ import annotations
@@ -15,10 +14,15 @@ from dataclasses import replace
 import numpy as np
 
 from indexer.base.types import Encoder, Posterior
+from indexer.catalog.vectors import Blobs, to_blobs
 from indexer.ingest.loader import Loaded
-from indexer.ingest.rows import Blobs, to_blobs
 
 MAX_LOGVAR = -1e-3  # below the prior's, so that the file still counts as an expert beside its captions
+
+
+def encode_texts(encoder: Encoder, loaded: Sequence[Loaded]) -> list[Blobs]:
+    """Encode texts -> blobs, one a file."""
+    return to_blobs(encoder.encode_texts([one.text for one in loaded if one.text is not None]))
 
 
 def encode_pictures(encoder: Encoder, loaded: Sequence[Loaded]) -> list[Blobs]:
