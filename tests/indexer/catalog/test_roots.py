@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import update
 
-from indexer.files.roots import device_of
 from indexer.catalog.schema import roots
+from indexer.files.roots import device_of
 from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from indexer.base import durable
-from indexer.catalog import database as catalog
+from indexer.catalog import library as library_row
 from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
 from tests.indexer.crashing import ingest
@@ -44,7 +44,7 @@ def test_a_run_after_the_clock_was_set_back(tmp_path: Path, photos: Path, monkey
     with Store.open(library) as store:
         first = store.status().last_indexed_at
     before = number(library)
-    monkeypatch.setattr(catalog, "datetime", LastYear)
+    monkeypatch.setattr(library_row, "datetime", LastYear)
     (photos / "note.txt").write_text("new words")  # as long as it was
     set_back(photos / "note.txt")
     paint(photos / "other.png", "blue", seed=9)

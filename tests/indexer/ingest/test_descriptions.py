@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from indexer.base.errors import DecodeError
+from indexer.catalog import visibility
 from indexer.ingest.sidecars import SIDECAR_BYTES, parse_takeout, pictures_of
 from indexer.store import CATALOG_FILE, Store, StoredHit
 from tests.fakes import FakeEncoder, paint
@@ -98,8 +99,10 @@ def test_an_old_library_is_asked_once_and_encodes_only_words(tmp_path: Path, pho
                 "UPDATE alembic_version SET version_num = '0001'", "UPDATE assets SET camera = NULL",
                 "DROP TABLE about",
                 "DROP TABLE frames",
+                "ALTER TABLE generations DROP COLUMN facts",
             ):  # fmt: skip
                 connection.exec_driver_sql(statement)
+            visibility.drop(connection)
         vectors = rows(store, "SELECT id, asset_id, mu FROM vectors ORDER BY id")
     encoder = FakeEncoder()
     with Store.open(tmp_path / "library", create=True) as store:

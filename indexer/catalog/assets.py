@@ -1,0 +1,205 @@
+"""The rows of files: table `assets`.
+
+In: files as they were found and read. Out: their rows, and what an index run asks of them: which are known, changed,
+hidden, not encoded yet. `vectors.kind` follows from these rows by itself, see `visibility.py`. Next: `metadata.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, LargeBinary, Select, bindparam, case, func, literal, select, type_coerce, update
+
+from indexer.base.types import Modality, Model
+from indexer.catalog.library import now
+from indexer.catalog.roots import Root, Target
+from indexer.catalog.schema import LIVE, MISSING, SKIPPED, assets
+from indexer.catalog.scopes import below, chunked, is_encoded
+
+PAGE: Final = 500  # rows read at a time
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """A file as it was read last. `error` says why it could not be, `content_hash` is None where not even opened."""
+
+    rel_path: str
+    modality: Modality
+    size_bytes: int
+    mtime_ns: int
+    content_hash: bytes | None
+    error: str | None = None
+
+    def values(self, root_id: int) -> dict[str, Any]:
+        """The columns of its row."""
+        return {
+            "root_id": root_id,
+            "rel_path": self.rel_path,
+            "modality": self.modality,
+            "state": LIVE if self.error is None else SKIPPED,
+            "error": self.error,
+            "size_bytes": self.size_bytes,
+            "mtime_ns": self.mtime_ns,
+            "content_hash": self.content_hash,
+            "seen_at": now(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a hit shows of a file besides its path."""
+
+    width_px: int | None = None
+    height_px: int | None = None
+    taken_at: datetime | None = None
+    camera: str | None = None
+    latitude_deg: float | None = None
+    longitude_deg: float | None = None
+    excerpt: str | None = None  # the beginning of a text
+
+    def values(self) -> dict[str, Any]:
+        """The columns of its row."""
+        return {
+            "width_px": self.width_px,
+            "height_px": self.height_px,
+            "taken_at": self.taken_at,
+            "camera": self.camera,
+            "latitude_deg": self.latitude_deg,
+            "longitude_deg": self.longitude_deg,
+            "excerpt": self.excerpt,
+        }
+
+
+class KnownFile(NamedTuple):
+    """A file on record, to be compared with the disk. A tuple: a run makes one for every file of its target."""
+
+    id: int
+    rel_path: str
+    is_missing: bool
+    error: str | None
+    size_bytes: int
+    mtime_ns: int
+    is_encoded: bool
+
+
+class PresentFile(NamedTuple):
+    """A file that is there: live, or skipped."""
+
+    id: int
+    rel_path: str
+    modality: Modality
+    is_live: bool
+
+
+class Unencoded(NamedTuple):
+    """A live file without a vector."""
+
+    id: int
+    rel_path: str
+    modality: Modality
+    content_hash: bytes | None
+
+
+def known_files(connection: Connection, target: Target, model: Model) -> Iterator[KnownFile]:
+    """The files of `target` on record, read by the page."""
+    path = type_coerce(assets.c.rel_path, LargeBinary)  # a type of ours, called for every row, would take twice as long
+    columns = (assets.c.id, path, assets.c.state, assets.c.error, assets.c.size_bytes, assets.c.mtime_ns)
+    with connection.execute(select(*columns, is_encoded(model)).where(below(target))) as result:
+        for page in result.partitions(PAGE):
+            for number, rel_path, state, error, size_bytes, mtime_ns, has_vector in page:
+                known = (error, size_bytes, mtime_ns, bool(has_vector))
+                yield KnownFile(number, os.fsdecode(bytes(rel_path)), state == MISSING, *known)
+
+
+def hashes_of(connection: Connection, ids: Collection[int]) -> dict[int, bytes | None]:
+    """The content hash of each of these files."""
+    query = select(assets.c.id, assets.c.content_hash)
+    found: dict[int, bytes | None] = {}
+    for chunk in chunked(ids):
+        found.update((row.id, row.content_hash) for row in connection.execute(query.where(assets.c.id.in_(chunk))))
+    return found
+
+
+def known_hashes(connection: Connection, model: Model) -> dict[Modality, set[bytes]]:
+    """The contents that need no encoding, by modality."""
+    query = select(assets.c.modality, assets.c.content_hash)
+    query = query.where(assets.c.content_hash.is_not(None), assets.c.error.is_(None), is_encoded(model))
+    known: dict[Modality, set[bytes]] = {"image": set(), "text": set()}
+    for modality, content_hash in connection.execute(query):
+        known[modality].add(content_hash)
+    return known
+
+
+def count_live(connection: Connection, target: Target) -> int:
+    """The files of `target` that can be found when it is online."""
+    query = select(func.count()).select_from(assets).where(below(target), assets.c.state == LIVE)
+    return int(connection.execute(query).scalar_one())
+
+
+def present(connection: Connection, root: Root) -> Iterator[PresentFile]:
+    """The files of a root that were there at the last look, the oldest row first."""
+    query = select(assets.c.id, assets.c.rel_path, assets.c.modality, assets.c.state == LIVE)
+    query = query.where(assets.c.root_id == root.id, assets.c.state != MISSING)
+    yield from map(PresentFile._make, connection.execute(query.order_by(assets.c.id)))
+
+
+def unencoded(connection: Connection, root: Root, model: Model) -> list[Unencoded]:
+    """The live files of a root that `model` has not encoded yet, by path."""
+    query = select(assets.c.id, assets.c.rel_path, assets.c.modality, assets.c.content_hash)
+    query = query.where(assets.c.root_id == root.id, assets.c.state == LIVE, ~is_encoded(model))
+    return [Unencoded._make(row) for row in connection.execute(query.order_by(assets.c.rel_path))]
+
+
+def insert(connection: Connection, root: Root, file: FileState, description: Description) -> int:
+    """The row of a new file; its id."""
+    # As parameters: `.values(...)` makes a new statement of every row, which took five times as long as the row itself.
+    key = connection.execute(assets.insert(), file.values(root.id) | description.values()).inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def replace(connection: Connection, asset_id: int, root: Root, file: FileState, description: Description) -> None:
+    """The file of a row has other content now."""
+    _set(connection, asset_id, file.values(root.id) | description.values())
+
+
+def keep(connection: Connection, asset_id: int, root: Root, file: FileState) -> None:
+    """The file of a row has another path or time, or can be read again; its content is the one on record."""
+    _set(connection, asset_id, file.values(root.id))
+
+
+def unopened(connection: Connection, asset_id: int, file: FileState) -> None:
+    """The file of a row cannot be opened: what is known of its content stays for when it can."""
+    known = file.values(0)
+    _set(connection, asset_id, {name: known[name] for name in ("state", "error", "size_bytes", "mtime_ns", "seen_at")})
+
+
+def mark(connection: Connection, ids: Collection[int], *, missing: bool) -> None:
+    """Hide files that are gone, or take back files that returned."""
+    state = literal(MISSING) if missing else case((assets.c.error.is_(None), LIVE), else_=SKIPPED)
+    for chunk in chunked(ids):
+        connection.execute(update(assets).where(assets.c.id.in_(chunk)).values(state=state, seen_at=now()))
+
+
+def description_of(connection: Connection, asset_id: int) -> Description:
+    """What is shown of a file."""
+    return Description(*connection.execute(_described().where(assets.c.id == asset_id)).one())
+
+
+def description_of_content(connection: Connection, content_hash: bytes, modality: Modality) -> Description:
+    """What is shown of any file with this content; there is one."""
+    same = (assets.c.content_hash == content_hash, assets.c.modality == modality)
+    return Description(*connection.execute(_described().where(*same).limit(1)).one())
+
+
+def _described() -> Select[Any]:
+    shown = (assets.c.width_px, assets.c.height_px, assets.c.taken_at, assets.c.camera)
+    return select(*shown, assets.c.latitude_deg, assets.c.longitude_deg, assets.c.excerpt)
+
+
+def _set(connection: Connection, asset_id: int, values: dict[str, Any]) -> None:
+    connection.execute(update(assets).where(assets.c.id == bindparam("asset")), {"asset": asset_id, **values})

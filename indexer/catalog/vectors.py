@@ -1,0 +1,155 @@
+"""The vectors of files and captions themselves: the rows of `vectors` with role OWN.
+
+In: posteriors. Out: rows, written inside the caller's transaction, so that a batch is all there or not. Whoever writes
+a vector gives it a new `change`; its `kind` follows by itself, see `visibility.py`. Next: `fused.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, and_, bindparam, delete, select, update
+
+from indexer.base.types import Modality, Model, Posterior
+from indexer.catalog import keyframes
+from indexer.catalog.captions import PendingText
+from indexer.catalog.library import make_live, next_change
+from indexer.catalog.schema import LIVE, MISSING, OWN, assets, captions, frames, vectors
+from indexer.catalog.scopes import chunked, own_of
+
+
+@dataclass(frozen=True, slots=True)
+class Blobs:
+    """One posterior as the catalog keeps it: float16 [d] each."""
+
+    mu: bytes
+    logvar: bytes
+    frames: keyframes.Moments = ()  # of a video
+
+
+@dataclass(frozen=True, slots=True)
+class Donor:
+    """An asset that holds the content another path has now."""
+
+    id: int
+    root_id: int
+    rel_path: str
+    is_missing: bool
+
+
+def to_blobs(posterior: Posterior) -> list[Blobs]:
+    """Posteriors `[n, d]` -> n pairs of blobs."""
+    halves = [np.asarray(part, np.float16) for part in (posterior.mu, posterior.logvar)]
+    return [Blobs(mu.tobytes(), logvar.tobytes()) for mu, logvar in zip(*halves, strict=True)]
+
+
+def from_blobs(blobs: Sequence[Blobs], dim: int) -> Posterior:
+    """The inverse of `to_blobs`, as float32 `[n, d]`."""
+
+    def matrix(parts: Iterable[bytes]) -> NDArray[np.float32]:
+        return np.frombuffer(b"".join(parts), np.float16).reshape(-1, dim).astype(np.float32)
+
+    return Posterior(matrix(one.mu for one in blobs), matrix(one.logvar for one in blobs))
+
+
+def donors(connection: Connection, model: Model, content_hash: bytes, modality: Modality) -> list[Donor]:
+    """Assets with this content and a vector; those that are gone from their path first."""
+    missing = assets.c.state == MISSING
+    query = (
+        select(assets.c.id, assets.c.root_id, assets.c.rel_path, missing)
+        .join(vectors, and_(vectors.c.asset_id == assets.c.id, own_of(model)))
+        .where(assets.c.content_hash == content_hash, assets.c.modality == modality, assets.c.error.is_(None))
+        .order_by(~missing, assets.c.id)
+    )
+    return [Donor(*row) for row in connection.execute(query)]
+
+
+def own(connection: Connection, model: Model, asset_id: int) -> Blobs | None:
+    """The vector of a file itself, with the keyframes of a video; None where there is none that can be used."""
+    query = select(vectors.c.mu, vectors.c.logvar).where(own_of(model), vectors.c.asset_id == asset_id)
+    row = connection.execute(query).first()
+    return None if row is None else Blobs(row.mu, row.logvar, keyframes.of_asset(connection, model.id, asset_id))
+
+
+def set_own(connection: Connection, model: Model, blobs: Mapping[int, Blobs | None]) -> None:
+    """Replace the own vectors of assets; None for one whose content cannot be read any more."""
+    change = next_change(connection)
+    present: set[int] = set()
+    is_own = and_(vectors.c.caption_id.is_(None), vectors.c.role == OWN)
+    for chunk in chunked(blobs):
+        of_these = and_(vectors.c.asset_id.in_(chunk), is_own)
+        connection.execute(delete(vectors).where(of_these, vectors.c.model_id != model.id))
+        keyframes.drop_others(connection, model.id, chunk)
+        present.update(connection.scalars(select(vectors.c.asset_id).where(of_these, vectors.c.model_id == model.id)))
+    rewritten = {asset_id: blobs[asset_id] or _NONE for asset_id in present}
+    keyframes.write(connection, model.id, {asset_id: pair.frames for asset_id, pair in rewritten.items()})
+    if rewritten:
+        mine = and_(vectors.c.asset_id == bindparam("asset"), is_own, vectors.c.model_id == model.id)
+        statement = update(vectors).where(mine)
+        values = [
+            {"asset": asset_id, "mu": pair.mu or None, "logvar": pair.logvar or None, "change": change}
+            for asset_id, pair in rewritten.items()
+        ]
+        connection.execute(statement, values)
+    add_own(connection, model, {key: pair for key, pair in blobs.items() if pair and key not in present})
+
+
+def add_own(connection: Connection, model: Model, blobs: Mapping[int, Blobs]) -> None:
+    """Own vectors for assets that have none of this model."""
+    base = {"model_id": model.id, "role": OWN, "change": next_change(connection)}
+    fresh = [base | {"asset_id": key, "mu": pair.mu, "logvar": pair.logvar} for key, pair in blobs.items()]
+    if fresh:
+        connection.execute(vectors.insert(), fresh)
+    keyframes.write(connection, model.id, {key: pair.frames for key, pair in blobs.items() if pair.frames})
+
+
+def of_texts(connection: Connection, model: Model, hashes: Collection[bytes]) -> dict[bytes, Blobs]:
+    """The vectors of words that were encoded before, by the hash of the words."""
+    of_caption = and_(vectors.c.caption_id == captions.c.id, vectors.c.model_id == model.id)
+    query = select(captions.c.text_hash, vectors.c.mu, vectors.c.logvar).join(vectors, of_caption)
+    rows = connection.execute(query.where(captions.c.text_hash.in_(hashes), vectors.c.mu.is_not(None)))
+    return {row.text_hash: Blobs(row.mu, row.logvar) for row in rows}
+
+
+def add_texts(connection: Connection, model: Model, texts: Iterable[tuple[PendingText, Blobs]]) -> None:
+    """The vectors of captions that are no file."""
+    base = {"model_id": model.id, "role": OWN, "change": next_change(connection)}
+    fresh = []
+    for text, blobs in texts:
+        values = base | {"mu": blobs.mu, "logvar": blobs.logvar}
+        if text.vector_id is None:
+            fresh.append(values | {"asset_id": text.photo_id, "caption_id": text.id})
+        else:  # forgotten by a repair
+            connection.execute(update(vectors).where(vectors.c.id == text.vector_id).values(values))
+    if fresh:
+        connection.execute(vectors.insert(), fresh)
+
+
+def switch(connection: Connection, model: Model) -> None:
+    """Another model at once: its vectors can be found, and those of all others go."""
+    make_live(connection, model)
+    connection.execute(delete(vectors).where(vectors.c.model_id != model.id))
+    connection.execute(delete(frames).where(frames.c.model_id != model.id))
+
+
+def own_posteriors(connection: Connection, model: Model) -> tuple[Posterior, Posterior]:
+    """The unfused posteriors of live files and captions, oldest first: images `[n, d]`, texts `[m, d]`."""
+    query = (
+        select(vectors.c.mu, vectors.c.logvar, vectors.c.caption_id, assets.c.modality)
+        .join(assets, assets.c.id == vectors.c.asset_id)
+        .where(vectors.c.model_id == model.id, vectors.c.role == OWN, vectors.c.mu.is_not(None))
+        .where(assets.c.state == LIVE)
+        .order_by(vectors.c.id)
+    )
+    images: list[Blobs] = []
+    texts: list[Blobs] = []
+    for row in connection.execute(query):
+        is_image = row.caption_id is None and row.modality == "image"
+        (images if is_image else texts).append(Blobs(row.mu, row.logvar))
+    return from_blobs(images, model.dim), from_blobs(texts, model.dim)
+
+
+_NONE = Blobs(b"", b"")
