@@ -18,17 +18,15 @@ from typing import TYPE_CHECKING, Literal
 
 from indexer.base.errors import SchemaOutdated
 from indexer.base.types import Encoder, IndexReport, Modality, ProgressCallback
-from indexer.base.types import Model as StoredModel
 from indexer.files.excludes import Excludes, compiled
-from indexer.search.query_bank import bank_of
-from indexer.search.search import Question, Searcher
 from mmsearch.config import Config, default_library, load_config
-from mmsearch.errors import ConfigError, FolderNotFound, LibraryCorrupt, LibraryNotFound, QueryError
+from mmsearch.errors import ConfigError, FolderNotFound, LibraryNotFound, QueryError
 from mmsearch.model_choice import LibraryModel
 from mmsearch.query.days import filters_of
-from mmsearch.query.encode import check_query, encode_file, encode_queries, encode_query, modality_of, query_bank
+from mmsearch.query.encode import check_query, encode_queries
+from mmsearch.query.engine import QueryEngine
 from mmsearch.query.everyday import everyday_texts
-from mmsearch.query.hits import Hit, to_hits
+from mmsearch.query.hits import Hit
 
 if TYPE_CHECKING:  # the catalog and the decoder are paid for when they are used, not when the name is imported
     from indexer.maintenance.doctor import DoctorReport
@@ -57,7 +55,7 @@ class Library:
         self._model = LibraryModel(model, config.model, device)
         self._device = device
         self._store: Store | None = None
-        self._searcher: Searcher | None = None
+        self._queries = QueryEngine(path, self._model, _search_device(config, device), self._open_store)
 
     @classmethod
     def open(
@@ -161,14 +159,7 @@ class Library:
             ModelMismatch: the library was written with another model.
         """
         check_query(text, image, k)
-        filters = filters_of(folder, since, until)
-        searcher = self._open_searcher()
-        model = searcher.model()
-        if model is None:
-            return []  # an empty library has no vectors, whatever the model
-        encoder = self._model.load_matching(model, self.path)
-        queries, bank = encode_query(encoder, text, image).mu, query_bank(encoder, text, image)  # [1, d]
-        return to_hits(searcher.answer(Question(queries, k, model.fingerprint, within, filters, bank=bank))[0])
+        return self._queries.search(text, image, k, within, filters_of(folder, since, until))
 
     def search_many(
         self,
@@ -187,15 +178,7 @@ class Library:
         """
         for text in texts:
             check_query(text, None, k)
-        filters = filters_of(folder, since, until)
-        searcher = self._open_searcher()
-        model = searcher.model()
-        if model is None or not texts:
-            return [[] for _ in texts]
-        encoder = self._model.load_matching(model, self.path)
-        queries, bank = encode_queries(encoder, texts).mu, bank_of(encoder, "text")  # [m, d]
-        found = searcher.answer(Question(queries, k, model.fingerprint, within, filters, bank=bank))
-        return [to_hits(hits) for hits in found]
+        return self._queries.search_many(texts, k, within, filters_of(folder, since, until))
 
     def similar(
         self,
@@ -218,22 +201,7 @@ class Library:
         """
         path = Path(path).expanduser()
         check_query(None, path, k)
-        filters = filters_of(folder, since, until)
-        searcher = self._open_searcher()
-        model = searcher.model()
-        if model is None:
-            return []
-        known = searcher.known_file(path, model)
-        if known is not None and known.posterior is not None and self._model.choose(model).wrote_library:
-            queries, bank = known.posterior.mu, self._model.query_bank(model, known.modality)  # [1, d]
-        else:
-            encoder = self._model.load_matching(model, self.path)
-            queries, bank = encode_file(encoder, path).mu, bank_of(encoder, modality_of(path))
-        itself = () if known is None else (known.asset_id,)
-        # one more: a file that is indexed under another name, by a link, is only known when it is found
-        (found,) = searcher.answer(Question(queries, k + 1, model.fingerprint, within, filters, itself, bank))
-        others = [hit for hit in found if itself or not _is_same_file(hit.path, path)]
-        return to_hits(others[:k])
+        return self._queries.similar(path, k, within, filters_of(folder, since, until))
 
     def status(self) -> Status:
         """What the library holds. Never loads the model."""
@@ -244,14 +212,10 @@ class Library:
         return self._open_store().errors()
 
     def relocate(self, old: str | Path, new: str | Path) -> int:
-        """Tell the library that an indexed folder is elsewhere now: every file keeps its vector. Never loads the model.
+        """Tell the library that an indexed folder is elsewhere now; returns how many files are found there.
 
-        Returns:
-            How many files are found at `new` from now on.
-
-        Raises:
-            FolderNotFound: `new` is not there.
-            LibraryError: `old` is no indexed folder, `new` is one already, or none of the files is there.
+        Every file keeps its vector, and the model is not loaded. Raises: FolderNotFound: `new` is not there;
+        LibraryError: `old` is no indexed folder, `new` is one already, or none of the files is there.
         """
         return self._open_store().relocate(Path(old).expanduser(), Path(new).expanduser())
 
@@ -285,18 +249,14 @@ class Library:
     def backup(self, dest: str | Path) -> CopyReport:
         """Copy the library to a new folder, itself a library then; whoever indexes or searches meanwhile goes on.
 
-        Raises:
-            LibraryError: there is something at `dest`, or it cannot be written.
+        Raises: LibraryError: there is something at `dest`, or it cannot be written.
         """
         return self._open_store().backup(Path(dest).expanduser())
 
     def export(self, dest: str | Path) -> CopyReport:
         """Write the library as files that any program reads, a folder, or one file where the name ends in `.tar`.
 
-        Parquet for the rows, safetensors for the vectors; needs pyarrow, the extra `archive`.
-
-        Raises:
-            LibraryError: there is something at `dest`, or it cannot be written.
+        Parquet for the rows, safetensors for the vectors; needs pyarrow, the extra `archive`. Raises: as `backup`.
         """
         return self._open_store().export(Path(dest).expanduser())
 
@@ -340,12 +300,8 @@ class Library:
     def fit_heads(self, folder: str | Path) -> Path:
         """Closed-form heads (probabilistic PCA) on the vectors of a library that a bare backbone wrote.
 
-        Returns:
-            The model folder, which `rebuild` takes next.
-
-        Raises:
-            LibraryNotFound: nothing was indexed yet.
-            ModelError: the library's model has heads already, or it holds too few images or texts.
+        Returns the model folder, which `rebuild` takes next. Raises: LibraryNotFound: nothing was indexed yet;
+        ModelError: the library's model has heads already, or it holds too few images or texts.
         """
         from mmsearch.inference.library_heads import fit_library_heads
         from mmsearch.inference.load_model import torch_device
@@ -393,13 +349,8 @@ class Library:
     def serve(self, idle_s: float = 600.0, ready: Callable[[Path], None] | None = None) -> None:
         """Answer every `mmsearch search` of this user on this library, warm, until nobody asks for `idle_s` seconds.
 
-        Args:
-            idle_s: seconds without a question before it ends; 0 for ever.
-            ready: called with the socket's path once questions are heard.
-
-        Raises:
-            LibraryLocked: it is served already.
-            LibraryNotFound: nothing was indexed yet.
+        0 seconds are for ever; `ready` is called with the socket's path once questions are heard. Raises:
+        LibraryLocked: it is served already; LibraryNotFound: nothing was indexed yet.
         """
         from mmsearch.server.serve import serve
 
@@ -412,9 +363,7 @@ class Library:
 
     def close(self) -> None:
         """Give files and locks back. The library may be used again and opens itself again."""
-        if self._searcher is not None:
-            self._searcher.close()
-            self._searcher = None
+        self._queries.close()
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -440,33 +389,6 @@ class Library:
         except (LibraryNotFound, SchemaOutdated):
             return False
 
-    def _open_searcher(self) -> Searcher:
-        """What a search needs of the library; the whole of it is opened only where something is out of the ordinary."""
-        if self._searcher is None:
-
-            def mend(model: StoredModel) -> None:
-                self._open_store().mend_index(model)
-
-            searcher = Searcher.open(self.path, mend, self._search_device())
-            if searcher is None:
-                self._open_store()  # says what is wrong, or brings the schema up to date
-                searcher = Searcher.open(self.path, mend, self._search_device())
-            if searcher is None:
-                raise LibraryCorrupt(f"the catalog of {self.path} cannot be read; run 'mmsearch index' once")
-            self._searcher = searcher
-        return self._searcher
-
-    def _search_device(self) -> SearchDevice:
-        """Where vectors are searched: the device, with what the configuration says of its copy of them."""
-        form = self.config.gpu_index
-        if form == "off" or self._device == "cpu":
-            return "cpu"
-        if form == "auto":
-            return self._device
-        from indexer.vectors.mirrors import Gpu
-
-        return Gpu(form, after=0 if self._device == "cuda" else Gpu.after)
-
     def _change_model(self, store: Store, progress: ProgressCallback | None) -> IndexReport | None:
         """Where another model was asked for by name than wrote the library: everything encoded with it, then a switch.
 
@@ -486,11 +408,15 @@ class Library:
         return self.rebuild(progress)
 
 
-def _is_same_file(first: Path, second: Path) -> bool:
-    try:
-        return first.samefile(second)
-    except OSError:  # one of them is gone since it was indexed
-        return False
+def _search_device(config: Config, device: Device) -> SearchDevice:
+    """Where vectors are searched: the device, with what the configuration says of its copy of them."""
+    if config.gpu_index == "off" or device == "cpu":
+        return "cpu"
+    if config.gpu_index == "auto":
+        return device
+    from indexer.vectors.mirrors import Gpu
+
+    return Gpu(config.gpu_index, after=0 if device == "cuda" else Gpu.after)
 
 
 def _check_patterns(patterns: Sequence[str]) -> None:

@@ -1,13 +1,9 @@
-"""Any sentence-transformers model that embeds images and texts, with VAE heads: the door to other encoders.
+"""A frozen sentence-transformers model that embeds pictures and words in one space.
 
-    load_backbone("clip-ViT-B-32")           isotropic heads: its own space and ranking, works at once
-    fit_heads + save_linear_heads(folder)    closed-form heads on vectors in hand (`closed_form.py`)
-    mmsearch train RECIPE --model NAME       trained heads, a folder
-    load_trained_backbone(folder)            either folder
-
-In: a name or folder, then pictures and words. Out: posteriors. The backbone is frozen; everything here reads its
-unit-normalised vectors. Needs torch and sentence-transformers 5.4 or newer, imported on loading; torchvision is not
-needed: pictures go through the processors' PIL backend. Next: `closed_form.py`, `training/run.py`.
+In: a name or a folder, then pictures and words. Out: unit-normalised features, float32 `[n, f]`. A model is taken from
+a folder, from what was downloaded before, or from the hub, in this order. Needs torch and sentence-transformers 5.4 or
+newer, imported on loading; torchvision is not needed: pictures go through the processors' PIL backend.
+Next: `backbone_model.py`, which puts VAE heads on it.
 """
 
 from __future__ import annotations
@@ -15,51 +11,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from indexer.base.types import Float32Array, Modality, Posterior, UInt8Array
-from mmsearch.errors import CheckpointError, ModelError
-from mmsearch.inference.closed_form import LinearHeads, isotropic_heads
-from mmsearch.inference.pictures import Picture
-from mmsearch.inference.posterior import embed_images, embed_texts, product_of_experts
+from indexer.base.types import Float32Array, UInt8Array
+from mmsearch.errors import ModelError
 from mmsearch.inference.preprocess import square
 
 BATCH = 32
 REACH_TIMEOUT_S = 5.0
 EXAMPLE = "clip-ViT-B-32"
 _VERSIONS = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")  # of the installation, not of the model
-
-
-class Heads(Protocol):
-    """From the backbone's features to posteriors."""
-
-    @property
-    def dim(self) -> int:
-        """Latent size d."""
-
-    def posterior(self, features: Float32Array, modality: Modality) -> Posterior:
-        """Unit-normalised features `[n, f]` -> posteriors `[n, d]`."""
-
-
-class TrainedHeads:
-    """The heads of a `MultimodalVAE` whose encoders start at features."""
-
-    def __init__(self, vae: Any, dim: int) -> None:
-        self._vae, self.dim = vae, dim
-
-    def posterior(self, features: Float32Array, modality: Modality) -> Posterior:
-        """Unit-normalised features `[n, f]` -> posteriors `[n, d]`."""
-        import torch
-
-        with torch.inference_mode():
-            found = self._vae.encoders[modality].from_features(torch.from_numpy(features))
-        return Posterior(found.mu.numpy(), found.logvar.numpy())
 
 
 class Backbone:
@@ -154,137 +120,6 @@ class Backbone:
         return np.asarray(features, np.float32)
 
 
-class SentenceTransformerModel:
-    """A backbone with heads; satisfies `indexer.base.types.Encoder`."""
-
-    def __init__(self, name: str, backbone: Backbone, heads: Heads, heads_digest: str) -> None:
-        self.name, self.backbone, self.heads = name, backbone, heads
-        self.dim, self.side_px = heads.dim, backbone.side_px
-        self._heads_digest = heads_digest
-
-    @classmethod
-    def load(cls, name: str, heads: LinearHeads | None = None, device: str = "cpu") -> SentenceTransformerModel:
-        """A backbone by name or folder; without `heads`, the isotropic ones.
-
-        Raises:
-            ModelError: see `Backbone.load`; or heads made for another width.
-        """
-        backbone = Backbone.load(name, device)
-        heads = isotropic_heads(backbone.features) if heads is None else heads
-        if heads.features != backbone.features:
-            raise ModelError(
-                f"the heads read {heads.features} features, {name!r} gives {backbone.features}; fit them again"
-            )
-        return cls(name, backbone, heads, _digest(heads))
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """sha256 over the backbone's fingerprint and the heads, hex."""
-        return hashlib.sha256(f"{self.backbone.fingerprint}\n{self._heads_digest}".encode()).hexdigest()
-
-    def prepare_image(self, image: Image.Image) -> UInt8Array:
-        """One upright picture -> uint8 `[side_px, side_px, 3]`."""
-        return self.backbone.prepare_image(image)
-
-    def encode_images(self, batch: UInt8Array) -> Posterior:
-        """uint8 `[n, side_px, side_px, 3]` -> posteriors `[n, d]`."""
-        return self.heads.posterior(self.backbone.images(batch), "image")
-
-    def encode_texts(self, texts: Sequence[str]) -> Posterior:
-        """Strings -> posteriors `[n, d]`; longer texts are cut at the backbone's limit."""
-        return self.heads.posterior(self.backbone.texts(texts), "text")
-
-    def bare(self) -> SentenceTransformerModel:
-        """The same backbone without these heads, in its own space; what they are compared with."""
-        heads = isotropic_heads(self.backbone.features)
-        return SentenceTransformerModel(self.backbone.name, self.backbone, heads, _digest(heads))
-
-    def with_heads(self, bare: Posterior, modality: Modality) -> Posterior:
-        """Posteriors `[n, d]` from those of `bare()`, `[n, f]`, which nothing has to be encoded for again."""
-        lengths = np.linalg.norm(bare.mu, axis=1, keepdims=True)
-        return self.heads.posterior((bare.mu / lengths).astype(np.float32), modality)
-
-    def fuse(self, posteriors: Sequence[Posterior]) -> Posterior:
-        """Product of experts with the prior."""
-        return product_of_experts(posteriors)
-
-    def embed_images(self, images: Sequence[Picture]) -> Posterior:
-        """Paths, PIL images or uint8 arrays -> posteriors `[n, d]`."""
-        return embed_images(self, images)
-
-    def embed_texts(self, texts: Sequence[str]) -> Posterior:
-        """Strings -> posteriors `[n, d]`."""
-        return embed_texts(self, texts)
-
-
-def load_backbone(name: str, device: str = "cpu") -> SentenceTransformerModel:
-    """A sentence-transformers model as it is, by name or folder; see `SentenceTransformerModel.load`."""
-    return SentenceTransformerModel.load(name, device=device)
-
-
-def load_trained_backbone(folder: Path, device: str = "cpu") -> SentenceTransformerModel:
-    """A folder of heads, trained or closed-form, and the backbone it names.
-
-    Raises:
-        CheckpointError: an incomplete folder, or heads made on other weights than the backbone has now.
-        ModelError: the backbone cannot be loaded.
-    """
-    from mmsearch.models.checkpoint import load_vae, load_weights, read_description
-
-    described = read_description(folder)
-    name = described["architecture"].get("backbone", "")
-    heads: Heads
-    if described.get("heads") == "linear":
-        tensors = {key: value.numpy() for key, value in load_weights(folder, described).items()}
-        try:
-            heads = LinearHeads(**tensors)
-        except TypeError as error:
-            raise CheckpointError(f"{folder} does not hold linear heads ({error}); fit them again") from error
-    else:
-        vae, architecture = load_vae(folder)
-        heads = TrainedHeads(vae, architecture.latent_dim)
-    backbone = Backbone.load(name, device)
-    made_on = str(described.get("backbone_fingerprint"))
-    if made_on != backbone.fingerprint:
-        raise CheckpointError(
-            f"the heads in {folder} were made on {name!r} {made_on[:12]}, found {backbone.fingerprint[:12]}; "
-            "make them again"
-        )
-    return SentenceTransformerModel(str(folder), backbone, heads, str(described["fingerprint"]))
-
-
-def save_linear_heads(folder: Path, backbone: Backbone, heads: LinearHeads) -> Path:
-    """Write heads as a model folder that `--model` and `load_model` take; returns it."""
-    import torch
-    from safetensors.torch import save_file
-
-    from mmsearch.models.checkpoint import FORMAT, Architecture
-    from mmsearch.models.digest import fingerprint
-
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / "model.safetensors"
-    save_file({key: torch.from_numpy(value.copy()) for key, value in vars(heads).items()}, weights)
-    architecture = Architecture(
-        kind="backbone",
-        backbone=absolute_name(backbone.name),
-        latent_dim=heads.dim,
-        image_features=heads.features,
-        text_features=heads.features,
-        side_px=backbone.side_px,
-    )
-    described = {
-        "format": FORMAT,
-        "name": folder.name,
-        "architecture": asdict(architecture),
-        "heads": "linear",
-        "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
-        "backbone_fingerprint": backbone.fingerprint,
-    }
-    described["fingerprint"] = fingerprint(described)
-    (folder / "model.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-    return folder
-
-
 def absolute_name(name: str) -> str:
     """A backbone's name as a folder of heads remembers it: a path holds from every working directory."""
     path = Path(name).expanduser()
@@ -353,13 +188,6 @@ def _limit_tokens(model: Any) -> None:
     positions = getattr(getattr(config, "text_config", config), "max_position_embeddings", None)
     if tokenizer is not None and isinstance(positions, int):
         tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
-
-
-def _digest(heads: LinearHeads) -> str:
-    digest = hashlib.sha256()
-    for key, value in sorted(vars(heads).items()):
-        digest.update(f"{key} {value.shape}\n".encode() + value.tobytes())
-    return digest.hexdigest()
 
 
 def _without_versions(config: Any) -> Any:

@@ -2,8 +2,9 @@
 
 In: unit-normalised vectors of a backbone, images `[n, f]` and texts `[m, f]`. Out: `LinearHeads`, from features to
 posteriors. One subspace serves both modalities, so that their posteriors stay comparable, but each modality has its
-own mean: the images and texts of a contrastive backbone lie in two narrow cones (Liang et al. 2022, "Mind the gap"),
-and one common mean would leave the gap between them in every latent and rank pictures by it. Next: `backbone.py`.
+own mean: the images and texts of a contrastive backbone lie in two narrow cones (Liang et al. 2022, "Mind the gap",
+https://arxiv.org/abs/2203.02053), and one common mean would leave the gap between them in every latent and rank
+pictures by it. Next: `backbone_model.py`.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from mmsearch.errors import ModelError
 
 Float64Array = NDArray[np.float64]
 
-FEWEST = 16  # vectors of a modality: below that its mean is not known well enough to be taken off
-ENOUGH_A_FEATURE = 4  # vectors a feature that tell the principal axes
+MIN_VECTORS = 16  # of a modality: with fewer its mean is not known well enough to be subtracted
+VECTORS_PER_FEATURE = 4  # from here on the principal axes are estimated well enough
 ISOTROPIC_VARIANCE = 0.5
 _LOG_2PI = float(np.log(2 * np.pi))
 
@@ -57,7 +58,8 @@ class PPCA:
         return self.noise / self.variances
 
     def log_density(self, x: Float64Array, group: int) -> Float64Array:
-        """`log N(x; mu_g, W W^T + s2 I)` of rows `[n, f]`, nats `[n]` (Tipping & Bishop 1999, equation 4)."""
+        """`log N(x; mu_g, W W^T + s2 I)` of rows `[n, f]`, nats `[n]` (Tipping & Bishop 1999, equation 4,
+        https://doi.org/10.1111/1467-9868.00196)."""
         centred = x - self.means[group]
         inside = centred @ self.basis  # [n, d]
         outside = (centred**2).sum(1) - (inside**2).sum(1)  # [n]
@@ -69,7 +71,7 @@ class PPCA:
 
 
 def fit_ppca(groups: Sequence[NDArray[np.floating]], latent_dim: int) -> PPCA:
-    """Maximum likelihood in closed form (Tipping & Bishop 1999, equations 7 and 8).
+    """Maximum likelihood in closed form (Tipping & Bishop 1999, equations 7 and 8, https://doi.org/10.1111/1467-9868.00196).
 
     With a mean of its own for each group the likelihood is that of the pooled covariance about those means.
 
@@ -159,12 +161,14 @@ def fit_heads(images: Float32Array, texts: Float32Array, latent_dim: int | None 
         ModelError: fewer than 16 images or texts, or too few for `latent_dim`.
     """
     for rows, what in ((images, "images"), (texts, "texts")):
-        if len(rows) < FEWEST:
-            raise ModelError(f"closed-form heads need at least {FEWEST} {what}, found {len(rows)}; index more of them")
+        if len(rows) < MIN_VECTORS:
+            raise ModelError(
+                f"closed-form heads need at least {MIN_VECTORS} {what}, found {len(rows)}; index more of them"
+            )
     f = images.shape[1]
     if texts.shape[1] != f:
         raise ModelError(f"images have {f} features, texts {texts.shape[1]}; take both from one backbone")
-    if latent_dim is None and len(images) + len(texts) < ENOUGH_A_FEATURE * f:
+    if latent_dim is None and len(images) + len(texts) < VECTORS_PER_FEATURE * f:
         centred = np.concatenate([images - images.mean(0), texts - texts.mean(0)])
         return _isotropic(images.mean(0), texts.mean(0), float(centred.var(0).mean()))
     fitted = fit_ppca([images, texts], min(256, f // 2) if latent_dim is None else latent_dim)

@@ -16,7 +16,7 @@ import numpy as np
 from indexer.base.types import Float32Array
 from indexer.store import Store
 from mmsearch.errors import ModelError, ModelMismatch
-from mmsearch.inference.backbone import load_backbone, save_linear_heads
+from mmsearch.inference.backbone_model import load_backbone, save_linear_heads
 from mmsearch.inference.closed_form import fit_heads
 
 

@@ -71,12 +71,12 @@ def load_model(name_or_path: str | Path = "default", device: str = "auto") -> Mo
             raise CheckpointError(
                 f"no model in {folder}: model.json is missing; name a folder that mmsearch train wrote"
             )
-        from mmsearch.inference.backbone import load_backbone
+        from mmsearch.inference.backbone_model import load_backbone
 
         return load_backbone(name, torch_device(device))
     described = _description(folder)
     if described["architecture"].get("kind") == "backbone":
-        from mmsearch.inference.backbone import load_trained_backbone
+        from mmsearch.inference.backbone_model import load_trained_backbone
 
         return load_trained_backbone(folder, torch_device(device))
     on_gpu = device == "cuda" or (device == "auto" and _has_gpu())

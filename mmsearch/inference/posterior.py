@@ -1,7 +1,7 @@
 """Fusing and gathering posteriors in numpy, for every path that has no torch.
 
 In: `Posterior`s. Out: one `Posterior`. The same product stands in `models/gaussian.py` for training; a test keeps the
-two equal. Next: `encoder.py`.
+two equal. Next: `load_model.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ T = TypeVar("T")
 
 
 def product_of_experts(posteriors: Sequence[Posterior]) -> Posterior:
-    """Exact product with the prior N(0, I): precision `1 + sum_m (1/sigma_m^2 - 1)` (Wu & Goodman 2018, equation 4).
+    """Exact product with the prior N(0, I): precision `1 + sum_m (1/sigma_m^2 - 1)`.
+
+    Equation 4 of Wu & Goodman 2018, https://arxiv.org/abs/1802.05335.
 
     Args:
         posteriors: of the modalities present, each `[n, d]`.

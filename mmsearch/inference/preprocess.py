@@ -1,7 +1,7 @@
 """Pixels as the model sees them: pure functions from one upright picture to a square of numbers.
 
 In: a PIL image of any size. Out: uint8 `[side, side, 3]`. The whole picture is squashed to the square: nothing at the
-border is lost, and training pictures come squashed too. Next: `encoder.py`.
+border is lost, and training pictures come squashed too. Next: `load_model.py`.
 """
 
 from __future__ import annotations

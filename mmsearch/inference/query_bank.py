@@ -5,7 +5,8 @@
 
 Four bits a number, since a sum over hundreds of clusters evens their rounding out and a model should be small. In: a
 folder. Out: a `QueryBank`, or None where the model has none and scores are plain cosines. Without torch, since a
-search reads it. Next: `indexer/bank.py`, which says what it is for; `training/bank.py` makes it.
+search reads it. Next: `../../indexer/search/query_bank.py`, which says what it is for, and
+`../training/calibration_queries.py`, which makes it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from mmsearch.errors import CheckpointError
 from mmsearch.models.digest import check_file
 
 QUERIES: Final = "queries.safetensors"
-_MOST: Final = 7  # of a number of four bits, which are stored as 1 to 15
+_MAX_CODE: Final = 7  # of a signed number of four bits, stored as 1 to 15
 
 
 def rounded(centres: Float32Array) -> Float32Array:
@@ -32,9 +33,9 @@ def rounded(centres: Float32Array) -> Float32Array:
 
 
 def _packed(centres: Float32Array) -> tuple[UInt8Array, NDArray[np.float16]]:
-    scales = (np.abs(centres).max(axis=1) / _MOST).astype(np.float16)  # [q]
+    scales = (np.abs(centres).max(axis=1) / _MAX_CODE).astype(np.float16)  # [q]
     steps = np.maximum(scales.astype(np.float32), np.float32(1e-7))[:, None]
-    codes = (np.clip(np.round(centres / steps), -_MOST, _MOST) + 8).astype(np.uint8)  # [q, d]
+    codes = (np.clip(np.round(centres / steps), -_MAX_CODE, _MAX_CODE) + 8).astype(np.uint8)  # [q, d]
     codes = np.pad(codes, ((0, 0), (0, codes.shape[1] % 2)), constant_values=8)
     return codes[:, 0::2] << 4 | codes[:, 1::2], scales
 

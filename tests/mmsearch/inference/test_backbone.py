@@ -12,8 +12,8 @@ from PIL import Image
 
 from indexer.base.types import Encoder, Posterior
 from mmsearch.errors import CheckpointError, ModelError
-from mmsearch.inference.backbone import (
-    Backbone,
+from mmsearch.inference.backbone import Backbone
+from mmsearch.inference.backbone_model import (
     SentenceTransformerModel,
     load_backbone,
     load_trained_backbone,

@@ -12,7 +12,7 @@ from mmsearch.cli import app as cli
 from mmsearch.data.datasets import read_dataset
 from mmsearch.data.scenes import write_scenes
 from mmsearch.errors import LibraryNotFound, ModelError
-from mmsearch.inference.backbone import load_backbone, load_trained_backbone
+from mmsearch.inference.backbone_model import load_backbone, load_trained_backbone
 from mmsearch.inference.closed_form import fit_heads
 from mmsearch.inference.library_heads import fit_library_heads
 from tests.fakes import FakeEncoder
