@@ -4,7 +4,7 @@
     >>> Library.open().search("a dog running on the beach")
 
 The names below are public; each loads its module when it is first asked for, so `import mmsearch` costs nothing.
-Next: `library.py`, or `cli.py` for the command line.
+Next: `library.py`, or `cli/app.py` for the command line.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The exception tree, whole: the indexer's branches and those that need a model, a query or a configuration.
 
-MMSearchError (indexer/errors.py draws the library's branches)
+MMSearchError (indexer/base/errors.py draws the library's branches)
 ├── QueryError              nothing to search for, or k < 1
 ├── ConfigError             a configuration that cannot be read; an unknown key
 ├── ModelError              a model that cannot be loaded

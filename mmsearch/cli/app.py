@@ -2,7 +2,8 @@
 
 In: `sys.argv`. Out: data on stdout, progress and warnings on stderr, an exit code: 0 found or done, 1 nothing found,
 2 error (one line), 3 done with skipped files, 130 interrupted. Heavy modules are imported inside the commands, so that
-`--help` answers at once. Next: `cli_library.py`, `cli_model.py`, `cli_options.py`, then `library.py` and `render.py`.
+`--help` answers at once. Next: `library_commands.py`, `model_commands.py`,
+`options.py`, then `../library.py`, `render.py`.
 """
 
 from __future__ import annotations
@@ -20,14 +21,13 @@ from typing import Annotated
 import typer
 import typer.main
 
-from mmsearch.cli import library_commands as cli_library
-from mmsearch.cli import model_commands as cli_model
+from mmsearch.cli import library_commands, model_commands
 from mmsearch.cli.options import (
-    ERROR,
-    FOUND,
-    INTERRUPTED,
-    NOTHING,
-    SKIPPED,
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_NOTHING_FOUND,
+    EXIT_OK,
+    EXIT_SKIPPED,
     CountOption,
     Device,
     DeviceOption,
@@ -41,13 +41,13 @@ from mmsearch.cli.options import (
     SinceOption,
     UntilOption,
     WithinOption,
-    narrowed,
+    ask_server,
+    filter_options,
+    format_of,
     nothing_found,
     one_blas_thread,
     open_library,
-    queries_of,
-    served,
-    style_of,
+    read_queries,
 )
 from mmsearch.cli.terminal import NoteHandler, note
 from mmsearch.errors import LibraryNotFound, MMSearchError
@@ -112,11 +112,11 @@ def index(
             report = opened.index(folder, progress, exclude=exclude or ())
     except KeyboardInterrupt:
         note("interrupted; every finished batch is kept; run the same command again to go on")
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     show_report(report, as_json, profile=profile)
     if profile:
         show_profile(report)
-    return SKIPPED if report.skipped else FOUND
+    return EXIT_SKIPPED if report.skipped else EXIT_OK
 
 
 @app.command()
@@ -139,26 +139,26 @@ def search(
     """Find files by words, by a picture, or by both together; with '--queries', by many texts at once."""
     from mmsearch.cli.render import show_answers, show_hits
 
-    style = style_of(as_json, paths, print0)
+    style = format_of(as_json, paths, print0)
     text = " ".join(words) if words else None
-    options = narrowed(within, folder, since, until)
+    options = filter_options(within, folder, since, until)
     if queries is not None:
-        texts = queries_of(queries, text, image)
-        answers = served(texts, None, k, options, library, model, device)
+        texts = read_queries(queries, text, image)
+        answers = ask_server(texts, None, k, options, library, model, device)
         if answers is None:
             with open_library(library, model, device) as opened:
                 answers = opened.search_many(texts, k=opened.config.k if k is None else k, **options)
         show_answers(texts, answers, style)
-        return FOUND if any(answers) else nothing_found()
+        return EXIT_OK if any(answers) else nothing_found()
     one_blas_thread()
-    answers = served([text] if text else [], image, k, options, library, model, device)
+    answers = ask_server([text] if text else [], image, k, options, library, model, device)
     if answers:
         hits = answers[0]
     else:
         with open_library(library, model, device) as opened:
             hits = opened.search(text, image, k=opened.config.k if k is None else k, **options)
     show_hits(hits, {"query": text} if image is None else {"query": text, "image": str(image)}, style)
-    return FOUND if hits else nothing_found()
+    return EXIT_OK if hits else nothing_found()
 
 
 @app.command()
@@ -179,12 +179,12 @@ def similar(
     """Find files like a file; with '--in text', texts for a picture."""
     from mmsearch.cli.render import show_hits
 
-    style = style_of(as_json, paths, print0)
-    options = narrowed(within, folder, since, until)
+    style = format_of(as_json, paths, print0)
+    options = filter_options(within, folder, since, until)
     with open_library(library, model, device) as opened:
         hits = opened.similar(file, k=opened.config.k if k is None else k, **options)
     show_hits(hits, {"query": str(file)}, style)
-    return FOUND if hits else nothing_found()
+    return EXIT_OK if hits else nothing_found()
 
 
 @app.command()
@@ -194,14 +194,14 @@ def status(library: LibraryOption = None, as_json: JsonOption = False) -> int:
 
     with open_library(library) as opened:
         show_status(opened.path, opened.status(), as_json)
-    return FOUND
+    return EXIT_OK
 
 
 @app.command()
 def serve(
     by_socket: Annotated[bool, typer.Option("--socket", help="Answer 'mmsearch search' on this machine.")] = False,
     background: Annotated[bool, typer.Option("--background", help="Return once it answers.")] = False,
-    idle_minutes: Annotated[float, typer.Option(min=0, help="End when nobody asked for so long; 0: never.")] = 10,
+    idle_minutes: Annotated[float, typer.Option(min=0, help="End after so long without a question; 0: never.")] = 10,
     library: LibraryOption = None,
     device: DeviceOption = Device.AUTO,
 ) -> int:
@@ -214,9 +214,9 @@ def serve(
         if background:
             arguments = ["--library", str(opened.path.absolute()), "--idle-minutes", str(idle_minutes)]
             start(opened.path, [*arguments, "--device", device.value])
-            return FOUND
+            return EXIT_OK
         opened.serve(60 * idle_minutes, lambda path: note(f"answering on {path}"))
-    return FOUND
+    return EXIT_OK
 
 
 @app.command()
@@ -229,10 +229,10 @@ def errors(
     """List the files that were skipped, with the reasons."""
     from mmsearch.cli.render import show_errors
 
-    style = style_of(as_json, paths, print0)
+    style = format_of(as_json, paths, print0)
     with open_library(library) as opened:
         show_errors(opened.errors(), style)
-    return FOUND
+    return EXIT_OK
 
 
 @app.command()
@@ -252,7 +252,7 @@ def doctor(
     with open_library(library, model, device) as opened:
         report = opened.doctor(repair=repair, sample=sample)
     show_checks(report, as_json)
-    return FOUND if report.sound else SKIPPED
+    return EXIT_OK if report.sound else EXIT_SKIPPED
 
 
 @app.command()
@@ -271,13 +271,13 @@ def rebuild(
             report = opened.rebuild(progress)
     except KeyboardInterrupt:
         note("interrupted; the library answers as before; run the same command again to go on")
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     show_report(report, as_json)
-    return SKIPPED if report.skipped else FOUND
+    return EXIT_SKIPPED if report.skipped else EXIT_OK
 
 
-cli_library.register(app)
-cli_model.register(app)
+library_commands.register(app)
+model_commands.register(app)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -291,15 +291,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return code
         except BrokenPipeError:  # `mmsearch search ... | head` has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return FOUND
+            return EXIT_OK
         except KeyboardInterrupt:
             note("interrupted; nothing was changed")
-            return INTERRUPTED
+            return EXIT_INTERRUPTED
         except Exception as error:
             if debug:
                 traceback.print_exc()
             note(_explain(error))
-            return NOTHING if isinstance(error, LibraryNotFound) else ERROR
+            return EXIT_NOTHING_FOUND if isinstance(error, LibraryNotFound) else EXIT_ERROR
 
 
 @contextmanager
@@ -329,7 +329,7 @@ def _run(arguments: list[str]) -> int:
             result = command.invoke(context)
     except typer.Exit as stop:  # --help, --version
         return stop.exit_code
-    return result if isinstance(result, int) else FOUND
+    return result if isinstance(result, int) else EXIT_OK
 
 
 def _explain(error: Exception) -> str:

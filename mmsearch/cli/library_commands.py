@@ -1,8 +1,7 @@
 """The commands that look after a library: relocate, prune, backup, export, import.
 
-In: parsed options. Out: what changed, on stdout, and an exit code. `cli.py` hangs them into its own list, so that a
-person sees one program. Next: `library.py`, then `../indexer/relocate.py`, `prune.py`, `backup.py`,
-`export.py`, `restore.py`.
+In: parsed options. Out: what changed, on stdout, and an exit code. `app.py` adds them to its own, so that a person sees
+one program. Next: `../library.py`, then `indexer/maintenance/` and `indexer/transfer/`.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from mmsearch.cli.options import FOUND, JsonOption, LibraryOption, open_library
+from mmsearch.cli.options import EXIT_OK, JsonOption, LibraryOption, open_library
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +35,7 @@ def relocate(
     with open_library(library) as opened:
         files = opened.relocate(old, new)
     show_facts({"files": files, "old": str(old), "new": str(new)}, as_json)
-    return FOUND
+    return EXIT_OK
 
 
 def prune(
@@ -59,7 +58,7 @@ def prune(
     with open_library(library) as opened:
         report = opened.prune(folder, dry_run=dry_run, offline=offline, excluded=excluded)
     show_pruned(report, as_json)
-    return FOUND
+    return EXIT_OK
 
 
 def backup(
@@ -72,7 +71,7 @@ def backup(
 
     with open_library(library) as opened:
         show_facts(opened.backup(dest).to_dict(), as_json)
-    return FOUND
+    return EXIT_OK
 
 
 def export(
@@ -85,7 +84,7 @@ def export(
 
     with open_library(library) as opened:
         show_facts(opened.export(dest).to_dict(), as_json)
-    return FOUND
+    return EXIT_OK
 
 
 def import_(
@@ -98,4 +97,4 @@ def import_(
 
     with open_library(library) as opened:
         show_facts(opened.import_(source).to_dict(), as_json)
-    return FOUND
+    return EXIT_OK

@@ -1,7 +1,7 @@
 """The commands that make or measure a model: heads, tune, train, eval.
 
-In: parsed options. Out: a model folder or figures on stdout, an exit code. `cli.py` hangs them into its own list, so
-that a person sees one program. Next: `library.py`, `training/tune.py`, `training/run.py`, `training/evaluate.py`.
+In: parsed options. Out: a model folder or figures on stdout, an exit code. `app.py` adds them to its own, so that a
+person sees one program. Next: `../library.py`, `../tuning/tune.py`, `../training/run.py`, `../evaluation/evaluate.py`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmsearch.cli.options import (
-    FOUND,
-    INTERRUPTED,
-    NOTHING,
+    EXIT_INTERRUPTED,
+    EXIT_NOTHING_FOUND,
+    EXIT_OK,
     Device,
     DeviceOption,
     JsonOption,
@@ -48,7 +48,7 @@ def heads(
 
     with open_library(library, None, device) as opened:
         show_path(opened.fit_heads(folder))
-    return FOUND
+    return EXIT_OK
 
 
 def tune(
@@ -72,13 +72,13 @@ def tune(
             report = opened.tune(folder, rebuild=not no_rebuild, dry_run=dry_run, progress=_progress_in(shown))
     except KeyboardInterrupt:
         note("interrupted; the library answers as before; run the same command again to go on")
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     show_facts(report.to_dict(), as_json)
     if report.accepted:
-        return FOUND
+        return EXIT_OK
     change = f"from {report.recall_before:.1f} to {report.recall_after:.1f}, noise {report.noise:.1f}"
     note(f"mean recall on {report.held_out} held-out photos would go {change}: no gain; nothing was changed")
-    return NOTHING
+    return EXIT_NOTHING_FOUND
 
 
 def _progress_in(shown: ExitStack) -> ProgressCallback:
@@ -125,9 +125,9 @@ def train(
             checkpoint = run(config, resume=resume, data=data, model=model, out=out, variant=variant, seed=seed)
     except KeyboardInterrupt:
         note("interrupted; the last checkpoint is kept; run the same command with --resume to go on")
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     show_path(checkpoint)
-    return FOUND
+    return EXIT_OK
 
 
 def evaluate(
@@ -175,4 +175,4 @@ def evaluate(
         from mmsearch.evaluation.evaluate import evaluate as run
 
         render_eval.show_eval(run(data, split=split, model=name, device=device.value), as_json)
-    return FOUND
+    return EXIT_OK

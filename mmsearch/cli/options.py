@@ -1,6 +1,6 @@
-"""What the commands of both command-line modules share: exit codes, option types, how a library is opened.
+"""What the commands share: exit codes, option types, how a library is opened.
 
-In: parsed options. Out: an open `Library`, a style of output, an exit code. Next: `library.py`.
+In: parsed options. Out: an open `Library`, a format of output, an exit code. Next: `../library.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from mmsearch.library import Library
     from mmsearch.query.hits import Hit
 
-FOUND, NOTHING, ERROR, SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
+EXIT_OK = 0
+EXIT_NOTHING_FOUND = 1
+EXIT_ERROR = 2  # one line on stderr says what and what to do
+EXIT_SKIPPED = 3  # done, with files that could not be read
+EXIT_INTERRUPTED = 130  # as a shell counts Ctrl-C
 
 
 class Within(StrEnum):
@@ -78,15 +82,15 @@ _DEVICES: dict[Device, Literal["auto", "cpu", "cuda"]] = {
 
 
 def one_blas_thread() -> None:
-    """For one query, before numpy is imported: it waits for memory, and a second thread would only spin.
+    """For one query, before numpy is imported: the time goes into reading memory, and a second thread would only spin.
 
-    A third of the processor time of a search on a busy machine; whoever set a variable knows better.
+    A third of the processor time of a search on a busy machine; a variable that is set already stays.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
 
 
-class Narrowed(TypedDict):
-    """What a search is narrowed to, as `Library.search` takes it."""
+class FilterOptions(TypedDict):
+    """The filters of a search, as `Library.search` takes them."""
 
     within: Modality | None
     folder: Path | None
@@ -94,22 +98,22 @@ class Narrowed(TypedDict):
     until: str | None
 
 
-def narrowed(within: Within | None, folder: Path | None, since: str | None, until: str | None) -> Narrowed:
-    """The four options that narrow a search."""
+def filter_options(within: Within | None, folder: Path | None, since: str | None, until: str | None) -> FilterOptions:
+    """The four options that filter a search."""
     modality: Modality | None = None if within is None else "image" if within is Within.IMAGE else "text"
-    return Narrowed(within=modality, folder=folder, since=since, until=until)
+    return FilterOptions(within=modality, folder=folder, since=since, until=until)
 
 
-def served(
+def ask_server(
     texts: list[str],
     image: Path | None,
     k: int | None,
-    options: Narrowed,
+    options: FilterOptions,
     library: Path | None,
     model: str | None,
     device: Device,
 ) -> list[list[Hit]] | None:
-    """The answers of a running server, None without one; whoever names a model or a device is answered here."""
+    """The answers of a running server; None without one, or where the options name a model or a device."""
     if model is not None or device is not Device.AUTO or not (texts or image):
         return None
     from mmsearch.config import default_library, load_config
@@ -120,8 +124,8 @@ def served(
     return ask(where, texts, image=image, k=config.k if k is None else k, **options)
 
 
-def style_of(as_json: bool, paths: bool, print0: bool) -> Format:
-    """The style of the three flags, of which one may be given."""
+def format_of(as_json: bool, paths: bool, print0: bool) -> Format:
+    """The format of the three flags, of which one may be given."""
     chosen = [
         style for style, wanted in ((Format.JSON, as_json), (Format.PATHS, paths), (Format.PRINT0, print0)) if wanted
     ]
@@ -130,7 +134,7 @@ def style_of(as_json: bool, paths: bool, print0: bool) -> Format:
     return chosen[0] if chosen else Format.TABLE
 
 
-def queries_of(source: str, text: str | None, image: Path | None) -> list[str]:
+def read_queries(source: str, text: str | None, image: Path | None) -> list[str]:
     """The texts of `--queries`, without empty lines."""
     if text is not None or image is not None:
         raise typer.BadParameter("give words, --image or --queries, not two of them.")
@@ -142,4 +146,4 @@ def queries_of(source: str, text: str | None, image: Path | None) -> list[str]:
 def nothing_found() -> int:
     """Say so, and the exit code for it."""
     note("nothing found")
-    return NOTHING
+    return EXIT_NOTHING_FOUND

@@ -1,7 +1,7 @@
 """How far a long run is and where its time went, on stderr: a bar on a terminal, else a line now and then; a table.
 
 In: `Progress`, one a batch; a `Profile`. Out: files done, rate, time left, files skipped; what limits.
-The end of the way that begins in `cli.py`.
+Next: nothing; `app.py` calls this.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What every face prints with: tables, paths and JSON as bytes on stdout, lines for a person on stderr.
+"""What every command prints with: tables, paths and JSON as bytes on stdout, lines for a person on stderr.
 
 In: rows, paths, values. Out: bytes. A file name is bytes: paths come out as exactly those, tables escape what would
-break a line. With `render*.py`, `cli*.py` and `progress.py` the only code that prints. Next: `render.py`.
+break a line. Only this package prints. Next: `render.py`.
 """
 
 from __future__ import annotations

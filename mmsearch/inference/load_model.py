@@ -2,7 +2,7 @@
 
 In: a name, a folder written by `mmsearch train`, or a sentence-transformers model. Out: a `Model`, which is the
 `Encoder` of the indexer and of the query. The CPU path imports neither torch nor sentence-transformers.
-Next: `preprocess.py` and, for the weights, `models/checkpoint.py`.
+Next: `onnx_model.py`, `torch_model.py`, `backbone_model.py`.
 """
 
 from __future__ import annotations
@@ -10,35 +10,18 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from indexer.base.profile import cores
-from indexer.base.types import Encoder, Modality, Posterior, UInt8Array
+from indexer.base.types import Encoder, Modality, Posterior
 from indexer.search.query_bank import QueryBank
 from mmsearch.errors import CheckpointError, ModelError
 from mmsearch.inference.pictures import Picture
-from mmsearch.inference.posterior import embed_images, embed_texts, product_of_experts
-from mmsearch.inference.preprocess import square
 from mmsearch.inference.query_bank import load_bank
-from mmsearch.models.digest import WEIGHTS, check_file, check_fingerprint
-
-if TYPE_CHECKING:  # a search for words decodes nothing, and runs nothing in threads
-    from concurrent.futures import ThreadPoolExecutor
-
-    from PIL import Image
-
-    from mmsearch.inference.minilm_numpy import NumpyTextEncoder
+from mmsearch.models.digest import check_fingerprint
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
-TEXTS_IN_NUMPY = 2  # at once: a query needs no session, whose opening takes far longer
-ROWS_A_RUN = 4  # of a batch: pictures cost the same one by one as 32 at once, and the cores end nearly together
 log = logging.getLogger(__name__)
-_VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 
 
 class Model(Encoder, Protocol):
@@ -81,6 +64,8 @@ def load_model(name_or_path: str | Path = "default", device: str = "auto") -> Mo
         return load_trained_backbone(folder, torch_device(device))
     on_gpu = device == "cuda" or (device == "auto" and _has_gpu())
     if not on_gpu and (folder / "image.onnx").exists():
+        from mmsearch.inference.onnx_model import OnnxModel
+
         return OnnxModel(name, folder, described)
     from mmsearch.inference.torch_model import TorchModel
 
@@ -96,139 +81,6 @@ def load_query_bank(name_or_path: str | Path, fingerprint: str, modality: Modali
     except CheckpointError as error:
         log.info("%s; scores are cosines", error)
         return None
-
-
-class OnnxModel:
-    """A trained model on ONNX Runtime. Sessions are opened when first needed: a text query never loads the trunk."""
-
-    def __init__(self, name: str, folder: Path, described: dict[str, Any]) -> None:
-        self.name, self.folder, self._described = name, folder, described
-        self.fingerprint = str(described["fingerprint"])
-        self.dim = int(described["architecture"]["latent_dim"])
-        self.side_px = int(described["architecture"]["side_px"])
-        self._sessions: dict[str, Any] = {}
-        self._tokenizer: Any = None
-        self._numpy: NumpyTextEncoder | None = None
-        self._banks: dict[Modality, QueryBank | None] = {}
-        self._cores = cores()
-        self._pool: ThreadPoolExecutor | None = None
-
-    def prepare_image(self, image: Image.Image) -> UInt8Array:
-        """One upright picture -> uint8 `[side_px, side_px, 3]`."""
-        return square(image, self.side_px)
-
-    def encode_images(self, batch: UInt8Array) -> Posterior:
-        """uint8 `[n, side_px, side_px, 3]` -> posteriors `[n, d]`."""
-        return self._run("image", {"pixels": batch})
-
-    def encode_texts(self, texts: Sequence[str]) -> Posterior:
-        """Strings -> posteriors `[n, d]`; longer texts are cut at the model's `max_tokens`."""
-        if self._tokenizer is None:
-            check_file(self.folder / "tokenizer.json", self._described)
-            self._tokenizer = _tokenizer(self.folder, int(self._described["architecture"]["max_tokens"]))
-        ids = np.array([e.ids for e in self._tokenizer.encode_batch(list(texts))], np.int64)  # [n, t]
-        if len(texts) <= TEXTS_IN_NUMPY and self._described["architecture"].get("kind") == "pretrained":
-            return self._in_numpy(ids)
-        return self._run("text", {"ids": ids})
-
-    def fuse(self, posteriors: Sequence[Posterior]) -> Posterior:
-        """Product of experts with the prior."""
-        return product_of_experts(posteriors)
-
-    def query_bank(self, modality: Modality) -> QueryBank | None:
-        """The queries it was trained with, which scores are corrected by; None where its folder has none."""
-        if modality not in self._banks:
-            self._banks[modality] = load_bank(self.folder, self._described, modality)
-        return self._banks[modality]
-
-    def embed_images(self, images: Sequence[Picture]) -> Posterior:
-        """Paths, PIL images or uint8 arrays -> posteriors `[n, d]`."""
-        return embed_images(self, images)
-
-    def embed_texts(self, texts: Sequence[str]) -> Posterior:
-        """Strings -> posteriors `[n, d]`."""
-        return embed_texts(self, texts)
-
-    def _in_numpy(self, ids: NDArray[np.int64]) -> Posterior:
-        from mmsearch.inference.minilm_numpy import NumpyTextEncoder
-
-        if self._numpy is None:
-            check_file(self.folder / WEIGHTS, self._described)
-            self._numpy = NumpyTextEncoder(self.folder / "model.safetensors")
-        return self._numpy.encode(ids)
-
-    def _run(self, modality: str, rows: dict[str, NDArray[Any]]) -> Posterior:
-        """Run a graph on its one input `[n, ...]`, a few rows at a time, on every core.
-
-        Each run has one thread. Threads of ONNX Runtime's own share a single run, wait for one another at every layer
-        and keep their cores busy while they do: beside the threads that decode, that cost half as much again.
-        """
-        session, ((name, batch),) = self._session(modality), rows.items()
-        size = max(1, min(ROWS_A_RUN, -(-len(batch) // self._cores)))
-        parts = [batch[start : start + size] for start in range(0, max(1, len(batch)), size)]
-        if len(parts) == 1:
-            return Posterior(*session.run(None, {name: batch}))
-        if self._pool is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            self._pool = ThreadPoolExecutor(self._cores, thread_name_prefix="encode")
-        done = list(self._pool.map(lambda part: session.run(None, {name: part}), parts))
-        return Posterior(*(np.concatenate(both) for both in zip(*done, strict=True)))
-
-    def _session(self, modality: str) -> Any:
-        if modality not in self._sessions:
-            graph = _graph(self.folder, modality)
-            check_file(graph, self._described)
-            if not self._sessions and self._numpy is None:  # once: ONNX Runtime would read any bytes as weights
-                check_file(self.folder / WEIGHTS, self._described)
-            self._sessions[modality] = _open_session(graph)
-        return self._sessions[modality]
-
-
-def _graph(folder: Path, modality: str) -> Path:
-    """The graph to run: in int8 arithmetic where the folder has one and the processor multiplies bytes, else float32.
-
-    Both read the same weights. Without those instructions int8 gains little, and older x86 processors add byte
-    products with saturation, which spoils the vectors.
-    """
-    fast = folder / f"{modality}-int8.onnx"
-    return fast if fast.exists() and multiplies_bytes() else folder / f"{modality}.onnx"
-
-
-@cache
-def multiplies_bytes() -> bool:
-    """Whether the processor has VNNI, by Linux's account of it; elsewhere nothing was measured."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return any(flag in _VNNI for line in text.splitlines() if line.startswith("flags") for flag in line.split())
-
-
-def _open_session(path: Path) -> Any:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has no common base class for its errors
-        first = str(error).strip().splitlines()[0][:200]
-        raise CheckpointError(f"{path} cannot be loaded ({first}); copy the model again") from error
-
-
-def _tokenizer(folder: Path, max_tokens: int) -> Any:
-    from tokenizers import Tokenizer
-
-    path = folder / "tokenizer.json"
-    try:
-        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except Exception as error:  # tokenizers raises plain Exception
-        raise CheckpointError(f"{path} cannot be read ({error}); copy the model again") from error
-    tokenizer.enable_truncation(max_tokens)
-    tokenizer.enable_padding(pad_id=0)
-    return tokenizer
 
 
 def _folder_of(name_or_path: str | Path) -> Path:

@@ -1,6 +1,6 @@
 """A trained model on torch: on CUDA, and for model folders that were not exported to ONNX.
 
-In: a model folder. Out: the same interface as `OnnxModel` in `load_model.py`, and the same vectors.
+In: a model folder. Out: the same interface as `OnnxModel` in `onnx_model.py`, and the same vectors.
 """
 
 from __future__ import annotations

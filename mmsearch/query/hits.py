@@ -1,6 +1,6 @@
 """What a search gives back.
 
-In: the store's hits, best first. Out: `Hit`, numbered from 1, with a `Path`. Next: `../render.py`, which shows them.
+In: the store's hits, best first. Out: `Hit`, numbered from 1, with a `Path`. Next: `../cli/render.py`, which prints.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Hit:
     Attributes:
         path: the file, absolute; for a row of `captions.csv` its photo.
         score: cosine of the query's mean and the file's, -1 to 1, higher is nearer; where the model knows what is
-            usually asked, less how near the file is to just any query (`indexer/bank.py`).
+            usually asked, less the hubness of the file (`indexer/search/query_bank.py`).
         rank: 1 for the best.
         modality: `image` or `text`: what the file is.
         text: for a text, what it says.

@@ -1,7 +1,7 @@
-"""Asking a running `mmsearch serve --socket` in place of loading a model: found by its path, trusted by its owner.
+"""Asks a running `mmsearch serve --socket` instead of loading a model: found by its path, trusted by its owner.
 
-In: a library's folder and a question. Out: the hits, or None where nobody answers: no server, another version, a server
-that declines. Whoever asks then answers for itself, so that a server never changes an answer, only how soon it comes.
+In: a library's folder and a question. Out: the hits, or None where no server answers: none runs, another version, or it
+declines. The caller then answers for itself, so that a server never changes an answer, only how soon it comes.
 Nothing heavy is imported here, not even numpy. Next: `serve.py`, the other end.
 """
 
@@ -25,7 +25,7 @@ from mmsearch.query.hits import Hit
 PROTOCOL: Final = f"3 {__version__}"
 CONNECT_TIMEOUT_S: Final = 0.5
 ANSWER_TIMEOUT_S: Final = 30.0
-LONGEST_BYTES: Final = 64 << 20  # of a question or an answer
+MAX_MESSAGE_BYTES: Final = 64 << 20  # of a question or an answer
 HAS_SOCKETS: Final = hasattr(socket, "AF_UNIX")
 
 
@@ -42,8 +42,8 @@ def socket_path(library: Path) -> Path:
     return runtime_folder() / f"{name}.sock"
 
 
-def is_ours_alone(path: Path) -> bool:
-    """Whether a folder or socket belongs to this user and nobody else may use it."""
+def is_private(path: Path) -> bool:
+    """Whether a folder or socket belongs to this user, and no other user may use it."""
     found = os.lstat(path)
     mine = not hasattr(os, "getuid") or found.st_uid == os.getuid()
     return mine and not stat.S_ISLNK(found.st_mode) and not found.st_mode & 0o077
@@ -94,15 +94,15 @@ def _exchange(path: Path, question: dict[str, Any]) -> dict[str, Any] | None:
     if not HAS_SOCKETS:
         return None
     try:
-        if not (is_ours_alone(path.parent) and is_ours_alone(path)):
-            return None  # somebody else's: it could answer anything
+        if not (is_private(path.parent) and is_private(path)):
+            return None  # of another user: it could answer anything
         with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as line:
             line.settimeout(CONNECT_TIMEOUT_S)
             line.connect(str(path))
             line.settimeout(ANSWER_TIMEOUT_S)
             line.sendall(json.dumps(question).encode() + b"\n")
             answer = json.loads(read_line(line))
-    except (OSError, ValueError):  # nobody there, too slow, or not an answer
+    except (OSError, ValueError):  # no server, too slow, or not an answer
         return None
     return answer if isinstance(answer, dict) else None
 
@@ -112,7 +112,7 @@ def read_line(line: socket.socket) -> bytes:
     data = bytearray()
     while not data.endswith(b"\n"):
         part = line.recv(1 << 16)
-        if not part or len(data) > LONGEST_BYTES:
+        if not part or len(data) > MAX_MESSAGE_BYTES:
             raise ValueError(f"a message of {len(data)} bytes without an end")
         data += part
     return bytes(data)

@@ -1,9 +1,9 @@
 """`mmsearch serve --socket`: a library and its model kept warm for the searches of one user on one machine.
 
-In: questions on a Unix socket, one line of JSON each. Out: hits, or a word of why not, after which the asker answers
-for itself. The socket is the user's alone (0600 in a folder of 0700), one server a library holds its lock, and a socket
-that a dead server left is replaced. What is indexed meanwhile is found; a catalog or a model that was replaced is
-opened anew. A server nobody asks ends itself. Next: `client.py`, the other end.
+In: questions on a Unix socket, one line of JSON each. Out: hits, or why the server declines, after which the client
+answers for itself. The socket is private to the user (0600 in a folder of 0700), one server for each library holds a
+lock, and a socket that a dead server left is replaced. What is indexed meanwhile is found; a catalog or a model that
+was replaced is opened anew. An idle server ends itself. Next: `client.py`, the other end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, Final, Literal, Protocol
 from indexer.base.lock import exclusive
 from mmsearch.errors import LibraryError, MMSearchError, ModelMismatch
 from mmsearch.query.hits import Hit
-from mmsearch.server.client import HAS_SOCKETS, PROTOCOL, is_ours_alone, is_served, read_line, socket_path
+from mmsearch.server.client import HAS_SOCKETS, PROTOCOL, is_private, is_served, read_line, socket_path
 
 IDLE_S: Final = 600.0
 REQUEST_TIMEOUT_S: Final = 5.0
@@ -73,7 +73,7 @@ class Searchable(Protocol):
 
 
 def serve(library: Searchable, idle_s: float = IDLE_S, ready: Callable[[Path], None] | None = None) -> None:
-    """Answer searches of `library` until nobody asked for `idle_s` seconds, or SIGTERM, or Ctrl-C.
+    """Answer searches of `library` until `idle_s` seconds pass without a question, or SIGTERM, or Ctrl-C.
 
     Args:
         library: open, and not used otherwise meanwhile.
@@ -94,7 +94,7 @@ def serve(library: Searchable, idle_s: float = IDLE_S, ready: Callable[[Path], N
         server.warm_up()
         if ready is not None:
             ready(path)
-        with _until_told(server):
+        with _stop_on_sigterm(server):
             server.run(listener, idle_s)
 
 
@@ -127,7 +127,7 @@ class _Server:
         self._over = threading.Event()
 
     def warm_up(self) -> None:
-        """Load the model and look at every vector once, before anybody waits for it."""
+        """Load the model and read every vector once, before the first question."""
         self._library.search_many(["warm"], k=1)
 
     def stop(self) -> None:
@@ -144,9 +144,9 @@ class _Server:
                 line, _ = listener.accept()
             except TimeoutError:
                 continue
-            threading.Thread(target=self._talk, args=(line,), daemon=True).start()
+            threading.Thread(target=self._handle, args=(line,), daemon=True).start()
 
-    def _talk(self, line: socket.socket) -> None:
+    def _handle(self, line: socket.socket) -> None:
         with contextlib.closing(line), contextlib.suppress(OSError):  # whoever asked may have gone
             line.settimeout(REQUEST_TIMEOUT_S)
             if not _same_user(line):
@@ -215,7 +215,7 @@ def _packed(hit: Hit) -> list[Any]:
 def _make_private(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if is_ours_alone(folder):
+        if is_private(folder):
             return
     except OSError as error:
         raise LibraryError(f"{folder} cannot be used for a socket ({error.strerror}); set XDG_RUNTIME_DIR") from error
@@ -250,8 +250,8 @@ def _listening(path: Path) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def _until_told(server: _Server) -> Iterator[None]:
-    """SIGTERM ends the server in order; only the main thread may say so."""
+def _stop_on_sigterm(server: _Server) -> Iterator[None]:
+    """SIGTERM ends the server in order; only the main thread can handle signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -129,7 +129,7 @@ def _header(weights: Path) -> bytes:
 
 def _follow(folder: Path, source: Path) -> bool:
     """Whether the graphs' vectors of a picture and a text went with the weights: to torch's, away from the source's."""
-    from mmsearch.inference.load_model import OnnxModel
+    from mmsearch.inference.onnx_model import OnnxModel
     from mmsearch.inference.torch_model import TorchModel
 
     graphs, before = (OnnxModel("", where, read_description(where)) for where in (folder, source))

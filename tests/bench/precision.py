@@ -54,7 +54,7 @@ def show(original: Path, shipped: Path, data: Path, split: str, count: int) -> N
     examples = read_dataset(data, split)[:count]
     pictures, texts = [e.image for e in examples], [e.captions[0] for e in examples]
     loaded, plain = load_model(shipped, "cpu"), load_model(shipped, "cpu")
-    with patch("mmsearch.inference.load_model.multiplies_bytes", return_value=False):
+    with patch("mmsearch.inference.onnx_model.multiplies_bytes", return_value=False):
         plain.embed_images(pictures[:1])  # opens the graph in float32 arithmetic, which stays open
     pairs = {
         "original and shipped": compare(load_model(original, "cpu"), loaded, pictures, texts),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmsearch.cli.options import SKIPPED
+from mmsearch.cli.options import EXIT_SKIPPED
 from tests.e2e import runner
 from tests.e2e.conftest import Run
 from tests.frozen import LIBRARIES, RECORDED, Frozen
@@ -36,7 +36,7 @@ def test_every_command(frozen: Frozen, photos: Path, run: Run, tmp_path: Path, m
     log = tmp_path / "log"
     monkeypatch.setenv("FAKE_LOG", str(log))
     index = run("index", photos, "--json", *library)
-    assert index.code == SKIPPED, index.err
+    assert index.code == EXIT_SKIPPED, index.err
     assert (json.loads(index.out)["encoded"], json.loads(index.out)["unchanged"]) == (0, frozen.images + frozen.texts)
     assert not log.exists()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmsearch.errors import CheckpointError
-from mmsearch.inference import load_model as encoder
+from mmsearch.inference import onnx_model
 from mmsearch.inference.load_model import PRETRAINED, load_model
 from mmsearch.inference.minilm_numpy import NumpyTextEncoder, _gelu
 
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.skipif(not (DEFAULT / "model.json").exists(), reason="t
 
 
 def test_it_equals_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder, "TEXTS_IN_NUMPY", 100)
+    monkeypatch.setattr(onnx_model, "MAX_TEXTS_IN_NUMPY", 100)
     numpy_model = load_model("default", "cpu")
     own = numpy_model.encode_texts(TEXTS)
     assert not numpy_model._sessions
-    monkeypatch.setattr(encoder, "TEXTS_IN_NUMPY", -1)
+    monkeypatch.setattr(onnx_model, "MAX_TEXTS_IN_NUMPY", -1)
     graph = load_model("default", "cpu").encode_texts(TEXTS)
     assert own.mu.dtype == own.logvar.dtype == np.float32
     np.testing.assert_allclose(own.mu, graph.mu, atol=2e-5)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmsearch.inference.load_model import PRETRAINED, ROWS_A_RUN, OnnxModel, load_model
+from mmsearch.inference.load_model import PRETRAINED, load_model
+from mmsearch.inference.onnx_model import ROWS_PER_RUN, OnnxModel
 
 DESCRIBED = {"fingerprint": "ab", "architecture": {"latent_dim": 2, "side_px": 4}}
 
@@ -42,7 +43,7 @@ def pixels(count: int) -> Any:
 @pytest.mark.parametrize(
     ("count", "cores", "sizes"),
     [
-        (32, 2, [ROWS_A_RUN] * 8),
+        (32, 2, [ROWS_PER_RUN] * 8),
         (7, 2, [3, 4]),  # 4 and 3, in whatever order they begin
         (6, 16, [1] * 6),
         (5, 1, [1, 4]),

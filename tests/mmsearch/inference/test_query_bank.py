@@ -13,7 +13,8 @@ import pytest
 
 from indexer.search.query_bank import QueryBank, bank_of
 from mmsearch.errors import CheckpointError
-from mmsearch.inference.load_model import PRETRAINED, OnnxModel, load_model
+from mmsearch.inference.load_model import PRETRAINED, load_model
+from mmsearch.inference.onnx_model import OnnxModel
 from mmsearch.inference.query_bank import QUERIES, load_bank, rounded, save_banks
 from mmsearch.models.digest import seal
 

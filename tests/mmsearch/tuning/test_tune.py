@@ -15,7 +15,8 @@ from indexer.store import CaptionedPhoto
 from mmsearch.data.captioned import Pair, digest, held_out, pairs_of
 from mmsearch.data.scenes import render_scene
 from mmsearch.errors import DataError, ModelError, TrainingError
-from mmsearch.inference.load_model import PRETRAINED, OnnxModel, load_model
+from mmsearch.inference.load_model import PRETRAINED, load_model
+from mmsearch.inference.onnx_model import OnnxModel
 from mmsearch.inference.torch_model import TorchModel
 from mmsearch.models.checkpoint import Architecture, build, load_vae, load_weights, read_description, save_model
 from mmsearch.models.vae import MultimodalVAE

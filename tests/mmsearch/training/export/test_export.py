@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmsearch.data.scenes import render_scene
-from mmsearch.inference import load_model as encoder
-from mmsearch.inference.load_model import PRETRAINED, OnnxModel, load_model
+from mmsearch.inference import onnx_model as encoder
+from mmsearch.inference.load_model import PRETRAINED, load_model
+from mmsearch.inference.onnx_model import OnnxModel
 from mmsearch.inference.preprocess import square
 from mmsearch.inference.torch_model import TorchModel
 from mmsearch.models.checkpoint import pack, unpack
