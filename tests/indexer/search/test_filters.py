@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from indexer.search.filters import Filters
+from indexer.search.filters import NO_FILTERS, Filters, allowed_ids
+from indexer.store import Store
 from mmsearch import Hit, Library
 from mmsearch.cli import app as cli
 from mmsearch.errors import LibraryError, QueryError
@@ -101,15 +102,20 @@ def test_the_command_line(library: Path, tmp_path: Path, capfd: pytest.CaptureFi
     assert "is in the library; 'mmsearch status' lists the folders" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("written", ["", "19", "2019-13", "2019-00", "2019-02-30", "2019/05", "0000", "2019-5-1-1"])
-def test_what_is_no_day(written: str) -> None:
-    with pytest.raises(QueryError, match="since is"):
-        filters_of(None, written, None)
-
-
 def test_days_in_the_wrong_order_and_a_folder_nobody_indexed(library: Path, tmp_path: Path) -> None:
     assert filters_of(None, "2019-5", "2019-5") == Filters(None, date(2019, 5, 1), date(2019, 5, 31))
     with pytest.raises(QueryError, match="no day from 2020-01-01 to 2019-12-31"):
         filters_of(None, "2020", "2019")
     with Library.open(library) as opened, pytest.raises(LibraryError, match=r"nothing of .* is in the library"):
         opened.search("red", folder=tmp_path / "home")
+
+
+def test_without_filters_nothing_is_looked_up(library: Path) -> None:
+    with Store.open(library) as store, store._catalog.begin() as connection:
+        model = store.model()
+        assert model is not None
+        assert allowed_ids(connection, model, NO_FILTERS) is None
+        assert allowed_ids(connection, model, Filters()) is None
+        some = allowed_ids(connection, model, Filters(since=date(2019, 5, 31), until=date(2019, 5, 31)))
+        assert some is not None
+        assert len(some) == 2

@@ -14,8 +14,6 @@ import pytest
 
 from indexer.base.errors import LibraryError
 from indexer.base.types import Model
-from indexer.catalog import reader
-from indexer.catalog.reader import CatalogReader, last_change, live_model, read
 from indexer.search.search import CATALOG_FILE, Question, Searcher, StoredHit
 from indexer.store import Store
 from mmsearch import Library
@@ -76,19 +74,6 @@ def test_it_finds_what_the_store_finds(filled: Store, encoder: FakeEncoder) -> N
     assert found(searcher, encoder) == expected
     searcher.close()
     assert found(searcher, encoder) == expected  # opens itself again
-
-
-def test_both_kinds_of_connection_read_alike(filled: Store) -> None:
-    own = CatalogReader.open(filled.path / CATALOG_FILE)
-    assert own is not None
-    query = "SELECT id, asset_id, kind, mu FROM vectors WHERE kind <> :hidden ORDER BY id"
-    with own.begin() as left, filled._catalog.begin() as right:
-        assert read(left, query, hidden=0) == read(right, query, hidden=0)
-        assert live_model(left) == live_model(right)
-        assert last_change(left) == last_change(right) > 0
-        assert [len(page) for page in reader.pages(left, query, 4, hidden=0)] == [4, 4, 1]
-        assert [len(page) for page in reader.pages(right, query, 4, hidden=0)] == [4, 4, 1]
-    own.close()
 
 
 @pytest.mark.parametrize("name", ["a?b#c%20d", "spa ce", "ünïcode", os.fsdecode(b"not\xffutf8")])

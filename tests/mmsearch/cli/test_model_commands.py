@@ -1,0 +1,138 @@
+"""What the command line hands to the parts behind it: each is replaced by a stand-in that writes down what it got."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmsearch.cli import app as cli
+from mmsearch.errors import TrainingError
+from mmsearch.evaluation.evaluate import EvalReport, LatentUse
+from mmsearch.evaluation.recall import Recall
+
+REPORT = EvalReport(
+    model="default",
+    fingerprint="ab" * 32,
+    data="photos",
+    split="val",
+    images=1000,
+    texts=5000,
+    text_to_image=Recall(21.5, 48.0, 63.25, 6),
+    image_to_text=Recall(27.5, 57.0, 69.0, 4),
+    mean_recall=47.7,
+    latent={"image": LatentUse(31.5, 1.2, 0.1, 250, 256)},
+    bounds={"image": {"elbo": -900.5, "importance_weighted": None}},
+)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, ...]]:
+    """Stand-ins for training and evaluation, and the calls they got."""
+    calls: list[tuple[Any, ...]] = []
+
+    def train(config: Path, **options: object) -> Path:
+        calls.append((config, options))
+        if config.name == "talks.toml":
+            logging.getLogger("mmsearch.training.loop").info("epoch %d", 1)
+        if config.name == "diverges.toml":
+            raise TrainingError("the loss is nan at step 3; lower the learning rate")
+        if config.name == "bare.toml":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        if config.name == "long.toml":
+            raise KeyboardInterrupt
+        return Path("runs/best")
+
+    def evaluate(data: Path, **options: object) -> EvalReport:
+        calls.append((data, options))
+        return REPORT
+
+    run, evaluation = types.ModuleType("mmsearch.training.run"), types.ModuleType("mmsearch.evaluation.evaluate")
+    run.train = train  # type: ignore[attr-defined]
+    evaluation.evaluate = evaluate  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mmsearch.training.run", run)
+    monkeypatch.setitem(sys.modules, "mmsearch.evaluation.evaluate", evaluation)
+    monkeypatch.setenv("MMSEARCH_HOME", str(tmp_path))
+    monkeypatch.delenv("MMSEARCH_DEBUG", raising=False)
+    return calls
+
+
+def test_train_passes_everything_on_and_prints_the_checkpoint(
+    asked: list[tuple[Any, ...]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", "heads.toml", "--data", "a", "--data", "b", "--out", "runs", "--resume"]) == 0
+    options = {"resume": True, "data": [Path("a"), Path("b")], "model": None, "out": Path("runs")}
+    assert asked == [(Path("heads.toml"), {**options, "variant": None, "seed": None})]
+    assert capfd.readouterr().out == "runs/best\n"
+    cli.main(["train", "heads.toml", "--model", "clip-ViT-B-32", "--variant", "mvae", "--seed", "2"])
+    assert asked[1] == (
+        Path("heads.toml"),
+        {"resume": False, "data": None, "model": "clip-ViT-B-32", "out": None, "variant": "mvae", "seed": 2},
+    )
+
+
+def test_training_says_where_it_is(asked: list[tuple[Any, ...]], capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "talks.toml"]) == 0
+    assert capfd.readouterr() == ("runs/best\n", "mmsearch: epoch 1\n")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "code", "line"),
+    [
+        ("diverges.toml", 2, "mmsearch: the loss is nan at step 3; lower the learning rate\n"),
+        ("bare.toml", 2, "mmsearch: this needs torch; run \"pip install 'mmsearch[train]'\"\n"),
+        (
+            "long.toml",
+            130,
+            "mmsearch: interrupted; the last checkpoint is kept; run the same command with --resume to go on\n",
+        ),
+    ],
+)
+def test_training_that_stops_says_so_in_one_line(
+    asked: list[tuple[Any, ...]], capfd: pytest.CaptureFixture[str], recipe: str, code: int, line: str
+) -> None:
+    assert cli.main(["train", recipe]) == code
+    assert capfd.readouterr() == ("", line)
+
+
+def test_eval_prints_a_table_or_json(asked: list[tuple[Any, ...]], capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["eval", "photos", "--split", "test", "--model", "mine", "--device", "cpu", "--json"]) == 0
+    assert asked == [(Path("photos"), {"split": "test", "model": "mine", "device": "cpu"})]
+    answer = json.loads(capfd.readouterr().out)
+    assert answer["text_to_image"] == {"r1": 21.5, "r5": 48.0, "r10": 63.25, "median_rank": 6}
+    assert answer == json.loads(json.dumps(REPORT.to_dict()))
+    assert cli.main(["eval", "photos"]) == 0
+    assert asked[1] == (Path("photos"), {"split": "val", "model": "default", "device": "auto"})
+    lines = [line.split() for line in capfd.readouterr().out.splitlines()]
+    assert lines[:3] == [
+        ["R@1", "R@5", "R@10", "median", "rank"],
+        ["text", "to", "image", "21.5", "48.0", "63.25", "6"],
+        ["image", "to", "text", "27.5", "57.0", "69.0", "4"],
+    ]
+    assert ["image", "31.5", "1.2", "0.1", "250", "256"] in lines
+    assert ["image", "-900.5", "-"] in lines
+    assert ["images", "1000"] in lines
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--phrasing", "--zero-shot"], "give one of --phrasing, --zero-shot, --fusion, --uncertainty, not two"),
+        (["--fusion", "--uncertainty"], "give one of --phrasing, --zero-shot, --fusion, --uncertainty, not two"),
+        (["--only", "names.txt"], "--only goes with --zero-shot"),
+        (["--phrasing", "--only", "names.txt"], "--only goes with --zero-shot"),
+    ],
+)
+def test_eval_options_that_exclude_each_other(
+    options: list[str], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["eval", "photos", *options]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
