@@ -15,7 +15,7 @@ import pytest
 
 from mmsearch import Hit
 from mmsearch.server import client
-from tests.e2e.served import runtime
+from tests.e2e.server_thread import runtime
 
 __all__ = ["runtime"]
 

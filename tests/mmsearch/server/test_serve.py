@@ -15,7 +15,7 @@ from mmsearch import Hit
 from mmsearch.errors import LibraryError, LibraryLocked, ModelMismatch, QueryError
 from mmsearch.server import client
 from mmsearch.server.serve import serve
-from tests.e2e.served import runtime
+from tests.e2e.server_thread import runtime
 
 __all__ = ["runtime"]
 
