@@ -19,7 +19,7 @@ from indexer.files import kinds, roles
 from indexer.files.roles import role_of
 from indexer.store import Store
 from tests.fakes import COLOURS, FakeEncoder, paint
-from tests.indexer.ingest.test_descriptions import hits, said
+from tests.indexer.ingest.samples import hits, said
 
 TOLERANCE = 6  # of a flat colour through YUV 4:2:0 in video range, whose steps are 255/219 wide
 

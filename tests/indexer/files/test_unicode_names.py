@@ -14,7 +14,7 @@ from indexer.files.unicode_names import as_on_disk, by_spelling, nfc
 from indexer.search.filters import Filters
 from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
-from tests.indexer.ingest.test_descriptions import TAKEOUT, rows, said
+from tests.indexer.ingest.samples import TAKEOUT, rows, said
 
 WAYS = ("NFC", "NFD")
 pytestmark = pytest.mark.parametrize(("disk", "typed"), [WAYS, WAYS[::-1]])

@@ -22,7 +22,7 @@ from indexer.transfer.restore import restore
 from tests.fakes import FakeEncoder
 from tests.indexer.decoding.test_video import film
 from tests.indexer.files.test_excludes import ignore
-from tests.indexer.ingest.test_descriptions import TAKEOUT, hits, painted, rows, said
+from tests.indexer.ingest.samples import TAKEOUT, hits, painted, rows, said
 from tests.indexer.snapshots import contents
 from tests.indexer.test_crash import Crash, crash_at
 from tests.indexer.transfer.test_archive import seal

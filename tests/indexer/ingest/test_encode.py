@@ -11,12 +11,7 @@ from indexer.base.types import Posterior
 from indexer.ingest.encode import MAX_LOGVAR, mixture
 from indexer.store import Store
 from tests.fakes import COLOURS, FakeEncoder, paint
-
-
-def animation(path: Path, *colours: str) -> Path:
-    frames = [Image.new("RGB", (40, 40), COLOURS[colour]) for colour in colours]
-    frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
-    return path
+from tests.indexer.ingest.samples import animation
 
 
 def test_the_moments_are_those_of_the_mixture() -> None:

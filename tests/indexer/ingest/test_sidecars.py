@@ -1,9 +1,8 @@
-"""Metadata in the library: words become captions, dates and places come with hits, sidecars come and go."""
+"""Sidecar files (Google Takeout JSON, XMP): which picture they belong to, and what they add to it."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,106 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from indexer.base.errors import DecodeError
-from indexer.catalog import visibility
 from indexer.ingest.sidecars import SIDECAR_BYTES, parse_takeout, pictures_of
-from indexer.store import CATALOG_FILE, Store, StoredHit
-from tests.fakes import FakeEncoder, paint
+from indexer.store import Store
+from tests.fakes import FakeEncoder
 from tests.indexer.decoding.samples import XMP
-
-TAKEOUT: dict[str, Any] = {
-    "title": "a.jpg",
-    "description": "a blue whale",
-    "photoTakenTime": {"timestamp": "1562389443", "formatted": "..."},
-    "geoData": {"latitude": 47.5, "longitude": 8.25, "altitude": 400.0},
-    "people": [{"name": "Anna"}, {"name": "Ben"}],
-}
-
-
-def painted(path: Path, title: str | None = None, *, seed: int = 1) -> Path:
-    """A picture with EXIF, and with a title where one is given."""
-    paint(path, "red", seed=seed)
-    exif = Image.Exif()
-    exif[0x010E], exif[0x0110] = title or "SONY DSC", "X100"
-    with Image.open(path) as image:
-        image.save(path, exif=exif)
-    return path
-
-
-def hits(store: Store, encoder: FakeEncoder, text: str, within: Any = None) -> list[StoredHit]:
-    query = encoder.embed_texts([text]).mu[0]
-    return store.search(query, 20, fingerprint=encoder.fingerprint, within=within)
-
-
-def said(store: Store, encoder: FakeEncoder) -> list[tuple[str, str | None]]:
-    return sorted((hit.path.name, hit.text) for hit in hits(store, encoder, "a", "text"))
-
-
-def rows(store: Store, query: str) -> list[tuple[Any, ...]]:
-    with store._catalog.begin() as connection:
-        return [tuple(row) for row in connection.exec_driver_sql(query)]
-
-
-def test_words_in_a_picture_are_its_captions(store: Store, encoder: FakeEncoder, photos: Path) -> None:
-    painted(photos / "a.jpg", "a purple elephant", seed=1)
-    painted(photos / "b.jpg", seed=2)
-    assert store.ingest(photos, encoder).encoded == 3  # the camera's phrase is no caption
-    assert said(store, encoder) == [("a.jpg", "a purple elephant")]
-    first = hits(store, encoder, "a purple elephant", "image")[0]
-    assert (first.path.name, first.camera) == ("a.jpg", "X100")
-    again = store.ingest(photos, encoder)
-    assert (again.encoded, again.unchanged) == (0, 2)
-
-
-def test_a_moved_and_a_copied_picture_keep_their_words(store: Store, encoder: FakeEncoder, photos: Path) -> None:
-    painted(photos / "a.jpg", "a purple elephant")
-    store.ingest(photos, encoder)
-    (photos / "a.jpg").rename(photos / "z.jpg")
-    shutil.copy(photos / "z.jpg", photos / "c.jpg")
-    report = store.ingest(photos, encoder)
-    assert (report.moved, report.added, report.encoded) == (1, 1, 0)
-    assert said(store, encoder) == [("c.jpg", "a purple elephant"), ("z.jpg", "a purple elephant")]
-    assert {hit.camera for hit in hits(store, encoder, "red", "image")} == {"X100"}
-
-
-def test_other_words_in_a_changed_picture(store: Store, encoder: FakeEncoder, photos: Path) -> None:
-    painted(photos / "a.jpg", "a purple elephant", seed=1)
-    store.ingest(photos, encoder)
-    painted(photos / "a.jpg", "a green parrot", seed=2)
-    store.ingest(photos, encoder)
-    assert said(store, encoder) == [("a.jpg", "a green parrot")]
-    (photos / "a.jpg").write_bytes(b"\xff\xd8\xff broken")
-    store.ingest(photos, encoder)
-    assert said(store, encoder) == []
-    assert rows(store, "SELECT count(*) FROM about") == [(0,)]
-
-
-def test_an_old_library_is_asked_once_and_encodes_only_words(tmp_path: Path, photos: Path) -> None:
-    painted(photos / "a.jpg", "a purple elephant", seed=1)
-    painted(photos / "b.jpg", seed=2)
-    encoder = FakeEncoder()
-    with Store.open(tmp_path / "library", create=True) as store:
-        store.ingest(photos, encoder)
-        with store._catalog.begin() as connection:  # as version 0001 left it
-            for statement in (
-                "DELETE FROM vectors WHERE caption_id IS NOT NULL OR role = 'fused'", "DELETE FROM captions",
-                "UPDATE alembic_version SET version_num = '0001'", "UPDATE assets SET camera = NULL",
-                "DROP TABLE about",
-                "DROP TABLE frames",
-                "ALTER TABLE generations DROP COLUMN facts",
-            ):  # fmt: skip
-                connection.exec_driver_sql(statement)
-            visibility.drop(connection)
-        vectors = rows(store, "SELECT id, asset_id, mu FROM vectors ORDER BY id")
-    encoder = FakeEncoder()
-    with Store.open(tmp_path / "library", create=True) as store:
-        report = store.ingest(photos, encoder)
-        assert (report.unchanged, report.encoded) == (2, 1)
-        assert (encoder.images_encoded, encoder.texts_encoded) == (0, 1)
-        assert rows(store, "SELECT id, asset_id, mu FROM vectors ORDER BY id")[:2] == vectors
-        assert said(store, encoder) == [("a.jpg", "a purple elephant")]
-        assert rows(store, "SELECT DISTINCT camera FROM assets") == [("X100",)]
-        assert store.ingest(photos, encoder).encoded == 0
-    assert (tmp_path / "library" / CATALOG_FILE).is_file()
+from tests.indexer.ingest.samples import TAKEOUT, hits, painted, said
 
 
 def test_takeout_sidecars(store: Store, encoder: FakeEncoder, photos: Path) -> None:
@@ -237,6 +141,8 @@ def test_what_is_not_json(data: bytes) -> None:
 
 
 WORDS = st.sampled_from(["timestamp", "latitude", "longitude", "name", "", "1e9", "-5", "\ud800", "x" * 3000])
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
