@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -32,6 +32,7 @@ from sqlalchemy.exc import StatementError
 
 from indexer.base.errors import LibraryCorrupt, LibraryError
 from indexer.base.types import Model
+from indexer.catalog import visibility
 from indexer.catalog.database import Catalog
 from indexer.catalog.schema import PathBytes, frames, generations, library, metadata, models, vectors
 
@@ -139,6 +140,15 @@ def index_file(connection: Connection) -> IndexFile | None:
     query = select(generations.c.file_name, generations.c.sha256).order_by(generations.c.generation.desc()).limit(1)
     row = connection.execute(query).one_or_none()
     return None if row is None else IndexFile(*row)
+
+
+@contextmanager
+def bulk(connection: Connection) -> Iterator[None]:
+    """Many rows at once, without a trigger for each: what the triggers would have done is done at the end."""
+    visibility.drop(connection)
+    yield
+    visibility.create(connection)
+    visibility.refresh(connection)
 
 
 def make_room(connection: Connection) -> None:

@@ -6,19 +6,20 @@ encoded again from its file, a caption's from its words; a fused one follows fro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection
 
-from indexer.base.types import Encoder, Float32Array
+from indexer.base.types import HIDDEN, Encoder, Float32Array
+from indexer.catalog import checks
 from indexer.catalog import keyframes as moments
+from indexer.catalog.checks import OwnVector, StoredVector
 from indexer.catalog.database import Catalog, Model
 from indexer.catalog.roots import all_roots, offline_reason
-from indexer.catalog.schema import HIDDEN, LIVE, OWN, assets, captions, vectors
 from indexer.catalog.vectors import Blobs, from_blobs
 from indexer.decoding.sandbox import DecodeJournal, Sandbox
 from indexer.ingest.encode import encode_pictures
@@ -34,6 +35,9 @@ ALIKE: Final = 0.9999  # cosine of a vector in the index with the float16 row it
 ALIKE_IN_BYTES: Final = 0.999  # the same where the index keeps a byte a dimension
 SAME_MODEL: Final = 0.98  # cosine of a vector encoded in float32 here and in int8 on another machine, at the least
 AT_ONCE: Final = 32  # pictures encoded together
+
+Item = TypeVar("Item")
+Vector = TypeVar("Vector", StoredVector, OwnVector)
 
 
 @dataclass
@@ -60,11 +64,9 @@ def with_index(connection: Connection, folder: Path, model: Model, faults: Fault
     live, index, sound = generations.examine(connection, folder, model)
     faults.index = not sound
     held = _Held(live) if live is not None else None
-    columns = (vectors.c.id, vectors.c.kind, vectors.c.change, vectors.c.mu, vectors.c.logvar)
-    query = select(*columns).where(vectors.c.model_id == model.id).order_by(vectors.c.id)
     count = 0
-    for page in connection.execute(query).partitions(ROWS_AT_ONCE):
-        kept = [row for row in page if row.mu is not None or row.logvar is not None]
+    for page in checks.stored_vectors(connection, model):
+        kept = [row for row in page if not row.is_due]
         usable = _usable(kept, model.dim)
         faults.unusable.update({row.id for row in kept} - {row.id for row in usable})
         count += len(kept)
@@ -80,33 +82,26 @@ def sample(catalog: Catalog, model: Model, encoder: Encoder, count: int) -> tupl
 
     A file that is away, or has changed since it was indexed, says nothing about its vector and is left out.
     """
-    columns = (vectors.c.id, vectors.c.asset_id, vectors.c.mu, vectors.c.logvar, captions.c.text, assets.c.root_id)
     with catalog.begin() as connection:
         online = {root.id: root.path for root in all_roots(connection) if offline_reason(connection, root) is None}
-        query = (
-            select(*columns, assets.c.rel_path, assets.c.modality, assets.c.content_hash)
-            .join(assets, assets.c.id == vectors.c.asset_id)
-            .join(captions, captions.c.id == vectors.c.caption_id, isouter=True)
-            .where(vectors.c.model_id == model.id, vectors.c.role == OWN, vectors.c.mu.is_not(None))
-            .where(assets.c.state == LIVE, or_(assets.c.root_id.in_(online), captions.c.text.is_not(None)))
-        )
-        chosen = _usable(connection.execute(query.order_by(func.random()).limit(count)).all(), model.dim)
+        chosen = _usable(checks.sample(connection, model, online, count), model.dim)
     texts = [(row, row.text) for row in chosen if row.text is not None]
-    images: list[tuple[Any, Any]] = []
+    images: list[tuple[OwnVector, Loaded]] = []
     with Sandbox(encoder.side_px) as sandbox:  # one for all: a worker takes longer to start than to decode
         for row in (one for one in chosen if one.text is None):
             loaded = _load(online[row.root_id], row, encoder, sandbox)
             if loaded.content_hash == row.content_hash and loaded.is_fresh:
-                target = images if loaded.pixels is not None else texts
-                target.append((row, loaded if loaded.pixels is not None else loaded.text))
+                if loaded.text is not None:
+                    texts.append((row, loaded.text))
+                else:
+                    images.append((row, loaded))
     strange: set[int] = set()
-    for start in range(0, len(images), AT_ONCE):
-        part = [row for row, _ in images[start : start + AT_ONCE]]
-        blobs = encode_pictures(encoder, [one for _, one in images[start : start + AT_ONCE]])
-        strange |= _unlike(part, from_blobs(blobs, encoder.dim).mu) | _without_moments(catalog, model, part, blobs)
-    for start in range(0, len(texts), AT_ONCE):
-        part = texts[start : start + AT_ONCE]
-        strange |= _unlike([row for row, _ in part], encoder.encode_texts([one for _, one in part]).mu)
+    for some in _batches(images):
+        rows = [row for row, _ in some]
+        blobs = encode_pictures(encoder, [loaded for _, loaded in some])
+        strange |= _unlike(rows, from_blobs(blobs, encoder.dim).mu) | _without_moments(catalog, model, rows, blobs)
+    for part in _batches(texts):
+        strange |= _unlike([row for row, _ in part], encoder.encode_texts([text for _, text in part]).mu)
     return len(images) + len(texts), strange
 
 
@@ -134,7 +129,7 @@ class _Held:
         """Vectors of the file that no row read so far accounts for."""
         return int((~self._met).sum())
 
-    def differing(self, page: Sequence[Any], usable: Sequence[Any]) -> set[int]:
+    def differing(self, page: Sequence[StoredVector], usable: Sequence[StoredVector]) -> set[int]:
         """The ids of a page of rows whose vector in the file is another one, or missing."""
         if not len(self._sorted):
             return set()
@@ -169,9 +164,9 @@ class _Held:
         return places, there
 
 
-def _usable(rows: Sequence[Any], dim: int) -> list[Any]:
+def _usable(rows: Sequence[Vector], dim: int) -> list[Vector]:
     """The rows whose blobs have the model's length and hold a posterior."""
-    whole = [row for row in rows if len(row.mu or b"") == 2 * dim and len(row.logvar or b"") == 2 * dim]
+    whole = [row for row in rows if len(row.mu) == len(row.logvar) == 2 * dim]
     if not whole:
         return []
     posterior = from_blobs([Blobs(row.mu, row.logvar) for row in whole], dim)
@@ -184,23 +179,25 @@ def _unit(blobs: Sequence[bytes], dim: int) -> Float32Array:
     return normalised(np.frombuffer(b"".join(blobs), np.float16).reshape(-1, dim).astype(np.float32), dim)  # [n, d]
 
 
-def _load(root: Path, row: Any, encoder: Encoder, sandbox: Sandbox) -> Loaded:
+def _load(root: Path, row: OwnVector, encoder: Encoder, sandbox: Sandbox) -> Loaded:
     reader = Reader(
         root, encoder, {"image": (), "text": ()}, sandbox, DecodeJournal(root)
     )  # not opened: nothing is noted
     return load(reader, Job(row.rel_path, row.modality, None, None))
 
 
-def _without_moments(catalog: Catalog, model: Model, rows: Sequence[Any], fresh: Sequence[Blobs]) -> set[int]:
+def _without_moments(catalog: Catalog, model: Model, rows: Sequence[OwnVector], fresh: Sequence[Blobs]) -> set[int]:
     """The ids of videos none of whose keyframes is on record."""
     with catalog.begin() as connection:
         videos = [row for row, blobs in zip(rows, fresh, strict=True) if blobs.frames]
-        return {int(row.id) for row in videos if not moments.of_asset(connection, model.id, row.asset_id)}
+        return {row.id for row in videos if not moments.of_asset(connection, model.id, row.asset_id)}
 
 
-def _unlike(rows: Sequence[Any], fresh: Float32Array) -> set[int]:
+def _unlike(rows: Sequence[OwnVector], fresh: Float32Array) -> set[int]:
     dim = fresh.shape[1]
     cosines = np.einsum("nd,nd->n", _unit([row.mu for row in rows], dim), normalised(fresh, dim))  # [n]
-    return {
-        int(row.id) for row, cosine, mu in zip(rows, cosines, fresh, strict=True) if cosine < SAME_MODEL and mu.any()
-    }
+    return {row.id for row, cosine, mu in zip(rows, cosines, fresh, strict=True) if cosine < SAME_MODEL and mu.any()}
+
+
+def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    return (items[start : start + AT_ONCE] for start in range(0, len(items), AT_ONCE))

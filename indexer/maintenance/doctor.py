@@ -7,20 +7,18 @@ sample of them against what the model says of the files today. Next: `compare.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Connection, Table, and_, exists, func, select
+from sqlalchemy import Connection
 
 from indexer.base.types import Encoder
+from indexer.catalog import checks as rows
 from indexer.catalog import keyframes as moments
 from indexer.catalog import visibility
 from indexer.catalog.database import Catalog, Model, live_model
 from indexer.catalog.roots import all_roots, offline_reason
-from indexer.catalog.schema import LIVE, OWN, assets, library, metadata, models, roots, vectors
-from indexer.catalog.schema import generations as generations_table
 from indexer.maintenance import compare
 from indexer.maintenance.compare import Faults
 from indexer.search import index_files as generations
@@ -68,11 +66,11 @@ def examine(
     """
     faults = Faults() if faults is None else faults
     with catalog.begin() as connection:
-        checks = [_sqlite(connection)]
+        checks = [_database(connection)]
         if checks[0].faults:
             return checks  # what a damaged database answers further is not worth showing
         model = live_model(connection)
-        checks += [_orphans(connection), _counters(connection), _roots(connection)]
+        checks += [_references(connection), _counters(connection), _roots(connection)]
         if model is None:
             return checks
         checks += [_other_models(connection, model), _doubles(connection, model), _without_vector(connection, model)]
@@ -90,53 +88,29 @@ def examine(
     return checks
 
 
-def orphans() -> Iterator[tuple[Table, str, Any]]:
-    """Every reference that may lead nowhere: the table, the column, the condition of a row that does."""
-    for table in reversed(metadata.sorted_tables):
-        for column in table.columns:
-            for key in column.foreign_keys:
-                parent = key.column.table.alias()
-                there = exists().where(parent.c[key.column.name] == column)
-                yield table, column.name, and_(column.is_not(None), ~there)
+def _database(connection: Connection) -> Check:
+    said = rows.database(connection)
+    if said:
+        return Check("database", len(said), f"SQLite says: {' '.join(said[0].split())}", MEND)
+    return Check("database", 0, "SQLite finds every page and index in order")
 
 
-def _sqlite(connection: Connection) -> Check:
-    name = "database"
-    if connection.dialect.name != "sqlite":
-        return Check(name, 0, f"{connection.dialect.name} looks after itself")
-    said = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]
-    if said == ["ok"]:
-        return Check(name, 0, "SQLite finds every page and index in order")
-    return Check(name, len(said), f"SQLite says: {' '.join(said[0].split())}", MEND)
-
-
-def _orphans(connection: Connection) -> Check:
-    counts = {}
-    for table, column, lost in orphans():
-        count = _count(connection, table, lost)
-        if count:
-            counts[f"{count} rows of {table.name} whose {column} leads nowhere"] = count
-    return Check("references", sum(counts.values()), "; ".join(counts) or "every row leads where it should", MEND)
+def _references(connection: Connection) -> Check:
+    found = rows.dangling(connection)
+    lines = [f"{one.rows} rows of {one.table} whose {one.column} leads nowhere" for one in found]
+    text = "; ".join(lines) or "every row leads where it should"
+    return Check("references", sum(one.rows for one in found), text, MEND)
 
 
 def _counters(connection: Connection) -> Check:
-    found = connection.execute(select(library.c.change, library.c.generation)).all()
+    found = rows.counters(connection)
     if len(found) != 1:
         return Check("counters", 1, f"{len(found)} rows where the library has one", MEND)
-    change, generation = newest(connection)
-    late = int(found[0].change < change) + int(found[0].generation < generation)
-    held = f"change {found[0].change}, generation {found[0].generation}"
-    wanted = f"; rows are at change {change}, generation {generation}" if late else ""
-    return Check("counters", late, held + wanted, MEND)
-
-
-def newest(connection: Connection) -> tuple[int, int]:
-    """The highest change and generation that any row speaks of: the counters may not be below."""
-    change = select(func.max(vectors.c.change))
-    written = connection.execute(
-        select(func.max(generations_table.c.change), func.max(generations_table.c.generation))
-    ).one()
-    return max(connection.execute(change).scalar_one() or 0, written[0] or 0), written[1] or 0
+    held, newest = found[0], rows.newest(connection)
+    late = int(held.change < newest.change) + int(held.generation < newest.generation)
+    text = f"change {held.change}, generation {held.generation}"
+    wanted = f"; rows are at change {newest.change}, generation {newest.generation}" if late else ""
+    return Check("counters", late, text + wanted, MEND)
 
 
 def _roots(connection: Connection) -> Check:
@@ -148,52 +122,24 @@ def _roots(connection: Connection) -> Check:
 
 
 def _other_models(connection: Connection, model: Model) -> Check:
-    query = select(models.c.name, func.count()).join(vectors, vectors.c.model_id == models.c.id)
-    others = connection.execute(query.where(models.c.id != model.id).group_by(models.c.id, models.c.name)).all()
-    wait = [f"{count} of '{name}', which wait for 'mmsearch rebuild --model {name}'" for name, count in others]
-    return Check("model", 0, f"vectors of '{model.name}' ({model.fingerprint[:12]})" + "".join(f"; {w}" for w in wait))
-
-
-def doubles(model: Model) -> Any:
-    """Ids of the vectors that say again what an older one says."""
-    older = vectors.alias()
-    same = and_(
-        older.c.asset_id == vectors.c.asset_id,
-        older.c.model_id == vectors.c.model_id,
-        older.c.role == vectors.c.role,
-        func.coalesce(older.c.caption_id, 0) == func.coalesce(vectors.c.caption_id, 0),
-        older.c.id < vectors.c.id,
-    )
-    return select(vectors.c.id).where(vectors.c.model_id == model.id, exists().where(same))
+    others = rows.other_models(connection, model)
+    wait = [f"; {count} of '{name}', which wait for 'mmsearch rebuild --model {name}'" for name, count in others]
+    return Check("model", 0, f"vectors of '{model.name}' ({model.fingerprint[:12]})" + "".join(wait))
 
 
 def _doubles(connection: Connection, model: Model) -> Check:
-    count = len(connection.scalars(doubles(model)).all())
+    count = len(rows.doubles(connection, model))
     return Check("doubles", count, f"{count} vectors twice" if count else "no vector is there twice", MEND)
 
 
-def unencoded(model: Model) -> Any:
-    """The condition of a file that is there and has no vector of its own."""
-    own = exists().where(
-        vectors.c.asset_id == assets.c.id,
-        vectors.c.model_id == model.id,
-        vectors.c.role == OWN,
-        vectors.c.caption_id.is_(None),
-        vectors.c.mu.is_not(None),
-    )
-    return and_(assets.c.state == LIVE, ~own)
-
-
 def _without_vector(connection: Connection, model: Model) -> Check:
-    count = _count(connection, assets, unencoded(model))
+    count = rows.count_unencoded(connection, model)
     found = f"{count} files wait to be encoded" if count else "every file has its vector"
     return Check("files", count, found, "mmsearch index FOLDER")
 
 
 def _kinds(connection: Connection, model: Model) -> Check:
     count = visibility.stale(connection, model)
-    if count and _count(connection, roots, roots.c.pairing_due):  # an interrupted run is no fault
-        return Check("visibility", 0, f"{count} vectors wait for the end of a run; 'mmsearch index FOLDER' goes on")
     found = f"{count} vectors are found, or hidden, where they should not be" if count else "hidden and found as due"
     return Check("visibility", count, found, MEND)
 
@@ -223,7 +169,3 @@ def _leftovers(connection: Connection, where: Path) -> Check:
     kept = f"; kept aside as damaged: {', '.join(aside)}" if aside else ""
     names = ", ".join(path.name for path in found)
     return Check("leftovers", len(found), (f"not in use: {names}" if names else "none") + kept, MEND)
-
-
-def _count(connection: Connection, table: Table, condition: Any) -> int:
-    return int(connection.execute(select(func.count()).select_from(table).where(condition)).scalar_one())

@@ -11,16 +11,15 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import Column, Connection, delete, or_, select, update
+from sqlalchemy import Connection
 
-from indexer.catalog import fused
+from indexer.catalog import pruning
 from indexer.catalog.assets import count_live, mark
 from indexer.catalog.database import Catalog, live_model
 from indexer.catalog.roots import Target, all_roots, known_targets, offline_reason
-from indexer.catalog.schema import MISSING, assets, captions, metadata, notices, roots, vectors
-from indexer.catalog.scopes import below, chunked, within
+from indexer.catalog.scopes import chunked
 from indexer.files.excludes import is_excluded_by_default
 from indexer.search import index_files as generations
 
@@ -86,13 +85,18 @@ def prune(
                 counts["here"] += 0 if excluded else len(found["here"])
             elif offline:
                 forgotten.append(target)
-                doomed.update(_all_of(connection, target))
+                every = pruning.files(connection, target, missing_only=False)
+                doomed.update({file.id: target.root.path / file.rel_path for file in every})
             else:
                 counts["offline"] += count_live(connection, target)
     if not dry_run:
         _hide(catalog, where, doomed)
-        _delete(catalog, list(doomed))
-        _forget_roots(catalog, forgotten)
+        for chunk in chunked(doomed):
+            with catalog.begin() as connection:
+                pruning.delete_files(connection, chunk)
+        for target in forgotten:
+            with catalog.begin() as connection:
+                pruning.delete_root(connection, target)
     return PruneReport(
         len(doomed), counts["held"], counts["here"], counts["offline"], dry_run, tuple(sorted(doomed.values()))
     )
@@ -104,18 +108,12 @@ def _targets(connection: Connection, folder: Path | None) -> list[Target]:
     return known_targets(connection, folder)
 
 
-def _all_of(connection: Connection, target: Target) -> dict[int, Path]:
-    query = select(assets.c.id, assets.c.rel_path).where(below(target))
-    return {row.id: target.root.path / row.rel_path for row in connection.execute(query)}
-
-
 def _sorted_out(connection: Connection, target: Target) -> dict[Fate, dict[int, Path]]:
     """The hidden files of an online root by what became of them."""
     found: dict[Fate, dict[int, Path]] = {"gone": {}, "here": {}, "held": {}}
     bare: dict[str, bool] = {}
-    query = select(assets.c.id, assets.c.rel_path).where(below(target), assets.c.state == MISSING)
-    for row in connection.execute(query):
-        found[_fate(target, row.rel_path, bare)][row.id] = target.root.path / row.rel_path
+    for file in pruning.files(connection, target, missing_only=True):
+        found[_fate(target, file.rel_path, bare)][file.id] = target.root.path / file.rel_path
     return found
 
 
@@ -156,38 +154,3 @@ def _hide(catalog: Catalog, where: Path, doomed: Iterable[int]) -> None:
             return
         mark(connection, list(doomed), missing=True)
     generations.refresh(catalog, where / generations.VECTORS_FOLDER, model)
-
-
-def _delete(catalog: Catalog, doomed: list[int]) -> None:
-    """Row by row of `assets` with everything that points to it, some hundred to a transaction."""
-    for chunk in chunked(doomed):
-        with catalog.begin() as connection:
-            photos = fused.captioned_by(connection, chunk) - set(chunk)
-            fused.drop(connection, photos)  # a photo that stays and loses a caption; the next run fuses it again
-            of_photos = select(assets.c.root_id).where(assets.c.id.in_(photos))
-            connection.execute(update(roots).where(roots.c.id.in_(of_photos)).values(pairing_due=True))
-            lost = or_(captions.c.asset_id.in_(chunk), captions.c.text_asset_id.in_(chunk))
-            spoken = select(captions.c.id).where(lost)
-            connection.execute(
-                delete(vectors).where(or_(vectors.c.asset_id.in_(chunk), vectors.c.caption_id.in_(spoken)))
-            )
-            connection.execute(delete(captions).where(lost))
-            for column in _pointing_columns():
-                connection.execute(delete(column.table).where(column.in_(chunk)))
-            connection.execute(delete(assets).where(assets.c.id.in_(chunk)))
-
-
-def _pointing_columns() -> list[Column[Any]]:
-    """The columns of other tables that name a file: what is said there goes with it."""
-    others = [table for table in metadata.sorted_tables if table not in (assets, captions, vectors)]
-    keys = [key for table in others for key in table.foreign_keys if key.column is assets.c.id]
-    return [key.parent for key in keys]
-
-
-def _forget_roots(catalog: Catalog, forgotten: list[Target]) -> None:
-    for target in forgotten:
-        with catalog.begin() as connection:
-            mine = (notices.c.root_id == target.root.id, within(notices.c.rel_path, target.prefix))
-            connection.execute(delete(notices).where(*mine))
-            if not target.prefix:
-                connection.execute(delete(roots).where(roots.c.id == target.root.id))

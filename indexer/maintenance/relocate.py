@@ -40,13 +40,9 @@ def relocate(catalog: Catalog, old: Path, new: Path) -> int:
         _refuse_taken(connection, moved)
         if not any(some_are_there(connection, after) for _, after in moved):
             raise LibraryError(f"none of the files looked for is below {new}; name the folder that {old} has become")
-        # In two steps: the new path of one root may be the old one of another.
-        for root in moving:
-            connection.execute(update(roots).where(roots.c.id == root.id).values(path=f"\0{root.id}"))
-        for root, after in moved:
-            device = device_of(after.path) if after.path.is_dir() else root.device
-            connection.execute(update(roots).where(roots.c.id == root.id).values(path=str(after.path), device=device))
-        return sum(count_live(connection, Target(after, "", ())) for _, after in moved)
+        placed = [Root(old.id, new.path, _device(new.path, old.device)) for old, new in moved]
+        root_updates.move(connection, placed)
+        return sum(count_live(connection, Target(root, "", ())) for root in placed)
 
 
 def _moving(connection: Connection, old: Path, new: Path) -> list[Root]:

@@ -13,14 +13,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import URL, update
+from sqlalchemy import URL
 
 from indexer.base.durable import aside_name
 from indexer.base.failpoints import reach
-from indexer.catalog import damaged
+from indexer.catalog import damaged, mending, tables
 from indexer.catalog.database import Catalog
-from indexer.catalog.schema import roots
-from indexer.maintenance.repair import references
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +39,9 @@ def salvage(catalog_file: Path) -> Salvaged:
     catalog = Catalog.open(URL.create("sqlite", database=str(fresh)), migrate_schema=True)
     try:
         with catalog.begin() as connection:
-            saved = damaged.recover(catalog_file, connection)
-            connection.execute(update(roots).values(pairing_due=True, captions_seen=None))
-            references(connection, catalog_file.parent)
+            with tables.bulk(connection):
+                saved = damaged.recover(catalog_file, connection)
+            mending.salvaged(connection, catalog_file.parent)
     finally:
         catalog.close()
     reach("salvage.copied")

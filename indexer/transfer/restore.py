@@ -90,8 +90,9 @@ def _fill(where: Path, unpacked: Path, manifest: Manifest) -> None:
     try:
         with catalog.begin() as connection, ParquetReader() as parquet:
             tables.make_room(connection)
-            for table in tables.TABLES:
-                _read_table(connection, parquet, table, unpacked, manifest)
+            with tables.bulk(connection):
+                for table in tables.TABLES:
+                    _read_table(connection, parquet, table, unpacked, manifest)
             _check_library(connection)
         with catalog.begin() as connection:
             model = live_model(connection)
