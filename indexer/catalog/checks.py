@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, exists, func, or_, select
 
 from indexer.base.types import Modality, Model
-from indexer.catalog.schema import LIVE, OWN, assets, captions, generations, library, metadata, models, roots, vectors
+from indexer.catalog.schema import LIVE, OWN, assets, captions, generations, library, metadata, models, vectors
 from indexer.catalog.scopes import is_encoded
 
 VECTORS_AT_ONCE: Final = 8192
@@ -130,11 +130,6 @@ def unencoded(model: Model) -> ColumnElement[bool]:
     return and_(assets.c.state == LIVE, ~is_encoded(model))
 
 
-def is_run_unfinished(connection: Connection) -> bool:
-    """Whether an index run ended before captions and fusions were in step with the files."""
-    return _count(connection, roots, roots.c.pairing_due) > 0
-
-
 def stored_vectors(connection: Connection, model: Model) -> Iterator[list[StoredVector]]:
     """Every vector of a model by its id, `VECTORS_AT_ONCE` at a time."""
     columns = (vectors.c.id, vectors.c.kind, vectors.c.change, vectors.c.mu, vectors.c.logvar)
@@ -161,5 +156,4 @@ def sample(connection: Connection, model: Model, online: Collection[int], count:
 
 
 def _count(connection: Connection, table: Table, condition: ColumnElement[bool]) -> int:
-    query: Select[tuple[int]] = select(func.count()).select_from(table).where(condition)
-    return connection.execute(query).scalar_one()
+    return int(connection.execute(select(func.count()).select_from(table).where(condition)).scalar_one())

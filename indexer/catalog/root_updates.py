@@ -31,6 +31,14 @@ def add(connection: Connection, folder: Path) -> Root:
     return Root(int(key[0]), folder, None)
 
 
+def move(connection: Connection, moved: Collection[Root]) -> None:
+    """Give roots their new path and device. In two steps: the new path of one may be the old one of another."""
+    for root in moved:
+        connection.execute(update(roots).where(roots.c.id == root.id).values(path=f"\0{root.id}"))
+    for root in moved:
+        connection.execute(update(roots).where(roots.c.id == root.id).values(path=str(root.path), device=root.device))
+
+
 def remember_device(connection: Connection, root: Root, device: int) -> None:
     """Note the disk a root was last seen on, see `files.roots.device_of`."""
     connection.execute(update(roots).where(roots.c.id == root.id).values(device=device))

@@ -26,7 +26,7 @@ from indexer.ingest.encode import encode_pictures
 from indexer.ingest.loader import Loaded, Reader, load
 from indexer.ingest.plan import Job
 from indexer.search import index_files as generations
-from indexer.search.live_index import ROWS_AT_ONCE, LiveIndex
+from indexer.search.live_index import LiveIndex
 from indexer.vectors.base import Int64Array, KeepsVectors, normalised
 from indexer.vectors.file_index import FileIndex
 

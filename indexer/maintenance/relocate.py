@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection
 
 from indexer.base.errors import FolderNotFound, LibraryError
+from indexer.catalog import root_updates
 from indexer.catalog.assets import count_live
 from indexer.catalog.database import Catalog
 from indexer.catalog.roots import Root, Target, all_roots, as_known, some_are_there
-from indexer.catalog.schema import roots
 from indexer.files.roots import device_of
 from indexer.files.unicode_names import as_on_disk
 
@@ -36,13 +36,16 @@ def relocate(catalog: Catalog, old: Path, new: Path) -> int:
     with catalog.begin() as connection:
         old = as_known(connection, old)
         moving = _moving(connection, old, new)
-        moved = [(root, Root(root.id, new / root.path.relative_to(old), None)) for root in moving]
+        moved = [(root, _moved(root, new / root.path.relative_to(old))) for root in moving]
         _refuse_taken(connection, moved)
         if not any(some_are_there(connection, after) for _, after in moved):
             raise LibraryError(f"none of the files looked for is below {new}; name the folder that {old} has become")
-        placed = [Root(old.id, new.path, _device(new.path, old.device)) for old, new in moved]
-        root_updates.move(connection, placed)
-        return sum(count_live(connection, Target(root, "", ())) for root in placed)
+        root_updates.move(connection, [after for _, after in moved])
+        return sum(count_live(connection, Target(after, "", ())) for _, after in moved)
+
+
+def _moved(root: Root, path: Path) -> Root:
+    return Root(root.id, path, device_of(path) if path.is_dir() else root.device)
 
 
 def _moving(connection: Connection, old: Path, new: Path) -> list[Root]:
