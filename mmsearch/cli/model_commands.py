@@ -118,7 +118,7 @@ def train(
         if table:
             if config is None or data or model or variant or seed is not None:
                 raise typer.BadParameter("--table goes with CONFIG and --out alone.")
-            from mmsearch.evaluation.table import run_table
+            from mmsearch.training.table import run_table
 
             checkpoint = run_table(config, out=out)
         else:

@@ -23,7 +23,7 @@ from mmsearch.models.checkpoint import load_vae
 from mmsearch.models.gaussian import kl_to_prior, log_density, reparameterise
 from mmsearch.models.tokens import tokenise
 from mmsearch.models.vae import Encoding, MultimodalVAE
-from mmsearch.training.variants import Gaussian, Variant, mixture_log_density, posterior_components
+from mmsearch.models.variants import Gaussian, Variant, mixture_log_density, posterior_components
 
 _CHUNK_PAIRS = 64
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from indexer.base.types import Float32Array
-from mmsearch.data.corpus import Corpus
 from mmsearch.errors import DataError, DecodeError
 from mmsearch.inference.backbone import BATCH, Backbone
 from mmsearch.inference.pictures import to_image
+from mmsearch.training.corpus import Corpus
 
 log = logging.getLogger(__name__)
 

@@ -17,15 +17,16 @@ import numpy as np
 from indexer.base.types import Float32Array, Modality
 from indexer.search.query_bank import QueryBank
 from indexer.vectors.base import normalised
-from indexer.vectors.lists import k_means
-from mmsearch.data.corpus import Corpus
 from mmsearch.evaluation.evaluate import in_batches
 from mmsearch.inference.load_model import load_model
 from mmsearch.inference.query_bank import rounded, save_banks
 from mmsearch.models.digest import seal
+from mmsearch.training.corpus import Corpus
 from mmsearch.training.recipe import Export
 
 log = logging.getLogger(__name__)
+
+ROUNDS = 8
 
 
 def add_banks(folder: Path, corpus: Corpus, export: Export) -> None:
@@ -64,7 +65,7 @@ def draw(corpus: Corpus, pairs: int) -> tuple[list[Path], list[str]]:
 def bank(modality: Modality, queries: Float32Array, items: Float32Array, clusters: int, sharpness: float) -> QueryBank:
     """A bank of queries `[m, d]` of one modality, its level by items `[n, d]` of the other."""
     units = normalised(queries, queries.shape[1])
-    centroids = k_means(units, min(clusters, len(units)))
+    centroids = spherical_k_means(units, min(clusters, len(units)))
     numbers = np.argmax(units @ centroids.T, axis=1)  # [m]
     sizes = np.bincount(numbers, minlength=len(centroids))
     sums = np.zeros_like(centroids)
@@ -73,3 +74,20 @@ def bank(modality: Modality, queries: Float32Array, items: Float32Array, cluster
     shares = (sizes[sizes > 0] / len(units)).astype(np.float32)
     plain = QueryBank(modality, centres, shares, sharpness)
     return QueryBank(modality, centres, shares, sharpness, level=float(plain.hubness(items).mean()))
+
+
+def spherical_k_means(units: Float32Array, clusters: int) -> Float32Array:
+    """Unit centroids `[c, d]` of unit vectors `[n, d]`, always the same (Dhillon & Modha 2001).
+
+    https://doi.org/10.1023/A:1007612920971. By FAISS, with which the shipped bank was made, else by scikit-learn.
+    """
+    try:
+        import faiss
+    except ImportError:
+        from sklearn.cluster import KMeans
+
+        found = KMeans(clusters, n_init=1, max_iter=ROUNDS, random_state=0).fit(units).cluster_centers_
+        return normalised(np.asarray(found, np.float32), units.shape[1])
+    kmeans = faiss.Kmeans(units.shape[1], clusters, niter=ROUNDS, spherical=True, seed=1, min_points_per_centroid=1)
+    kmeans.train(units)
+    return np.asarray(kmeans.centroids, np.float32)

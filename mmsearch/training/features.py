@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from mmsearch.data.corpus import Corpus
-from mmsearch.data.views import Views
+from mmsearch.data.augmentation_cache import AugmentationCache
 from mmsearch.models.tokens import tokenise
 from mmsearch.models.vae import ImageEncoder, TextEncoder
+from mmsearch.training.corpus import Corpus
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,12 @@ class Wanted:
 
 
 def trunk_features(
-    views: Views, image: ImageEncoder, text: TextEncoder, corpus: Corpus, tokenizer: Tokenizer, max_tokens: int
+    views: AugmentationCache,
+    image: ImageEncoder,
+    text: TextEncoder,
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    max_tokens: int,
 ) -> tuple[Tensor, Tensor]:
     """Whole photos `[photos, 1280]` and all captions `[captions, 384]` in the corpus' order; cached."""
     captions = [caption for captions in corpus.captions for caption in captions]
@@ -126,7 +131,7 @@ def _weights(image: ImageEncoder, text: TextEncoder, max_tokens: int) -> str:
     return digest.hexdigest()[:16]
 
 
-def _images(views: Views, image: ImageEncoder) -> Float32:
+def _images(views: AugmentationCache, image: ImageEncoder) -> Float32:
     device, whole, parts = image.head.mean.device, views.view(0), []
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
         for i in range(0, len(whole), 128):

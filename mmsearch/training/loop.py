@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mmsearch.errors import CheckpointError, TrainingError
 from mmsearch.models.checkpoint import load_notes, load_tensors, save_tensors
 from mmsearch.models.vae import MultimodalVAE
-from mmsearch.training.curves import Curves
+from mmsearch.training.learning_curves import LearningCurves
 from mmsearch.training.objective import Contrast, Terms, objective
 from mmsearch.training.recipe import Recipe
 from mmsearch.training.stages import Batch, Stage
@@ -76,7 +76,7 @@ class Loop:
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume and self.last.exists():
             self._load()
-        curves = Curves(self.folder / "curves.csv", resume_step=self.progress.step)
+        curves = LearningCurves(self.folder / "curves.csv", resume_step=self.progress.step)
         trained = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
         for p in self.vae.parameters():
             p.requires_grad_(id(p) in trained)

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmsearch.errors import TrainingError
+from mmsearch.models import variants
 from mmsearch.models.gaussian import kl_between, kl_to_prior, reparameterise
 from mmsearch.models.vae import Encoding, MultimodalVAE, fuse
-from mmsearch.training import variants
 from mmsearch.training.recipe import Objective
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from mmsearch.config import read_toml
-from mmsearch.data.views import Augmentation
+from mmsearch.data.augmentation_cache import Augmentation
 from mmsearch.errors import ConfigError
-from mmsearch.training.variants import Variant
+from mmsearch.models.variants import Variant
 
 Architecture = Literal["pretrained", "scratch", "backbone"]
 

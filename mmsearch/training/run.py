@@ -19,24 +19,26 @@ from typing import cast
 import torch
 from tokenizers import Tokenizer
 
-from mmsearch.data.corpus import Corpus, read_corpus
-from mmsearch.data.views import Views
-from mmsearch.data.vocabulary import cut_vocabulary, frequent_words
+from mmsearch.data.augmentation_cache import AugmentationCache
 from mmsearch.errors import CheckpointError, ConfigError, ModelError, TrainingError
 from mmsearch.inference.backbone import Backbone, absolute_name
 from mmsearch.models.checkpoint import Architecture, build, save_model
 from mmsearch.models.tokens import word_tokenizer
 from mmsearch.models.vae import FeatureEncoder, ImageEncoder, MultimodalVAE, TextEncoder, channels_last
+from mmsearch.training.allocator import keep_freed_memory
 from mmsearch.training.backbone_features import backbone_features
+from mmsearch.training.calibration_queries import add_banks
 from mmsearch.training.cca import fit_heads
+from mmsearch.training.corpus import Corpus, read_corpus
+from mmsearch.training.export.export import export
 from mmsearch.training.features import training_part, trunk_features
-from mmsearch.training.initial import pretrained
 from mmsearch.training.loop import Loop
-from mmsearch.training.malloc import keep_freed_memory
 from mmsearch.training.objective import Contrast
+from mmsearch.training.pretrained_init import pretrained
 from mmsearch.training.recipe import Recipe, load_recipe, with_overrides
 from mmsearch.training.self_distillation import TypoStage
 from mmsearch.training.stages import CachedStage, FeatureStage, PixelStage, Stage
+from mmsearch.training.vocabulary import cut_vocabulary, frequent_words
 
 log = logging.getLogger(__name__)
 
@@ -124,13 +126,9 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
     )
     if recipe.export is None:
         return trained
-    from mmsearch.training.export.export import export
-
     photos = corpus.photos[: corpus.train]
     shipped = export(trained, folder / "shipped", precision=recipe.export.precision, photos=photos)
     if recipe.export.queries:
-        from mmsearch.training.calibration_queries import add_banks
-
         add_banks(shipped, corpus, recipe.export)
     return shipped
 
@@ -215,7 +213,7 @@ def _stages(recipe: Recipe, corpus: Corpus, vae: MultimodalVAE, tokenizer: Token
         yield PixelStage(recipe, corpus, tokenizer, side_px=64, epochs=s.epochs)
         return
     image, text = cast(ImageEncoder, vae.encoders["image"]), cast(TextEncoder, vae.encoders["text"])
-    views = Views(Path(recipe.cache), corpus.photos, image.trunk, recipe.augmentation, recipe.seed)
+    views = AugmentationCache(Path(recipe.cache), corpus.photos, image.trunk, recipe.augmentation, recipe.seed)
     images, texts = trunk_features(views, image, text, corpus, tokenizer, recipe.model.max_tokens)
     image.head.fit_standardisation(images[: corpus.train])
     text.head.fit_standardisation(texts)

@@ -22,13 +22,13 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from mmsearch.data.corpus import Corpus
 from mmsearch.data.texts import misspell, phrase
 from mmsearch.errors import CheckpointError, TrainingError
 from mmsearch.models.checkpoint import load_tensors, save_tensors
 from mmsearch.models.gaussian import kl_between
 from mmsearch.models.tokens import tokenise
 from mmsearch.models.vae import MultimodalVAE, TextEncoder
+from mmsearch.training.corpus import Corpus
 from mmsearch.training.recipe import Recipe
 from mmsearch.training.stages import Group, by_length
 

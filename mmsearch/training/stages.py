@@ -22,14 +22,14 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from mmsearch.data.corpus import Corpus
+from mmsearch.data.augmentation_cache import AugmentationCache, augment
 from mmsearch.data.texts import drop_tokens, misspell, phrase
-from mmsearch.data.views import Views, augment
 from mmsearch.evaluation.recall import Retrieval, retrieval
 from mmsearch.inference.preprocess import square
 from mmsearch.models.minilm import PAD_ID
 from mmsearch.models.tokens import tokenise
 from mmsearch.models.vae import Encoding, ImageEncoder, MultimodalVAE, TextEncoder
+from mmsearch.training.corpus import Corpus
 from mmsearch.training.recipe import Recipe
 
 Rows = NDArray[np.int64]
@@ -222,7 +222,7 @@ class _TokenStage:
 class CachedStage(_TokenStage):
     """Late blocks, transformer layers, pooling and heads, on cached activations of a few augmented views."""
 
-    def __init__(self, recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer, views: Views) -> None:
+    def __init__(self, recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer, views: AugmentationCache) -> None:
         super().__init__(recipe, corpus, tokenizer)
         self.name, self.epochs, self._salt = "late", recipe.schedule.epochs, 2
         most = max(recipe.schedule.views)

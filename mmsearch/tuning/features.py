@@ -17,7 +17,6 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from indexer.base.types import Float32Array, UInt8Array
-from mmsearch.data.captioned import Pair
 from mmsearch.errors import CheckpointError, DataError, DecodeError
 from mmsearch.inference.pictures import to_image
 from mmsearch.inference.preprocess import square
@@ -25,6 +24,7 @@ from mmsearch.models.checkpoint import Architecture, read_description
 from mmsearch.models.tokens import tokenise
 from mmsearch.models.vae import ImageEncoder, MultimodalVAE, TextEncoder
 from mmsearch.tuning.fit import Features
+from mmsearch.tuning.pairs import Pair
 
 log = logging.getLogger(__name__)
 _BATCH = 32

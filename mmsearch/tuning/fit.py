@@ -21,14 +21,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmsearch.data.captioned import BoolArray, Pair, held_out, wording
-from mmsearch.data.corpus import Corpus
 from mmsearch.errors import TrainingError
 from mmsearch.evaluation.recall import best_ranks
 from mmsearch.models.vae import MultimodalVAE
+from mmsearch.training.corpus import Corpus
 from mmsearch.training.objective import Contrast, objective
 from mmsearch.training.recipe import Objective, Recipe, Schedule
 from mmsearch.training.stages import FeatureStage
+from mmsearch.tuning.pairs import BoolArray, Pair, held_out, wording
 
 log = logging.getLogger(__name__)
 

@@ -16,11 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from indexer.base.safetensors_header import tensor_places
 from mmsearch.errors import CheckpointError, ModelError
+from mmsearch.inference.onnx_model import OnnxModel
 from mmsearch.inference.query_bank import QUERIES
+from mmsearch.inference.torch_model import TorchModel
 from mmsearch.models.checkpoint import Architecture, pack, read_description, save_model, unpack
 from mmsearch.models.digest import seal
 from mmsearch.models.vae import MultimodalVAE
+from mmsearch.training.export.export import export
 from mmsearch.tuning.fit import Heads
 
 log = logging.getLogger(__name__)
@@ -104,13 +108,11 @@ def write(
 
 def _add_graphs(new: Path, source: Path) -> None:
     """The graphs hold no weights but places in the weights' file: they serve every file with the same places."""
-    if _header(source / "model.safetensors") == _header(new / "model.safetensors"):
+    if tensor_places(source / "model.safetensors") == tensor_places(new / "model.safetensors"):
         for graph in source.glob("*.onnx"):
             shutil.copyfile(graph, new / graph.name)
         if _follow(new, source):
             return
-    from mmsearch.training.export.export import export
-
     log.info("the graphs of %s do not fit the new weights; they are written anew", source)
     for graph in new.glob("*.onnx"):
         graph.unlink()
@@ -120,18 +122,8 @@ def _add_graphs(new: Path, source: Path) -> None:
     shutil.rmtree(again)
 
 
-def _header(weights: Path) -> bytes:
-    """Names, types, shapes and places of every tensor, as the file states them."""
-    with weights.open("rb") as file:
-        length = file.read(8)
-        return length + file.read(int.from_bytes(length, "little"))
-
-
 def _follow(folder: Path, source: Path) -> bool:
     """Whether the graphs' vectors of a picture and a text went with the weights: to torch's, away from the source's."""
-    from mmsearch.inference.onnx_model import OnnxModel
-    from mmsearch.inference.torch_model import TorchModel
-
     graphs, before = (OnnxModel("", where, read_description(where)) for where in (folder, source))
     torch_model = TorchModel.load("", folder, "cpu")
     picture = np.random.default_rng(0).integers(0, 256, (1, graphs.side_px, graphs.side_px, 3), np.uint8)

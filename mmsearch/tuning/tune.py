@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 
 from indexer.store import CaptionedPhoto
-from mmsearch.data.captioned import digest, held_out, pairs_of
 from mmsearch.errors import DataError, ModelError
 from mmsearch.evaluation.evaluate import rounded
 from mmsearch.models.checkpoint import load_vae
-from mmsearch.training.malloc import keep_freed_memory
+from mmsearch.training.allocator import keep_freed_memory
 from mmsearch.tuning import folder as tune_folder
 from mmsearch.tuning.features import read_features
 from mmsearch.tuning.fit import Settings, blend, choose_mix, fit, heads_of, judge, set_heads
+from mmsearch.tuning.pairs import digest, held_out, pairs_of
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from indexer.store import Store
-from mmsearch.data.captioned import digest, pairs_of
 from mmsearch.errors import LibraryError, ModelError, ModelMismatch
 from mmsearch.inference.load_model import PRETRAINED
 from mmsearch.tuning.folder import checked_source
+from mmsearch.tuning.pairs import digest, pairs_of
 from mmsearch.tuning.tune import TuneReport, check_enough, tune
 
 MODELS_FOLDER = "models"

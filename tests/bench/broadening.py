@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mmsearch.data.corpus import read_corpus
 from mmsearch.data.datasets import read_dataset
 from mmsearch.evaluation.recall import best_ranks
 from mmsearch.evaluation.zero_shot import TEMPLATES, same_name
 from mmsearch.inference.preprocess import square
-from mmsearch.training.initial import _find
+from mmsearch.training.corpus import read_corpus
+from mmsearch.training.pretrained_init import _find
 from mmsearch.training.recipe import Recipe, load_recipe
 from tests.bench.common import ROOT, SHARED_PHOTOS, machine, table
 from tests.bench.heads_only import Featured, Heads, Trunks, contrast_alone, train_heads

@@ -28,7 +28,7 @@ from mmsearch.data.datasets import read_dataset
 from mmsearch.evaluation.recall import retrieval
 from mmsearch.inference.load_model import load_model
 from mmsearch.models.checkpoint import load_vae
-from mmsearch.training.export.export import INT8_GRAPH
+from mmsearch.training.export.int8 import INT8_GRAPH
 from tests.bench.common import DEFAULT_MODEL, SHARED_PHOTOS, cores, machine
 from tests.bench.formats import image_encoder, squares_of
 from tests.bench.litert import Trunk, layers_of, litert_run

@@ -25,10 +25,10 @@ from torch import Tensor, nn
 from transformers import CLIPConfig
 
 import mmsearch.training
-from mmsearch.data.corpus import Corpus
 from mmsearch.inference.backbone import BATCH, Backbone
 from mmsearch.inference.pictures import to_image
 from mmsearch.models.checkpoint import Architecture, build
+from mmsearch.training.corpus import Corpus
 from mmsearch.training.loop import Loop
 from mmsearch.training.objective import Contrast
 from mmsearch.training.recipe import load_recipe

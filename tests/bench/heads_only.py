@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from mmsearch.data.corpus import Corpus
-from mmsearch.data.views import Views
+from mmsearch.data.augmentation_cache import AugmentationCache
 from mmsearch.evaluation.recall import Retrieval
 from mmsearch.models.checkpoint import Architecture, build
 from mmsearch.models.tokens import tokenise
 from mmsearch.models.vae import FeatureEncoder, ImageEncoder, MultimodalVAE, TextEncoder
+from mmsearch.training.corpus import Corpus
 from mmsearch.training.features import trunk_features
-from mmsearch.training.initial import pretrained
 from mmsearch.training.loop import Loop
 from mmsearch.training.objective import Contrast
+from mmsearch.training.pretrained_init import pretrained
 from mmsearch.training.recipe import Recipe
 from mmsearch.training.stages import FeatureStage
 
@@ -85,7 +85,9 @@ class Featured:
     @classmethod
     def load(cls, recipe: Recipe, corpus: Corpus, trunks: Trunks) -> Featured:
         """From the recipe's cache, which a training run of it has filled, else computed."""
-        views = Views(Path(recipe.cache), corpus.photos, trunks.image.trunk, recipe.augmentation, recipe.seed)
+        views = AugmentationCache(
+            Path(recipe.cache), corpus.photos, trunks.image.trunk, recipe.augmentation, recipe.seed
+        )
         found = trunk_features(views, trunks.image, trunks.text, corpus, trunks.tokenizer, trunks.max_tokens)
         return cls(corpus, *found)
 

@@ -18,13 +18,13 @@ import numpy as np
 
 from indexer.search.query_bank import QueryBank
 from indexer.vectors.base import Int64Array, normalised
-from mmsearch.data.corpus import read_corpus
 from mmsearch.data.datasets import read_dataset
 from mmsearch.evaluation.evaluate import in_batches
 from mmsearch.evaluation.recall import best_ranks, retrieval
 from mmsearch.evaluation.zero_shot import TEMPLATES, name_vectors, same_name
 from mmsearch.inference.load_model import load_model
 from mmsearch.training.calibration_queries import bank, draw
+from mmsearch.training.corpus import read_corpus
 from mmsearch.training.recipe import Export, load_recipe
 from tests.bench.common import DEFAULT_MODEL, ROOT, machine, table
 

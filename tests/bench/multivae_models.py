@@ -26,10 +26,10 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from mmsearch.models import variants
 from mmsearch.models.gaussian import log_density, product_of_experts
 from mmsearch.models.heads import FeatureDecoder, GaussianHead
 from mmsearch.models.vae import FeatureEncoder, MultimodalVAE
-from mmsearch.training import variants
 
 Form = Literal["matched", "settings", "package"]
 Name = Literal["mvae", "mmvae", "mopoe", "mvtcae"]

@@ -3,7 +3,7 @@
     pip install --no-deps --target .cache/multivae multivae==1.0.3 pythae==0.1.2 nltk
     python -m tests.bench.multivae_parity
 
-In: the features, architecture, batches, optimiser, epochs and seeds of `mmsearch.evaluation.table`, and the numbers in
+In: the features, architecture, batches, optimiser, epochs and seeds of `mmsearch.training.table`, and the numbers in
 its folder. Out: a Markdown table of ours beside theirs, and how far the losses are apart on one batch with the same
 weights. Each run is kept in `runs/multivae`, so that a table that was cut off goes on. The package and its needs are no
 dependency of the project: on demand, never part of `make test`. Next: `multivae_models.py`, what is set to what.
@@ -27,14 +27,14 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mmsearch.evaluation.recall import retrieval
-from mmsearch.evaluation.table import Data, read_data
 from mmsearch.models.checkpoint import Architecture
 from mmsearch.models.checkpoint import build as build_vae
 from mmsearch.models.gaussian import log_density, reparameterise
 from mmsearch.models.vae import FeatureEncoder, MultimodalVAE
+from mmsearch.models.variants import mixture_log_density
 from mmsearch.training.recipe import Recipe, load_recipe, with_overrides
 from mmsearch.training.stages import FeatureStage
-from mmsearch.training.variants import mixture_log_density
+from mmsearch.training.table import Data, read_data
 from tests.bench.common import ROOT, machine
 from tests.bench.multivae_models import (
     NAMES,

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mmsearch.data.corpus import read_corpus
 from mmsearch.data.datasets import Example, read_dataset
 from mmsearch.evaluation.recall import best_ranks
 from mmsearch.evaluation.zero_shot import TEMPLATES, name_vectors, same_name
 from mmsearch.inference.load_model import Model, load_model
 from mmsearch.inference.preprocess import square
+from mmsearch.training.corpus import read_corpus
 from mmsearch.training.recipe import load_recipe
 from tests.bench.common import DEFAULT_MODEL, ROOT, SHARED_PHOTOS, machine, table
 from tests.bench.heads_only import Featured, Trunks, contrast_alone, train_heads

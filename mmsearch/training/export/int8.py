@@ -20,8 +20,9 @@ from indexer.base.types import UInt8Array
 from mmsearch.inference.preprocess import square
 from mmsearch.models.checkpoint import load_vae
 from mmsearch.models.digest import seal
-from mmsearch.training.export.export import INT8_GRAPH, point_to_safetensors
+from mmsearch.training.export.onnx_graph import point_to_safetensors
 
+INT8_GRAPH = "image-int8.onnx"
 _PHOTOS = 128
 _BATCH = 8  # photos at a time while ranges are taken: every activation of them is held
 _TRUNK = ("Conv", "Clip", "Add")

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from mmsearch.data.copies import copies
 from mmsearch.data.datasets import Example, read_dataset
+from mmsearch.data.near_duplicates import near_duplicates
 from mmsearch.data.scenes import main, render_scene, write_scenes
 from mmsearch.data.shapes import COLOURS, FULL, PLAIN, SHAPES
 from mmsearch.errors import DataError
@@ -149,7 +149,7 @@ def test_bad_numbers_are_refused(tmp_path: Path) -> None:
 
 def doubled(examples: list[Example], cache: Path) -> list[tuple[Path, Path]]:
     held_out = [example.image for example in examples if example.split == "val"]
-    return copies([example.image for example in examples if example.split == "train"], held_out, cache)
+    return near_duplicates([example.image for example in examples if example.split == "train"], held_out, cache)
 
 
 def test_committed_sample_is_whole_and_small(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ import torch
 import mmsearch.training
 from mmsearch import Library, load_model
 from mmsearch.cli.app import main
-from mmsearch.data.corpus import read_corpus
 from mmsearch.data.datasets import read_dataset
 from mmsearch.data.scenes import write_scenes
 from mmsearch.errors import ConfigError
@@ -23,7 +22,8 @@ from mmsearch.evaluation.evaluate import evaluate
 from mmsearch.evaluation.recall import retrieval
 from mmsearch.inference.backbone import Backbone
 from mmsearch.training.backbone_features import backbone_features
-from mmsearch.training.curves import Curves
+from mmsearch.training.corpus import read_corpus
+from mmsearch.training.learning_curves import LearningCurves
 from mmsearch.training.recipe import Recipe, load_recipe, with_overrides
 from tests.tiny_clip import write_tiny_clip
 
@@ -61,7 +61,7 @@ def trained(place: Path) -> Path:
 
 
 def test_loss_falls(trained: Path) -> None:
-    rows = Curves(trained.parent / "heads" / "curves.csv", resume_step=10_000).rows
+    rows = LearningCurves(trained.parent / "heads" / "curves.csv", resume_step=10_000).rows
     assert len(rows) == 30
     assert rows[-1]["loss"] < rows[0]["loss"] - 100
     assert rows[-1]["contrast"] < rows[0]["contrast"] - 0.5

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmsearch.data.corpus import Corpus
 from mmsearch.training import calibration_queries as bank_module
 from mmsearch.training.calibration_queries import add_banks, bank, draw
+from mmsearch.training.corpus import Corpus
 from mmsearch.training.recipe import Export
 from tests.fakes import COLOURS, FakeEncoder, paint
 

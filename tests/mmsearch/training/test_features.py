@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmsearch.data.corpus import Corpus
+from mmsearch.training.corpus import Corpus
 from mmsearch.training.features import Wanted, _keys, find, save, training_part
 
 PHOTOS, CAPTIONS = ["a/1 10", "a/2 10", "b/1 10"], ["a dog", "a cat", "two dogs", "a dog on a beach"]

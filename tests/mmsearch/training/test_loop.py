@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 import mmsearch.training
-from mmsearch.data.corpus import Corpus, read_corpus
 from mmsearch.data.scenes import write_scenes
 from mmsearch.errors import CheckpointError, TrainingError
 from mmsearch.models.checkpoint import Architecture, build, load_tensors, save_tensors
 from mmsearch.models.tokens import word_tokenizer
 from mmsearch.models.vae import Encoding, MultimodalVAE
 from mmsearch.training import loop as loop_module
-from mmsearch.training.curves import Curves
+from mmsearch.training.corpus import Corpus, read_corpus
+from mmsearch.training.learning_curves import LearningCurves
 from mmsearch.training.loop import Loop
 from mmsearch.training.objective import Contrast
 from mmsearch.training.recipe import DataSource, Recipe, load_recipe
@@ -96,7 +96,7 @@ def slope_is_not_a_number(mu: Tensor) -> Tensor:
 
 
 def rows(folder: Path) -> list[dict[str, float]]:
-    kept = Curves(folder / "curves.csv", resume_step=10_000).rows
+    kept = LearningCurves(folder / "curves.csv", resume_step=10_000).rows
     return [{name: value for name, value in row.items() if name != "pairs_per_s"} for row in kept]
 
 

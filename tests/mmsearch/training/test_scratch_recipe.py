@@ -10,7 +10,7 @@ import torch
 import mmsearch.training
 from mmsearch.data.scenes import write_scenes
 from mmsearch.models.checkpoint import load_vae
-from mmsearch.training.curves import Curves
+from mmsearch.training.learning_curves import LearningCurves
 from mmsearch.training.recipe import DataSource, load_recipe
 from mmsearch.training.run import train_recipe
 
@@ -33,7 +33,7 @@ def test_scenes_are_learned(tmp_path: Path) -> None:
         model = train_recipe(recipe, tmp_path / "run")
     finally:
         torch.set_num_threads(threads)
-    rows = Curves(next((tmp_path / "run").glob("*/curves.csv")), resume_step=10_000).rows
+    rows = LearningCurves(next((tmp_path / "run").glob("*/curves.csv")), resume_step=10_000).rows
     assert len(rows) == 4
     assert rows[-1]["elbo"] > rows[0]["elbo"] + 5_000
     # chance among 100 pictures is 10 % at R@10

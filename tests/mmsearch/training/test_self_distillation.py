@@ -13,13 +13,13 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 
-from mmsearch.data.corpus import Corpus
 from mmsearch.data.texts import misspell
 from mmsearch.errors import CheckpointError, TrainingError
 from mmsearch.models.gaussian import kl_between
 from mmsearch.models.minilm import BertSize
 from mmsearch.models.tokens import tokenise
 from mmsearch.models.vae import MultimodalVAE, TextEncoder
+from mmsearch.training.corpus import Corpus
 from mmsearch.training.recipe import Model, Recipe, Schedule
 from mmsearch.training.self_distillation import TypoStage
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mmsearch.data.augmentation_cache import Augmentation, augment
 from mmsearch.data.texts import misspell
-from mmsearch.data.views import Augmentation, augment
 from mmsearch.models.minilm import BertSize
 from mmsearch.models.vae import TextEncoder
 from mmsearch.training.stages import by_length

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from indexer.store import CaptionedPhoto
-from mmsearch.data.captioned import Pair, digest, held_out, pairs_of
 from mmsearch.data.scenes import render_scene
 from mmsearch.errors import DataError, ModelError, TrainingError
 from mmsearch.inference.load_model import PRETRAINED, load_model
@@ -33,6 +32,7 @@ from mmsearch.tuning.fit import (
     judge,
     set_heads,
 )
+from mmsearch.tuning.pairs import Pair, digest, held_out, pairs_of
 from mmsearch.tuning.tune import tune
 
 QUICK = Settings(epochs=10, steps=40, dropout=0.0, rate=3e-3, objective=Objective(eta=100.0))

@@ -22,8 +22,8 @@ from mmsearch.inference.onnx_model import OnnxModel
 from mmsearch.inference.preprocess import square
 from mmsearch.inference.torch_model import TorchModel
 from mmsearch.models.checkpoint import pack, unpack
-from mmsearch.training.export.export import INT8_GRAPH, point_to_safetensors
-from mmsearch.training.export.int8 import export_int8, fold_constants, join_pads, quantised
+from mmsearch.training.export.int8 import INT8_GRAPH, export_int8, fold_constants, join_pads, quantised
+from mmsearch.training.export.onnx_graph import point_to_safetensors
 
 SHIPPED = PRETRAINED / "default"
 

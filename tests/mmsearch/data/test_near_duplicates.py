@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmsearch.data import copies as copies_module
-from mmsearch.data.copies import copies
+from mmsearch.data import near_duplicates as near_duplicates_module
 from mmsearch.data.datasets import read_dataset
+from mmsearch.data.near_duplicates import near_duplicates
 from mmsearch.data.scenes import write_scenes
 from mmsearch.errors import DataError
 
@@ -64,7 +64,7 @@ def test_a_picture_saved_again_is_found(change: str, tmp_path: Path) -> None:
     held_out = textured(tmp_path / "val", 5, seed=1)
     with Image.open(photos[7]) as image:
         again = AGAIN[change](image.convert("RGB"), tmp_path / "val" / "another name")
-    assert copies(photos, [*held_out[:2], again, *held_out[2:]], tmp_path) == [(photos[7], again)]
+    assert near_duplicates(photos, [*held_out[:2], again, *held_out[2:]], tmp_path) == [(photos[7], again)]
 
 
 def test_equal_files_are_found_however_many_look_alike(tmp_path: Path) -> None:
@@ -75,17 +75,17 @@ def test_equal_files_are_found_however_many_look_alike(tmp_path: Path) -> None:
     pages = sorted((tmp_path / "train").glob("page*.png"))
     copy = tmp_path / "copy.png"
     shutil.copyfile(photos[1], copy)
-    assert copies([*pages, *photos], [copy], tmp_path) == [(photos[1], copy)]
-    assert copies(pages, [copy], tmp_path) == []
+    assert near_duplicates([*pages, *photos], [copy], tmp_path) == [(photos[1], copy)]
+    assert near_duplicates(pages, [copy], tmp_path) == []
 
 
 def test_drawings_that_differ_in_few_pixels_are_two_pictures(tmp_path: Path) -> None:
     """On plain grounds a circle and a square in the same place differ by less, on average, than a photo saved badly."""
     examples = read_dataset(write_scenes(tmp_path / "scenes", 600, seed=1, plain=True).parent)
     sides = {split: [e.image for e in examples if e.split == split] for split in ("train", "val")}
-    assert copies(sides["train"], sides["val"], tmp_path) == []
-    small = copies_module._thumbnails([*sides["train"], *sides["val"]], tmp_path)
-    alike = list(copies_module._candidates(small[:480], small[480:]))
+    assert near_duplicates(sides["train"], sides["val"], tmp_path) == []
+    small = near_duplicates_module._thumbnails([*sides["train"], *sides["val"]], tmp_path)
+    alike = list(near_duplicates_module._candidates(small[:480], small[480:]))
     assert alike  # the second look is what tells them apart
 
 
@@ -95,25 +95,25 @@ def test_unreadable_photos_are_counted_and_the_first_is_named(tmp_path: Path) ->
     held_out[1].write_bytes(b"no picture")
     unreadable = r"2 of 7 photos cannot be read, the first .*002\.png: .*; take them out"
     with pytest.raises(DataError, match=unreadable) as told:
-        copies(photos, held_out, tmp_path)
+        near_duplicates(photos, held_out, tmp_path)
     assert "\n" not in str(told.value)
 
 
 def test_large_sets_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos, held_out = textured(tmp_path / "train", 4), textured(tmp_path / "val", 3, seed=1)
-    monkeypatch.setattr(copies_module, "_CACHE_FROM", 7)
-    assert copies(photos, held_out, tmp_path / "cache") == []
+    monkeypatch.setattr(near_duplicates_module, "_CACHE_FROM", 7)
+    assert near_duplicates(photos, held_out, tmp_path / "cache") == []
     [stored] = (tmp_path / "cache").iterdir()  # and nothing temporary
     assert np.load(stored).shape == (7, 16 * 16 * 3)
 
     def refuse(path: Path) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(copies_module, "_small_or_error", refuse)
-    assert copies(photos, held_out, tmp_path / "cache") == []
+    monkeypatch.setattr(near_duplicates_module, "_small_or_error", refuse)
+    assert near_duplicates(photos, held_out, tmp_path / "cache") == []
     shutil.copyfile(photos[0], held_out[0])  # another file under the same name
     with pytest.raises(AssertionError, match="decoded again"):
-        copies(photos, held_out, tmp_path / "cache")
+        near_duplicates(photos, held_out, tmp_path / "cache")
 
 
 @needs_photos
@@ -126,4 +126,4 @@ def test_real_photos_saved_again_are_found_and_others_are_not(tmp_path: Path) ->
         with Image.open(photo) as image:
             small = image.convert("RGB").resize((112, 112), Image.Resampling.BICUBIC)
             again.append(saved(small, tmp_path / f"{at:02}.jpg", 75))
-    assert copies(photos, [*again, *held_out], tmp_path) == list(zip(photos[:20], again, strict=True))
+    assert near_duplicates(photos, [*again, *held_out], tmp_path) == list(zip(photos[:20], again, strict=True))

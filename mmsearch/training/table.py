@@ -25,22 +25,22 @@ import torch
 from torch import Tensor
 
 from indexer.base.types import Posterior
-from mmsearch.data.corpus import Corpus, read_corpus
-from mmsearch.data.views import Views
+from mmsearch.data.augmentation_cache import AugmentationCache
 from mmsearch.errors import ConfigError
 from mmsearch.evaluation.bounds import bounds
 from mmsearch.evaluation.evaluate import latent_use
 from mmsearch.evaluation.recall import Recall, Retrieval, retrieval
 from mmsearch.models.checkpoint import Architecture, build
 from mmsearch.models.vae import Encoding, FeatureEncoder, ImageEncoder, MultimodalVAE, TextEncoder
+from mmsearch.models.variants import Variant
 from mmsearch.training.cca import LinearDecoder, fit_heads
+from mmsearch.training.corpus import Corpus, read_corpus
 from mmsearch.training.features import training_part, trunk_features
-from mmsearch.training.initial import pretrained
 from mmsearch.training.loop import Loop
 from mmsearch.training.objective import Contrast
+from mmsearch.training.pretrained_init import pretrained
 from mmsearch.training.recipe import Recipe, load_recipe, with_overrides
 from mmsearch.training.stages import FeatureStage
-from mmsearch.training.variants import Variant
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def read_data(recipe: Recipe) -> Data:
     corpus = read_corpus(recipe)
     vae, _, tokenizer = pretrained(recipe.model)
     image, text = cast(ImageEncoder, vae.encoders["image"]), cast(TextEncoder, vae.encoders["text"])
-    views = Views(Path(recipe.cache), corpus.photos, image.trunk, recipe.augmentation, recipe.seed)
+    views = AugmentationCache(Path(recipe.cache), corpus.photos, image.trunk, recipe.augmentation, recipe.seed)
     images, texts = trunk_features(views, image, text, corpus, tokenizer, recipe.model.max_tokens)
     return Data(corpus, images, texts)
 

@@ -1,9 +1,9 @@
-"""Views of the training photos, computed once: activations before the trunk's first stride-32 block, in float16.
+"""Augmented views of the training photos, computed once: activations before the trunk's first stride-32 block.
 
-In: examples and a trunk. Out: one memory-mapped file a view, `[n, h, w, c]`, which the fine-tuning stage reads instead
-of photos; four fifths of a trunk's arithmetic lie before the cut, so that an epoch costs a fifth. View 0 is the whole
-photo; the others are random crops, flips and colours. The files resume: rows already written are not computed again.
-Next: `loop.py`.
+In: photos and a trunk. Out: one memory-mapped float16 file a view, `[n, h, w, c]`, read instead of photos. Four fifths
+of a trunk's arithmetic lie before the cut, so that an epoch costs a fifth. View 0 is the whole photo; the others are
+random crops, flips and colours. The files resume: rows already written are not computed again.
+Next: `training/trunk_stages.py`, which trains on them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def augment(image: Image.Image, side_px: int, how: Augmentation, rng: np.random.
     return np.array(view, dtype=np.uint8)
 
 
-class Views:
+class AugmentationCache:
     """Cached activations of `photos`, one file a view.
 
     Args:

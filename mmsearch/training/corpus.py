@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.data.copies import copies
 from mmsearch.data.datasets import Example, read_dataset
+from mmsearch.data.near_duplicates import near_duplicates
 from mmsearch.errors import DataError
 from mmsearch.training.recipe import DataSource, Recipe
 
@@ -56,7 +56,7 @@ def read_corpus(recipe: Recipe) -> Corpus:
     train = parts["sentences"] + parts["labels"]
     validation = read_dataset(Path(recipe.validation), recipe.validation_split)
     _refuse_too_few(recipe, parts, len(validation))
-    _refuse_copies([e.image for e, _ in train], [e.image for e in validation], Path(recipe.cache))
+    _refuse_near_duplicates([e.image for e, _ in train], [e.image for e in validation], Path(recipe.cache))
     examples = [e for e, _ in train] + validation
     return Corpus(
         photos=tuple(e.image for e in examples),
@@ -83,13 +83,13 @@ def _refuse_too_few(recipe: Recipe, parts: dict[str, list[tuple[Example, float]]
         )
 
 
-def _refuse_copies(train: list[Path], validation: list[Path], cache: Path) -> None:
+def _refuse_near_duplicates(train: list[Path], validation: list[Path], cache: Path) -> None:
     both = {image.resolve() for image in train} & {image.resolve() for image in validation}
     if both:
         raise DataError(
             f"{len(both)} photos are in training and validation, the first {min(both)}; separate the splits"
         )
-    found = copies(train, validation, cache)
+    found = near_duplicates(train, validation, cache)
     if found:
         photo, copy = found[0]
         raise DataError(

@@ -39,7 +39,7 @@ _DECODE_AHEAD = 4
 Thumbnails = NDArray[np.uint8]
 
 
-def copies(photos: Sequence[Path], held_out: Sequence[Path], cache: Path) -> list[tuple[Path, Path]]:
+def near_duplicates(photos: Sequence[Path], held_out: Sequence[Path], cache: Path) -> list[tuple[Path, Path]]:
     """Pairs of a photo and its copy among those held out, in the order of `held_out`.
 
     Args:

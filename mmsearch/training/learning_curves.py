@@ -25,7 +25,7 @@ _WAYS = {"t2i": ("text to image", "#1f77b4"), "i2t": ("image to text", "#d95f02"
 _DASHES = {"r1": "-", "r5": "--", "r10": ":"}
 
 
-class Curves:
+class LearningCurves:
     """An append-only CSV with the columns of its first row; `epoch` and `step` are among them.
 
     Args:

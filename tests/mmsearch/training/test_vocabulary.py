@@ -10,12 +10,12 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 
-from mmsearch.data.corpus import Corpus
-from mmsearch.data.vocabulary import cut_vocabulary, frequent_words, prune
 from mmsearch.models.checkpoint import Architecture
 from mmsearch.models.minilm import BertSize
 from mmsearch.models.tokens import tokenise
 from mmsearch.models.vae import MultimodalVAE, TextEncoder
+from mmsearch.training.corpus import Corpus
+from mmsearch.training.vocabulary import cut_vocabulary, frequent_words, prune
 
 PIECES = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "##a", "##b", "cat", "##s", "ba", "dog", "é"]
 

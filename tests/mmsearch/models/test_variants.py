@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from mmsearch.errors import ConfigError, TrainingError
+from mmsearch.models import variants
 from mmsearch.models.heads import FeatureDecoder
 from mmsearch.models.vae import Encoding, MultimodalVAE
-from mmsearch.training import variants
+from mmsearch.models.variants import Gaussian, Likelihoods, Posteriors, Value, Variant
 from mmsearch.training.objective import Contrast, objective
 from mmsearch.training.recipe import DataSource, Objective, Recipe, with_overrides
-from mmsearch.training.variants import Gaussian, Likelihoods, Posteriors, Value, Variant
 
 STEP = 0.5  # every draw is mu + STEP * sigma
 # one item, one dimension: (mean, variance) of each posterior, and x_m ~ N(z + offset, 1) seen at 0

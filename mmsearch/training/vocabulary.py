@@ -13,9 +13,9 @@ from typing import cast
 from tokenizers import Tokenizer
 from torch import nn
 
-from mmsearch.data.corpus import Corpus
 from mmsearch.models.checkpoint import Architecture
 from mmsearch.models.vae import MultimodalVAE, TextEncoder
+from mmsearch.training.corpus import Corpus
 
 
 def cut_vocabulary(

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mmsearch.errors import TrainingError
-from mmsearch.training.curves import Curves
+from mmsearch.training.learning_curves import LearningCurves
 
 
 def row(epoch: int, recall: float = 10.0) -> dict[str, float]:
@@ -30,7 +30,7 @@ def row(epoch: int, recall: float = 10.0) -> dict[str, float]:
 
 
 def test_rows_are_written_as_they_come(tmp_path: Path) -> None:
-    curves = Curves(tmp_path / "curves.csv")
+    curves = LearningCurves(tmp_path / "curves.csv")
     assert not (tmp_path / "curves.csv").exists()
     curves.append({"epoch": 0, "step": 20, "loss": 2.5})
     curves.append({"epoch": 1, "step": 40, "loss": 1 / 3})
@@ -38,43 +38,43 @@ def test_rows_are_written_as_they_come(tmp_path: Path) -> None:
 
 
 def test_resume_drops_the_rows_that_run_again(tmp_path: Path) -> None:
-    curves = Curves(tmp_path / "curves.csv")
+    curves = LearningCurves(tmp_path / "curves.csv")
     for epoch in range(5):
         curves.append(row(epoch))
-    resumed = Curves(tmp_path / "curves.csv", resume_step=60)
+    resumed = LearningCurves(tmp_path / "curves.csv", resume_step=60)
     assert [r["epoch"] for r in resumed.rows] == [0, 1, 2]
     resumed.append(row(3, recall=77))
-    again = Curves(tmp_path / "curves.csv", resume_step=10_000)
+    again = LearningCurves(tmp_path / "curves.csv", resume_step=10_000)
     assert [r["epoch"] for r in again.rows] == [0, 1, 2, 3]
     assert again.rows[3]["mean_recall"] == 77
     assert again.rows[1] == pytest.approx(row(1), rel=1e-5)
 
 
 def test_a_new_run_starts_empty(tmp_path: Path) -> None:
-    Curves(tmp_path / "curves.csv").append(row(0))
-    assert Curves(tmp_path / "curves.csv").rows == []
+    LearningCurves(tmp_path / "curves.csv").append(row(0))
+    assert LearningCurves(tmp_path / "curves.csv").rows == []
     assert (tmp_path / "curves.csv").read_text() == ""
 
 
 @pytest.mark.parametrize("lost", [1, 3, 20])
 def test_a_line_cut_by_a_crash_is_dropped(tmp_path: Path, lost: int) -> None:
     file = tmp_path / "curves.csv"
-    curves = Curves(file)
+    curves = LearningCurves(file)
     for epoch in range(3):
         curves.append(row(epoch))
     file.write_bytes(file.read_bytes()[:-lost])
-    resumed = Curves(file, resume_step=10_000)
+    resumed = LearningCurves(file, resume_step=10_000)
     assert [r["epoch"] for r in resumed.rows] == [0, 1]
     resumed.append(row(2))
-    assert [r["epoch"] for r in Curves(file, resume_step=10_000).rows] == [0, 1, 2]
+    assert [r["epoch"] for r in LearningCurves(file, resume_step=10_000).rows] == [0, 1, 2]
 
 
 def test_a_new_column_is_empty_in_older_rows(tmp_path: Path) -> None:
-    curves = Curves(tmp_path / "curves.csv")
+    curves = LearningCurves(tmp_path / "curves.csv")
     curves.append({"epoch": 0, "step": 1, "loss": 2})
     curves.append({"epoch": 1, "step": 2, "loss": 1, "active_units": 7})
     assert (tmp_path / "curves.csv").read_text() == "epoch,step,loss,active_units\n0,1,2,\n1,2,1,7\n"
-    assert "active_units" not in Curves(tmp_path / "curves.csv", resume_step=9).rows[0]
+    assert "active_units" not in LearningCurves(tmp_path / "curves.csv", resume_step=9).rows[0]
 
 
 @pytest.mark.parametrize("text", ["image,caption\na.jpg,cat\n", "epoch,step\n0,1\nx,2\n3,4\n"])
@@ -82,12 +82,12 @@ def test_another_file_is_refused_and_kept(tmp_path: Path, text: str) -> None:
     file = tmp_path / "curves.csv"
     file.write_text(text)
     with pytest.raises(TrainingError, match="move"):
-        Curves(file, resume_step=100)
+        LearningCurves(file, resume_step=100)
     assert file.read_text() == text
 
 
 def test_picture_has_ink_in_both_panels(tmp_path: Path) -> None:
-    curves = Curves(tmp_path / "curves.csv")
+    curves = LearningCurves(tmp_path / "curves.csv")
     for epoch in range(12):
         curves.append(row(epoch, recall=50 - 40 * math.exp(-epoch / 3)))
     curves.plot(tmp_path / "curves.png")
@@ -100,7 +100,7 @@ def test_picture_has_ink_in_both_panels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [[], [{"epoch": 0, "step": 5, "loss": 1.0}]])
 def test_few_rows_and_few_columns_are_drawn_or_left(tmp_path: Path, rows: list[dict[str, float]]) -> None:
-    curves = Curves(tmp_path / "curves.csv")
+    curves = LearningCurves(tmp_path / "curves.csv")
     for values in rows:
         curves.append(values)
     curves.plot(tmp_path / "curves.png")
@@ -117,7 +117,7 @@ def test_without_matplotlib_training_still_ends(
             raise ImportError(name)
         return real_import(name, *rest, **named)
 
-    curves = Curves(tmp_path / "curves.csv")
+    curves = LearningCurves(tmp_path / "curves.csv")
     curves.append(row(0))
     monkeypatch.setattr(builtins, "__import__", no_matplotlib)
     curves.plot(tmp_path / "curves.png")

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 import mmsearch.training
-from mmsearch.data.corpus import Corpus
 from mmsearch.errors import ConfigError
-from mmsearch.evaluation import table as module
-from mmsearch.evaluation.table import ROWS, Data, markdown, measure, run_table, table, train_row
 from mmsearch.models.vae import FeatureEncoder, MultimodalVAE
+from mmsearch.models.variants import Variant
+from mmsearch.training import table as module
+from mmsearch.training.corpus import Corpus
 from mmsearch.training.recipe import Recipe, load_recipe
-from mmsearch.training.variants import Variant
+from mmsearch.training.table import ROWS, Data, markdown, measure, run_table, table, train_row
 
 SHIPPED = Path(mmsearch.training.__file__).with_name("table.toml")
 PHOTOS, TRAIN, F, G, D = 60, 48, 6, 5, 3
