@@ -1,4 +1,4 @@
-"""The training loop: the same for every stage. Steps, learning rates, averaged weights, checkpoints, curves.
+"""The training loop: the same for every stage. Epochs, averaged weights, checkpoints, learning curves.
 
 In: a stage, a model, a folder. Out: `best.safetensors`, the averaged weights of the epoch with the best validation
 recall, beside `last.safetensors`, from which a run that was cut off goes on at its last whole epoch: weights, optimizer
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -23,9 +22,10 @@ from mmsearch.errors import CheckpointError, TrainingError
 from mmsearch.models.checkpoint import load_notes, load_tensors, save_tensors
 from mmsearch.models.vae import MultimodalVAE
 from mmsearch.training.learning_curves import LearningCurves
-from mmsearch.training.objective import Contrast, Terms, objective
+from mmsearch.training.objective import Contrast, Terms
 from mmsearch.training.recipe import Recipe
-from mmsearch.training.stages import Batch, Stage
+from mmsearch.training.stages import Batch, Stage, batch_terms
+from mmsearch.training.step import Group, Optimiser, WarmupCosine, freeze_others
 
 log = logging.getLogger(__name__)
 
@@ -55,16 +55,13 @@ class Loop:
     def __init__(self, recipe: Recipe, vae: MultimodalVAE, contrast: Contrast, stage: Stage, folder: Path) -> None:
         self.recipe, self.vae, self.contrast, self.stage, self.folder = recipe, vae, contrast, stage, folder
         self.device = next(vae.parameters()).device
-        groups = [*stage.groups(vae)]
-        self.rates = [g.rate for g in groups] + [groups[-1].rate]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": g.parameters, "lr": g.rate} for g in groups] + [{"params": list(contrast.parameters())}],
-            weight_decay=recipe.schedule.weight_decay,
-        )
+        groups = stage.groups(vae)
+        groups = [*groups, Group(list(contrast.parameters()), groups[-1].lr)]
+        schedule = WarmupCosine(max(1, stage.epochs * stage.steps_per_epoch()))
+        self.optimiser = Optimiser(groups, schedule, recipe.schedule.weight_decay, self._diverged)
         self.average = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(recipe.schedule.average))  # type: ignore[no-untyped-call]
         self.last = folder / "last.safetensors"
         self.progress = Progress()
-        self.steps = 0  # of the whole stage, known after the first look at the batches
 
     def run(self, resume: bool) -> Progress:
         """Train to the end of the stage, or go on where it stopped; the best averaged weights end up in the model.
@@ -77,9 +74,7 @@ class Loop:
         if resume and self.last.exists():
             self._load()
         curves = LearningCurves(self.folder / "curves.csv", resume_step=self.progress.step)
-        trained = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-        for p in self.vae.parameters():
-            p.requires_grad_(id(p) in trained)
+        freeze_others(self.vae, self.optimiser.groups)
         for epoch in range(self.progress.epoch, self.stage.epochs):
             row = self._epoch(epoch)
             curves.append(row)
@@ -94,7 +89,7 @@ class Loop:
         self.vae.train()
         started, seen, count, sums = time.monotonic(), 0, 0, torch.zeros(5)
         for batch in self.stage.batches(epoch):
-            terms = self._step(epoch, batch)
+            terms = self._step(batch)
             values = (terms.total, terms.elbo, terms.kl, terms.agreement, terms.contrast)
             sums += torch.stack([v.detach().float().cpu() for v in values])
             seen, count = seen + len(batch.rows), count + 1
@@ -123,36 +118,18 @@ class Loop:
             "mean_recall": found.mean_recall, "pairs_per_s": seen / seconds,
         }  # fmt: skip
 
-    def _step(self, epoch: int, batch: Batch) -> Terms:
-        self._set_rates(epoch)
-        batch = Batch(*(part.to(self.device) for part in batch))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.stage.name != "heads"):
-            encodings = self.stage.encode(self.vae, batch)
-        encodings = {m: type(e)(*(part.float() for part in e)) for m, e in encodings.items()}
-        terms = objective(self.vae, self.contrast, self.recipe.objective, encodings, batch.photo, batch.wording)
-        if not torch.isfinite(terms.total):
-            raise self._diverged(f"the loss is {terms.total.item()}")
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(terms.total)
-        self.optimizer.step()
+    def _step(self, batch: Batch) -> Terms:
+        terms = batch_terms(self.stage, self.vae, self.contrast, self.recipe.objective, batch)
+        self.optimiser.step(terms.total, self.progress.step)
         self.average.update_parameters(self.vae)
         self.progress.step += 1
         return terms
-
-    def _set_rates(self, epoch: int) -> None:
-        """Linear warm-up over a twentieth of the stage, then a cosine to zero."""
-        if not self.steps:
-            self.steps = max(1, self.stage.epochs * self.stage.steps_per_epoch())
-        done = min(1.0, self.progress.step / self.steps)
-        factor = min(1.0, (self.progress.step + 1) / max(1.0, 0.05 * self.steps)) * 0.5 * (1 + math.cos(math.pi * done))
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
 
     def _save(self) -> None:
         tensors = {f"vae.{k}": v for k, v in self.vae.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         tensors |= {f"contrast.{k}": v for k, v in self.contrast.state_dict().items()}
-        for i, state in self.optimizer.state_dict()["state"].items():
+        for i, state in self.optimiser.adamw.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
         notes = {_PROGRESS: json.dumps(asdict(self.progress))}
         save_tensors(self.last, {k: v.clone() for k, v in tensors.items()}, notes)
@@ -179,12 +156,12 @@ class Loop:
         self.vae.load_state_dict(part("vae."))
         self.average.load_state_dict(part("average."))
         self.contrast.load_state_dict(part("contrast."))
-        described = self.optimizer.state_dict()
+        described = self.optimiser.adamw.state_dict()
         states: dict[int, dict[str, Tensor]] = {}
         for name, value in part("optimizer.").items():
             index, key = name.split(".", 1)
             states.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict({"state": states, "param_groups": described["param_groups"]})
+        self.optimiser.adamw.load_state_dict({"state": states, "param_groups": described["param_groups"]})
 
     def _diverged(self, what: str) -> TrainingError:
         where = f"{what} in stage {self.stage.name}, step {self.progress.step}"

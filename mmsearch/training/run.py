@@ -36,8 +36,9 @@ from mmsearch.training.loop import Loop
 from mmsearch.training.objective import Contrast
 from mmsearch.training.pretrained_init import pretrained
 from mmsearch.training.recipe import Recipe, load_recipe, with_overrides
-from mmsearch.training.self_distillation import TypoStage
-from mmsearch.training.stages import CachedStage, FeatureStage, PixelStage, Stage
+from mmsearch.training.self_distillation import SelfDistillation
+from mmsearch.training.stages import FeatureStage, Stage
+from mmsearch.training.trunk_stages import CachedStage, PixelStage
 from mmsearch.training.vocabulary import cut_vocabulary, frequent_words
 
 log = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
         words = frequent_words(tokenizer, recipe.export.words, corpus)
         architecture, tokenizer = cut_vocabulary(vae, architecture, tokenizer, words)
     if recipe.schedule.typo_epochs and recipe.model.architecture == "pretrained":
-        TypoStage(recipe, corpus, tokenizer).run(vae, folder / "typos", resume)
+        SelfDistillation(recipe, corpus, tokenizer).run(vae, folder / "typos", resume)
         side_px = cast(ImageEncoder, vae.encoders["image"]).trunk.side_px
         best = PixelStage(recipe, corpus, tokenizer, side_px, 0).validate(vae.eval()).mean_recall
         log.info("typos: mean recall %.2f", best)

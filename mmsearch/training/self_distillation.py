@@ -30,7 +30,8 @@ from mmsearch.models.tokens import tokenise
 from mmsearch.models.vae import MultimodalVAE, TextEncoder
 from mmsearch.training.corpus import Corpus
 from mmsearch.training.recipe import Recipe
-from mmsearch.training.stages import Group, by_length
+from mmsearch.training.step import Group, Optimiser, WarmupCosine, autocast, freeze_others
+from mmsearch.training.trunk_stages import by_length
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ _SLIPS = 0.3  # part of a caption's words
 _SHORTEST = 3  # letters of a word that a slip may hit
 
 
-class TypoStage:
+class SelfDistillation:
     """Teaches a text encoder its own posteriors for misspelt captions.
 
     Args:
@@ -47,6 +48,8 @@ class TypoStage:
         corpus: whose training captions are read; labels in everyday phrases.
         tokenizer: of the text encoder.
     """
+
+    precision = torch.bfloat16
 
     def __init__(self, recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer) -> None:
         self.recipe, self.corpus, self.tokenizer = recipe, corpus, tokenizer
@@ -96,31 +99,32 @@ class TypoStage:
             Group([*text.transformer.layer_parameters(), *words], 2 * s.rate_text),
             Group(heads, s.rate_heads / 3),
         ]
-        trained = {id(p) for group in groups for p in group.parameters}
-        for p in text.parameters():
-            p.requires_grad_(id(p) in trained)
-        optimizer = torch.optim.AdamW([{"params": g.parameters} for g in groups], weight_decay=s.weight_decay)
-        device = next(text.parameters()).device
-        steps, step = s.typo_epochs * math.ceil(len(self.captions) / s.batch), 0
+        freeze_others(text, groups)
+        schedule = WarmupCosine(s.typo_epochs * math.ceil(len(self.captions) / s.batch))
+        step = 0
+        optimiser = Optimiser(
+            groups,
+            schedule,
+            s.weight_decay,
+            lambda what: TrainingError(f"{what} in stage typos, step {step}; lower rate_text"),
+        )
         for epoch in range(cycle * s.typo_epochs, (cycle + 1) * s.typo_epochs):
             total, count = 0.0, 0
-            for written, typed in self.batches(epoch):
-                factor = min(1.0, (step + 1) / max(1.0, 0.05 * steps)) * 0.5 * (1 + math.cos(math.pi * step / steps))
-                for moved, group in zip(optimizer.param_groups, groups, strict=True):
-                    moved["lr"] = group.rate * factor
-                with torch.autocast(device.type, torch.bfloat16):
-                    with torch.no_grad():
-                        aim = by_length(teacher, written.to(device))
-                    got = by_length(text, typed.to(device))
-                loss = kl_between(aim.mu.float(), aim.logvar.float(), got.mu.float(), got.logvar.float()).sum(1).mean()
-                if not torch.isfinite(loss):
-                    raise TrainingError(f"the loss is {loss.item()} in stage typos, step {step}; lower rate_text")
-                optimizer.zero_grad(set_to_none=True)
-                torch.autograd.backward(loss)
-                optimizer.step()
+            for written, misspelt in self.batches(epoch):
+                loss = self._divergence(teacher, text, written, misspelt)
+                optimiser.step(loss, step)
                 total, count, step = total + loss.item(), count + 1, step + 1
                 if count % 20 == 0:
                     log.info("typos epoch %d step %d: KL %.3f nats", epoch, count, total / count)
+
+    def _divergence(self, teacher: TextEncoder, text: TextEncoder, written: Tensor, misspelt: Tensor) -> Tensor:
+        """`KL(teacher(written) || student(misspelt))`, nats, mean over the captions."""
+        device = next(text.parameters()).device
+        with autocast(device, self.precision):
+            with torch.no_grad():
+                aim = by_length(teacher, written.to(device))
+            found = by_length(text, misspelt.to(device))
+        return kl_between(aim.mu.float(), aim.logvar.float(), found.mu.float(), found.logvar.float()).sum(1).mean()
 
     def _ids(self, texts: list[str]) -> Tensor:
         return tokenise(self.tokenizer, texts, self.recipe.model.max_tokens)

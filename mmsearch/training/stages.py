@@ -1,36 +1,27 @@
-"""The stages of a run: what a batch holds, which weights move, how the encoders are entered.
+"""What a batch holds, what the loop needs of a stage, and the first stage: heads alone on features computed once.
 
-    FeatureStage   heads alone, on features computed once        (`pretrained` warm-up, `backbone`)
-    CachedStage    late blocks, transformer, heads on cached views   (`pretrained`)
-    PixelStage     freshly augmented photos: from stride 16 on       (`pretrained` last), or everything (`scratch`)
-
-In: a corpus and a model. Out: batches and encodings. Next: `loop.py` drives any of them the same way.
+In: a corpus and a model. Out: batches, their encodings, the objective's terms.
+Next: `trunk_stages.py`, where the trunks move too; `loop.py` drives any stage the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from mmsearch.data.augmentation_cache import AugmentationCache, augment
-from mmsearch.data.texts import drop_tokens, misspell, phrase
+from mmsearch.data.texts import misspell, phrase
 from mmsearch.evaluation.recall import Retrieval, retrieval
-from mmsearch.inference.preprocess import square
-from mmsearch.models.minilm import PAD_ID
-from mmsearch.models.tokens import tokenise
-from mmsearch.models.vae import Encoding, ImageEncoder, MultimodalVAE, TextEncoder
+from mmsearch.models.vae import Encoding, MultimodalVAE
 from mmsearch.training.corpus import Corpus
-from mmsearch.training.recipe import Recipe
+from mmsearch.training.objective import Contrast, Terms, objective
+from mmsearch.training.recipe import Objective, Recipe
+from mmsearch.training.step import Group, autocast
 
 Rows = NDArray[np.int64]
 
@@ -45,21 +36,15 @@ class Batch(NamedTuple):
     rows: Tensor  # [n] the photos' places in the corpus
 
 
-class Group(NamedTuple):
-    """Weights that share a peak learning rate."""
-
-    parameters: list[nn.Parameter]
-    rate: float
-
-
 class Stage(Protocol):
     """What the loop needs of a stage."""
 
     name: str
     epochs: int
+    precision: torch.dtype  # of the encoders' arithmetic; the objective is always in float32
 
     def groups(self, vae: MultimodalVAE) -> list[Group]:
-        """The weights that move, by learning rate."""
+        """The weights that move, by peak learning rate."""
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The steps of one epoch; the same epoch gives the same batches again."""
@@ -75,8 +60,8 @@ class Stage(Protocol):
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Draws captions for photos. Shared by the stages."""
+class Sampler:
+    """Samples photos and their captions. Shared by the stages."""
 
     corpus: Corpus
     texts: int
@@ -125,9 +110,11 @@ class Draw:
 class FeatureStage:
     """Heads alone on features `[photos, f]` and `[captions, g]`, computed once."""
 
+    precision = torch.float32
+
     def __init__(self, recipe: Recipe, corpus: Corpus, images: Tensor, texts: Tensor) -> None:
         self.name, self.epochs, self.recipe = "heads", recipe.schedule.warm_epochs, recipe
-        self.draw = Draw(corpus, recipe.schedule.texts)
+        self.sampler = Sampler(corpus, recipe.schedule.texts)
         self.images, self.texts = images, texts
         self.first_text = np.concatenate([[0], np.cumsum([len(c) for c in corpus.captions])])
 
@@ -140,15 +127,15 @@ class FeatureStage:
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Rows of the feature matrices."""
         rng = np.random.default_rng((self.recipe.seed, 1, epoch))
-        for rows in self.draw.order(rng, self.recipe.schedule.warm_batch):
-            drawn, photo = self.draw.captions(rows, rng)
+        for rows in self.sampler.order(rng, self.recipe.schedule.warm_batch):
+            drawn, photo = self.sampler.captions(rows, rng)
             places = torch.tensor([int(self.first_text[r]) + c for r, c in drawn])
-            wording = self.draw.wording(drawn)
+            wording = self.sampler.wording(drawn)
             yield Batch(self.images[rows], self.texts[places], photo, wording, torch.from_numpy(rows))
 
     def steps_per_epoch(self) -> int:
         """Of the warm batch's size."""
-        return self.draw.steps(self.recipe.schedule.warm_batch)
+        return self.sampler.steps(self.recipe.schedule.warm_batch)
 
     def encode(self, vae: MultimodalVAE, batch: Batch) -> dict[str, Encoding]:
         """Through the heads."""
@@ -159,170 +146,25 @@ class FeatureStage:
 
     def validate(self, vae: MultimodalVAE) -> Retrieval:
         """On the validation photos' features."""
-        rows, _, image_of_text = self.draw.validation()
+        rows, _, image_of_text = self.sampler.validation()
         places = slice(int(self.first_text[rows[0]]), int(self.first_text[rows[-1] + 1]))
-        device = _device(vae)
+        device = device_of(vae)
         with torch.no_grad():
             images = vae.encoders["image"].from_features(self.images[rows].to(device)).mu  # type: ignore[operator]
             texts = vae.encoders["text"].from_features(self.texts[places].to(device)).mu  # type: ignore[operator]
         return retrieval(images.cpu().numpy(), texts.cpu().numpy(), image_of_text)
 
 
-class _TokenStage:
-    """What the stages with real texts share: captions to ids, validation, batches prepared one ahead."""
-
-    def __init__(self, recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer) -> None:
-        self.recipe, self.corpus, self.tokenizer = recipe, corpus, tokenizer
-        self.draw = Draw(corpus, recipe.schedule.texts)
-        self._salt = 0
-
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        """Photos and token ids; the next batch is prepared while this one is trained on."""
-        rng = np.random.default_rng((self.recipe.seed, self._salt, epoch))
-        steps = self.draw.order(rng, self.recipe.schedule.batch)
-        prepare = partial(self._batch, epoch)
-        with ThreadPoolExecutor(1) as ahead:
-            pending = ahead.submit(prepare, steps[0], 0) if steps else None
-            for i in range(len(steps)):
-                assert pending is not None
-                batch = pending.result()
-                pending = ahead.submit(prepare, steps[i + 1], i + 1) if i + 1 < len(steps) else None
-                yield batch
-
-    def steps_per_epoch(self) -> int:
-        """Of the main batch's size."""
-        return self.draw.steps(self.recipe.schedule.batch)
-
-    def _batch(self, epoch: int, rows: Rows, step: int) -> Batch:
-        rng = np.random.default_rng((self.recipe.seed, self._salt, epoch, step))
-        drawn, photo = self.draw.captions(rows, rng)
-        s = self.recipe.schedule
-        ids = tokenise(self.tokenizer, self.draw.strings(drawn, rng, s.typos), self.recipe.model.max_tokens)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        ids = drop_tokens(ids, s.token_dropout, generator)
-        return Batch(self._images(rows, epoch, rng), ids, photo, self.draw.wording(drawn), torch.from_numpy(rows))
-
-    def _images(self, rows: Rows, epoch: int, rng: np.random.Generator) -> Tensor:
-        raise NotImplementedError
-
-    def _validate(self, vae: MultimodalVAE, image: Callable[[Rows], Tensor]) -> Retrieval:
-        rows, captions, image_of_text = self.draw.validation()
-        by_length = np.argsort([len(c) for c in captions], kind="stable")
-        texts = np.zeros((len(captions), self.recipe.model.latent_dim), np.float32)
-        device = _device(vae)
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-            images = torch.cat([image(rows[i : i + 64]) for i in range(0, len(rows), 64)]).float().cpu().numpy()
-            for i in range(0, len(captions), 256):
-                part = by_length[i : i + 256]
-                ids = tokenise(self.tokenizer, [captions[j] for j in part], self.recipe.model.max_tokens)
-                texts[part] = vae.encoders["text"](ids.to(device)).mu.float().cpu().numpy()
-        return retrieval(images, texts, image_of_text)
+def batch_terms(stage: Stage, vae: MultimodalVAE, contrast: Contrast, weights: Objective, batch: Batch) -> Terms:
+    """The objective of one batch, which is moved to the model's device first."""
+    device = device_of(vae)
+    batch = Batch(*(part.to(device) for part in batch))
+    with autocast(device, stage.precision):
+        encodings = stage.encode(vae, batch)
+    encodings = {modality: Encoding(*(part.float() for part in e)) for modality, e in encodings.items()}
+    return objective(vae, contrast, weights, encodings, batch.photo, batch.wording)
 
 
-class CachedStage(_TokenStage):
-    """Late blocks, transformer layers, pooling and heads, on cached activations of a few augmented views."""
-
-    def __init__(self, recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer, views: AugmentationCache) -> None:
-        super().__init__(recipe, corpus, tokenizer)
-        self.name, self.epochs, self._salt = "late", recipe.schedule.epochs, 2
-        most = max(recipe.schedule.views)
-        self.views = [views.view(0)]
-        for v in range(1, most + 1):
-            self.views.append(views.view(v, corpus.train if v <= recipe.schedule.views[1] else corpus.sentences))
-
-    def groups(self, vae: MultimodalVAE) -> list[Group]:
-        """Everything after the cut; the word embeddings stay."""
-        image, text = cast(ImageEncoder, vae.encoders["image"]), cast(TextEncoder, vae.encoders["text"])
-        s = self.recipe.schedule
-        heads = [image.pool, image.head, text.pool, text.head, vae.decoders]
-        return [
-            Group(image.trunk.late_parameters(), s.rate_trunk),
-            Group(text.transformer.layer_parameters(), s.rate_text),
-            Group([p for m in heads for p in m.parameters()], s.rate_heads),
-        ]
-
-    def encode(self, vae: MultimodalVAE, batch: Batch) -> dict[str, Encoding]:
-        """From the cut on."""
-        image = cast(ImageEncoder, vae.encoders["image"])
-        return {"image": image.from_activations(batch.image), "text": by_length(vae.encoders["text"], batch.text)}
-
-    def validate(self, vae: MultimodalVAE) -> Retrieval:
-        """On the cached whole photos."""
-        image = cast(ImageEncoder, vae.encoders["image"])
-        device = _device(vae)
-        return self._validate(vae, lambda rows: image.from_activations(_activations(self.views[0][rows]).to(device)).mu)
-
-    def _images(self, rows: Rows, epoch: int, rng: np.random.Generator) -> Tensor:
-        kind = 0 if rows[0] < self.corpus.sentences else 1
-        view = rng.integers(self.recipe.schedule.views[kind] + 1, size=len(rows))
-        return _activations(np.stack([self.views[v][row] for v, row in zip(view, rows, strict=True)]))
-
-
-class PixelStage(_TokenStage):
-    """Photos augmented anew each time. From scratch every weight moves.
-
-    Of a pretrained model the trunk's first blocks stay: they hold its plainest filters, few of its weights, and most of
-    the memory and time of a step. The word embeddings stay too.
-    """
-
-    def __init__(self, recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer, side_px: int, epochs: int) -> None:
-        super().__init__(recipe, corpus, tokenizer)
-        self.epochs, self._salt, self.side_px = epochs, 3, side_px
-        self.name = "deep" if recipe.model.architecture == "pretrained" else "whole"
-
-    def groups(self, vae: MultimodalVAE) -> list[Group]:
-        """The weights that move; a pretrained model's parts keep their own rates."""
-        image, text, s = vae.encoders["image"], vae.encoders["text"], self.recipe.schedule
-        if not isinstance(image, ImageEncoder) or not isinstance(text, TextEncoder):
-            return [Group(list(vae.parameters()), s.rate_heads)]
-        heads = [image.pool, image.head, text.pool, text.head, vae.decoders]
-        return [
-            Group(image.trunk.middle_parameters() + image.trunk.late_parameters(), s.rate_trunk * s.deep_rate),
-            Group(text.transformer.layer_parameters(), s.rate_text * s.deep_rate),
-            Group([p for m in heads for p in m.parameters()], s.rate_heads * s.deep_rate),
-        ]
-
-    def encode(self, vae: MultimodalVAE, batch: Batch) -> dict[str, Encoding]:
-        """From pixels on."""
-        return {"image": vae.encoders["image"](batch.image), "text": by_length(vae.encoders["text"], batch.text)}
-
-    def validate(self, vae: MultimodalVAE) -> Retrieval:
-        """On the whole validation photos."""
-        device = _device(vae)
-        return self._validate(vae, lambda rows: vae.encoders["image"](_pixels(self._squares(rows)).to(device)).mu)
-
-    def _squares(self, rows: Rows) -> NDArray[np.uint8]:
-        return np.stack([square(_open(self.corpus, row), self.side_px) for row in rows])
-
-    def _images(self, rows: Rows, epoch: int, rng: np.random.Generator) -> Tensor:
-        how = self.recipe.augmentation
-        views = [augment(_open(self.corpus, row), self.side_px, how, rng) for row in rows]
-        return _pixels(np.stack(views))
-
-
-def _device(vae: MultimodalVAE) -> torch.device:
+def device_of(vae: MultimodalVAE) -> torch.device:
+    """Where a model's weights are."""
     return next(vae.parameters()).device
-
-
-def by_length(encoder: nn.Module, ids: Tensor) -> Encoding:
-    """Posteriors of captions `[t, longest]`, the short ones apart from the long: half of a mixed batch is padding."""
-    if not isinstance(encoder, TextEncoder):
-        encoding: Encoding = encoder(ids)
-        return encoding
-    ends = ((ids != PAD_ID) * torch.arange(1, ids.shape[1] + 1, device=ids.device)).amax(1)  # [t]
-    order = ends.argsort()
-    features = [encoder.features(ids[rows, : int(ends[rows].max())]) for rows in order.chunk(4)]
-    return encoder.from_features(torch.cat(features)[order.argsort()])
-
-
-def _open(corpus: Corpus, row: int) -> Image.Image:
-    with Image.open(corpus.photos[row]) as image:
-        return image.convert("RGB")
-
-
-def _pixels(squares: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(squares).permute(0, 3, 1, 2)  # uint8 [n, 3, side, side], channels last in memory
-
-
-def _activations(stored: NDArray[np.float16]) -> Tensor:
-    return torch.from_numpy(np.asarray(stored)).permute(0, 3, 1, 2).float()  # [n, c, h, w], channels last in memory

@@ -25,9 +25,10 @@ from mmsearch.errors import TrainingError
 from mmsearch.evaluation.recall import best_ranks
 from mmsearch.models.vae import MultimodalVAE
 from mmsearch.training.corpus import Corpus
-from mmsearch.training.objective import Contrast, objective
+from mmsearch.training.objective import Contrast
 from mmsearch.training.recipe import Objective, Recipe, Schedule
-from mmsearch.training.stages import FeatureStage
+from mmsearch.training.stages import FeatureStage, batch_terms
+from mmsearch.training.step import Optimiser, WarmupCosine, freeze_others
 from mmsearch.tuning.pairs import BoolArray, Pair, held_out, wording
 
 log = logging.getLogger(__name__)
@@ -184,30 +185,18 @@ def means(vae: MultimodalVAE, features: Features) -> tuple[NDArray[np.float32], 
 
 def _descend(vae: MultimodalVAE, features: Features, temperature: float, settings: Settings) -> None:
     stage = _stage(features, settings)
-    contrast = Contrast(temperature).to(features.images.device)
-    parameters = [p.requires_grad_(True) for name, p in vae.named_parameters() if _is_head(name)]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=0.0)
+    contrast = Contrast(temperature).to(features.images.device)  # its temperature stays
     steps, step = stage.epochs * stage.steps_per_epoch(), 0
+    groups, schedule = stage.groups(vae), WarmupCosine(steps, warmup=0.1, start=0.01 * steps)
+    freeze_others(vae, groups)
+    optimiser = Optimiser(groups, schedule, 0.0, lambda what: TrainingError(f"{what}; nothing was changed"))
     _set_dropout(vae, settings.dropout)
     vae.train()
     for epoch in range(stage.epochs):
         torch.manual_seed(epoch)
         for batch in stage.batches(epoch):
-            for group in optimizer.param_groups:
-                group["lr"] = settings.rate * _factor(min(1.0, step / steps))
-            encodings = stage.encode(vae, batch)
-            terms = objective(vae, contrast, settings.objective, encodings, batch.photo, batch.wording)
-            if not torch.isfinite(terms.total):
-                raise TrainingError(f"the loss is {terms.total.item()} in epoch {epoch}; nothing was changed")
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(terms.total)
-            optimizer.step()
+            optimiser.step(batch_terms(stage, vae, contrast, settings.objective, batch).total, step)
             step += 1
-
-
-def _factor(done: float) -> float:
-    """The learning rate at a part of the way, 0..1: up over the first tenth, then a cosine to zero."""
-    return min(1.0, (done + 0.01) / 0.1) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _set_dropout(vae: MultimodalVAE, rate: float) -> None:
@@ -221,7 +210,7 @@ def _stage(features: Features, settings: Settings) -> FeatureStage:
     n = len(features.pairs)
     batches = math.ceil(n / settings.batch)
     epochs = max(settings.epochs, math.ceil(settings.steps / batches))
-    schedule = Schedule(warm_epochs=epochs, warm_batch=n // batches, texts=settings.texts)
+    schedule = Schedule(warm_epochs=epochs, warm_batch=n // batches, texts=settings.texts, rate_warm=settings.rate)
     recipe = Recipe("tune", (), "", objective=settings.objective, schedule=schedule)
     photos, captions = tuple(p.path for p in features.pairs), tuple(p.captions for p in features.pairs)
     corpus = Corpus(photos, captions, np.ones(n), sentences=n, train=n)

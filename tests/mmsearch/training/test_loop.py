@@ -22,7 +22,8 @@ from mmsearch.training.learning_curves import LearningCurves
 from mmsearch.training.loop import Loop
 from mmsearch.training.objective import Contrast
 from mmsearch.training.recipe import DataSource, Recipe, load_recipe
-from mmsearch.training.stages import Batch, PixelStage
+from mmsearch.training.stages import Batch
+from mmsearch.training.trunk_stages import PixelStage
 
 LATENT = 8
 

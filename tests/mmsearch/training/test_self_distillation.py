@@ -21,7 +21,7 @@ from mmsearch.models.tokens import tokenise
 from mmsearch.models.vae import MultimodalVAE, TextEncoder
 from mmsearch.training.corpus import Corpus
 from mmsearch.training.recipe import Model, Recipe, Schedule
-from mmsearch.training.self_distillation import TypoStage
+from mmsearch.training.self_distillation import SelfDistillation
 
 WORDS = ("black", "brown", "small", "happy", "sleepy"), ("dog", "horse", "child", "tram"), ("beach", "street", "garden")
 CAPTIONS = tuple(f"a {a} {b} on the {c}" for a in WORDS[0] for b in WORDS[1] for c in WORDS[2])
@@ -71,7 +71,7 @@ def test_captions_misspelt_anew_come_nearer_and_spelt_ones_stay(tmp_path: Path) 
     aim, before = posterior(vae, written), posterior(vae, typed)
     words, image = words_of(vae), vae.encoders["image"].weight.clone()  # type: ignore[union-attr, operator]
     recipe = replace(RECIPE, schedule=replace(RECIPE.schedule, typo_epochs=40))
-    TypoStage(recipe, corpus(), letters()).run(vae, tmp_path, resume=False)
+    SelfDistillation(recipe, corpus(), letters()).run(vae, tmp_path, resume=False)
     after, kept = posterior(vae, typed), posterior(vae, written)
     far, near, drift = (float(kl_between(*aim, *found).sum(1).mean()) for found in (before, after, kept))
     assert near < 0.6 * far
@@ -85,7 +85,7 @@ def words_of(vae: MultimodalVAE) -> Tensor:
 
 
 def test_batches_pair_each_caption_with_itself_misspelt_and_come_again() -> None:
-    stage = TypoStage(RECIPE, corpus(labels=5), letters())
+    stage = SelfDistillation(RECIPE, corpus(labels=5), letters())
     first, again = list(stage.batches(0)), list(stage.batches(0))
     assert all(torch.equal(a, b) for x, y in zip(first, again, strict=True) for a, b in zip(x, y, strict=True))
     written, typed = ([letters().decode(row[row > 0].tolist()) for batch in first for row in batch[k]] for k in (0, 1))
@@ -98,9 +98,9 @@ def test_batches_pair_each_caption_with_itself_misspelt_and_come_again() -> None
 
 def test_a_stage_that_ended_is_read_again_and_not_trained(tmp_path: Path) -> None:
     trained, fresh = small_vae(), small_vae()
-    TypoStage(RECIPE, corpus(), letters()).run(trained, tmp_path, resume=False)
+    SelfDistillation(RECIPE, corpus(), letters()).run(trained, tmp_path, resume=False)
 
-    class Untouched(TypoStage):
+    class Untouched(SelfDistillation):
         def _train(self, text: TextEncoder, cycle: int) -> None:
             raise AssertionError("trained again")
 
@@ -112,7 +112,7 @@ def test_the_mean_of_the_cycles_is_kept_and_each_starts_where_the_last_ended(tmp
     recipe = replace(RECIPE, schedule=replace(RECIPE.schedule, typo_epochs=1, typo_cycles=2))
     ends: list[Tensor] = []
 
-    class Watched(TypoStage):
+    class Watched(SelfDistillation):
         def _train(self, text: TextEncoder, cycle: int) -> None:
             if ends:
                 assert torch.equal(text.head.mu.weight, ends[-1])
@@ -128,16 +128,16 @@ def test_the_mean_of_the_cycles_is_kept_and_each_starts_where_the_last_ended(tmp
 
 def test_a_result_of_another_vocabulary_is_refused_in_one_line(tmp_path: Path) -> None:
     vae = small_vae()
-    TypoStage(RECIPE, corpus(), letters()).run(vae, tmp_path, resume=False)
+    SelfDistillation(RECIPE, corpus(), letters()).run(vae, tmp_path, resume=False)
     text = cast(TextEncoder, vae.encoders["text"])
     text.transformer.words = nn.Embedding(20, 32)
     with pytest.raises(CheckpointError, match=r"text\.safetensors is of another vocabulary; delete .* --resume"):
-        TypoStage(RECIPE, corpus(), letters()).run(vae, tmp_path, resume=True)
+        SelfDistillation(RECIPE, corpus(), letters()).run(vae, tmp_path, resume=True)
 
 
 def test_a_loss_that_is_no_number_stops_it_and_writes_nothing(tmp_path: Path) -> None:
     vae = small_vae()
     vae.encoders["text"].head.mu.weight.data[0, 0] = float("nan")  # type: ignore[union-attr, operator, index]
     with pytest.raises(TrainingError, match=r"the loss is nan in stage typos, step 0; lower rate_text"):
-        TypoStage(RECIPE, corpus(), letters()).run(vae, tmp_path, resume=False)
+        SelfDistillation(RECIPE, corpus(), letters()).run(vae, tmp_path, resume=False)
     assert not list(tmp_path.iterdir())

@@ -10,7 +10,7 @@ from mmsearch.data.augmentation_cache import Augmentation, augment
 from mmsearch.data.texts import misspell
 from mmsearch.models.minilm import BertSize
 from mmsearch.models.vae import TextEncoder
-from mmsearch.training.stages import by_length
+from mmsearch.training.trunk_stages import by_length
 
 
 def test_a_misspelt_caption_keeps_its_short_words_and_its_number_of_words() -> None:
