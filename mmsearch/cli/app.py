@@ -58,6 +58,8 @@ OPTIONAL_PACKAGES = {
     "torch": "train",
     "matplotlib": "train",
     "onnx": "train",
+    "sklearn": "train",
+    "scipy": "train",
     "sentence_transformers": "models",
 }
 

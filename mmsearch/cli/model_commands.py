@@ -148,31 +148,32 @@ def evaluate(
     from mmsearch.cli import render_eval
     from mmsearch.cli.render import show_facts
     from mmsearch.config import load_config
+    from mmsearch.evaluation.subject import Subject
 
     if phrasing + zero_shot + fusion + uncertainty > 1:
         raise typer.BadParameter("give one of --phrasing, --zero-shot, --fusion, --uncertainty, not two.")
     if only is not None and not zero_shot:
         raise typer.BadParameter("--only goes with --zero-shot.")
     name = load_config().model if model is None else model
+    subject = Subject.load(data, split=split, model=name, device=device.value)
     if phrasing:
         from mmsearch.evaluation.phrasing import evaluate_phrasing
 
-        render_eval.show_phrasing(evaluate_phrasing(data, split=split, model=name, device=device.value), as_json)
+        render_eval.show_phrasing(evaluate_phrasing(subject), as_json)
     elif zero_shot:
         from mmsearch.evaluation.zero_shot import evaluate_zero_shot
 
-        named = evaluate_zero_shot(data, split=split, model=name, device=device.value, only=only)
-        show_facts(named.to_dict(), as_json)
+        show_facts(evaluate_zero_shot(subject, only=only).to_dict(), as_json)
     elif fusion:
         from mmsearch.evaluation.fusion_eval import evaluate_fusion
 
-        render_eval.show_fusion(evaluate_fusion(data, split=split, model=name, device=device.value), as_json)
+        render_eval.show_fusion(evaluate_fusion(subject), as_json)
     elif uncertainty:
         from mmsearch.evaluation.uncertainty import evaluate_uncertainty
 
-        render_eval.show_uncertainty(evaluate_uncertainty(data, split=split, model=name, device=device.value), as_json)
+        render_eval.show_uncertainty(evaluate_uncertainty(subject), as_json)
     else:
         from mmsearch.evaluation.evaluate import evaluate as run
 
-        render_eval.show_eval(run(data, split=split, model=name, device=device.value), as_json)
+        render_eval.show_eval(run(subject), as_json)
     return EXIT_OK

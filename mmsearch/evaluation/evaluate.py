@@ -9,20 +9,20 @@ model is used the way everybody uses it, from files to vectors. Next: `bounds.py
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from indexer.base.types import Modality, Posterior
-from mmsearch.data.datasets import Example, read_dataset
+from mmsearch.data.datasets import Example
 from mmsearch.errors import CheckpointError
 from mmsearch.evaluation.recall import Recall, hubness_of, retrieval
-from mmsearch.inference.pictures import Picture, to_image
+from mmsearch.evaluation.subject import Embedder, Report, Subject, in_batches
+from mmsearch.inference.pictures import to_image
 from mmsearch.inference.preprocess import square
 
 if TYPE_CHECKING:  # needs torch
@@ -32,24 +32,6 @@ log = logging.getLogger(__name__)
 
 _BATCH = 256
 _ACTIVE_VARIANCE = 0.01  # Burda et al. 2016, section 5.2
-
-
-class Embedder(Protocol):
-    """What is measured: a model as `mmsearch.load_model` returns it."""
-
-    @property
-    def name(self) -> str:
-        """What the user calls it."""
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 of weights and configuration."""
-
-    def embed_images(self, images: Sequence[Picture]) -> Posterior:
-        """Image files, PIL images or uint8 arrays -> posteriors `[n, d]`."""
-
-    def embed_texts(self, texts: list[str]) -> Posterior:
-        """Strings -> posteriors `[n, d]`."""
 
 
 @runtime_checkable
@@ -83,7 +65,7 @@ class LatentUse:
 
 
 @dataclass(frozen=True)
-class EvalReport:
+class EvalReport(Report):
     """What `mmsearch eval` found. Recalls are percent, KL and bounds nats.
 
     Means are ranked as a search ranks them: by cosine, less the hubness of items where the model has a bank of queries.
@@ -112,66 +94,30 @@ class EvalReport:
     bounds_note: str = ""
     seconds: float = 0.0
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report as `mmsearch eval --json` prints it, numbers rounded to what the data can tell."""
-        printed: dict[str, Any] = rounded(asdict(self))
-        return printed
 
-
-def evaluate(
-    data: Path, *, split: str = "val", model: str = "default", device: str = "auto", samples: int = 1
-) -> EvalReport:
-    """Measure a model on one split of a data set.
+def evaluate(subject: Subject, *, samples: int = 1) -> EvalReport:
+    """Measure a model by its recall, its use of the latent space and, where it has decoders, its bounds.
 
     Args:
-        data: a folder or file that `datasets.read_dataset` knows.
-        split: which part of it.
-        model: what `load_model` takes.
-        device: `auto`, `cpu` or `cuda`.
+        subject: model and examples.
         samples: latents drawn for the bounds; from 2 on the importance-weighted bound is reported too.
 
     Raises:
-        DataError: a data set that cannot be read.
-        DecodeError: a picture in it that cannot.
-        ModelError: a model that cannot be loaded.
+        DecodeError: a picture that cannot be read.
     """
-    from mmsearch.inference.load_model import PRETRAINED, load_model
-
-    examples = read_dataset(Path(data), split)
-    folder = PRETRAINED / "default" if model == "default" else Path(model).expanduser()
-    return evaluate_model(
-        load_model(model, device), examples, data=str(data), split=split, folder=folder, samples=samples
-    )
-
-
-def evaluate_model(
-    model: Embedder,
-    examples: Sequence[Example],
-    *,
-    data: str = "",
-    split: str = "",
-    folder: Path | None = None,
-    samples: int = 1,
-) -> EvalReport:
-    """The same for a model in hand and examples already read; `folder` is where its decoders are, if anywhere."""
-    started = time.monotonic()
-    captions = [caption for example in examples for caption in example.captions]
-    image_of_text = np.repeat(np.arange(len(examples)), [len(example.captions) for example in examples])
-    pairs, note = _pair_encoder(folder)
-    images, texts, bare = _embed(model, examples, captions, pairs)
-    found = cosine = retrieval(images.mu, texts.mu, image_of_text)
+    model, owner = subject.model, subject.owner
+    pairs, note = _pair_encoder(subject.folder)
+    images, texts, bare = _embed(subject, pairs)
+    found = cosine = retrieval(images.mu, texts.mu, owner)
     hubs = {"image_hubness": hubness_of(model, "text", images.mu), "text_hubness": hubness_of(model, "image", texts.mu)}
     if corrected := any(hubness is not None for hubness in hubs.values()):
-        found = retrieval(images.mu, texts.mu, image_of_text, **hubs)
-    raw = None if bare is None else retrieval(bare[0].mu, bare[1].mu, image_of_text)
+        found = retrieval(images.mu, texts.mu, owner, **hubs)
+    raw = None if bare is None else retrieval(bare[0].mu, bare[1].mu, owner)
     bounds = {} if pairs is None else pairs.bounds(samples=samples)
     return EvalReport(
-        model=model.name,
-        fingerprint=model.fingerprint,
-        data=data,
-        split=split,
-        images=len(examples),
-        texts=len(captions),
+        **subject.facts,
+        images=len(subject.examples),
+        texts=len(subject.captions),
         text_to_image=found.text_to_image,
         image_to_text=found.image_to_text,
         mean_recall=found.mean_recall,
@@ -180,17 +126,17 @@ def evaluate_model(
         backbone={} if raw is None else raw.ways,
         bounds={name: bound.to_dict() for name, bound in bounds.items()},
         bounds_note=note,
-        seconds=time.monotonic() - started,
     )
 
 
 def _embed(
-    model: Embedder, examples: Sequence[Example], captions: Sequence[str], pairs: PairEncoder | None
+    subject: Subject, pairs: PairEncoder | None
 ) -> tuple[Posterior, Posterior, tuple[Posterior, Posterior] | None]:
     """Posteriors of pictures and captions and, for heads on a backbone, the backbone's own; encoded once for both.
 
     Every picture is decoded once: `pairs` gets the squares that the model gets.
     """
+    model = subject.model
     source = model.bare() if isinstance(model, Headed) else model
 
     def embed(chunk: Sequence[Example]) -> Posterior:
@@ -202,8 +148,8 @@ def _embed(
         pairs.add(squares, [example.captions[0] for example in chunk])
         return source.embed_images(squares)
 
-    images = in_batches(embed, examples, "pictures")
-    texts = in_batches(source.embed_texts, captions, "captions")
+    images = in_batches(embed, list(subject.examples), "pictures")
+    texts = in_batches(source.embed_texts, subject.captions, "captions")
     if not isinstance(model, Headed):
         return images, texts, None
     own = (model.with_heads(images, "image"), model.with_heads(texts, "text"))
@@ -235,21 +181,3 @@ def latent_use(posterior: Posterior) -> LatentUse:
         active_units=int((mu.var(axis=0) > _ACTIVE_VARIANCE).sum()),
         dimensions=mu.shape[1],
     )
-
-
-def in_batches(embed: Any, items: Sequence[Any], what: str) -> Posterior:
-    """Posteriors `[n, d]` of any number of items, a few hundred at a time; `what` they are is for the log."""
-    parts = []
-    for start in range(0, len(items), _BATCH):
-        parts.append(embed(items[start : start + _BATCH]))
-        log.info("%s: %d of %d", what, min(start + _BATCH, len(items)), len(items))
-    return Posterior(np.concatenate([p.mu for p in parts]), np.concatenate([p.logvar for p in parts]))
-
-
-def rounded(value: Any) -> Any:
-    """Numbers of a report, nested in dictionaries, rounded to what the data can tell."""
-    if isinstance(value, float) and abs(value) >= 1000:
-        return round(value)
-    if isinstance(value, float):
-        return round(value, 2 if abs(value) >= 1 else 4)
-    return {key: rounded(inner) for key, inner in value.items()} if isinstance(value, dict) else value

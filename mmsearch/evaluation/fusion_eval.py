@@ -12,11 +12,8 @@ Next: `uncertainty.py`, what the variances are worth.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +21,9 @@ from numpy.typing import NDArray
 from indexer.base.types import Posterior
 from indexer.ingest.fusion import caption_expert
 from indexer.search.query_bank import QueryBank, bank_of
-from mmsearch.data.datasets import Example, read_dataset
 from mmsearch.errors import DataError
-from mmsearch.evaluation.evaluate import Embedder, in_batches, rounded
 from mmsearch.evaluation.recall import Recall, best_ranks
+from mmsearch.evaluation.subject import Report, Subject, in_batches
 from mmsearch.inference.posterior import product_of_experts
 
 log = logging.getLogger(__name__)
@@ -67,7 +63,7 @@ class Fused:
 
 
 @dataclass(frozen=True)
-class FusionReport:
+class FusionReport(Report):
     """What `mmsearch eval --fusion` found.
 
     Attributes:
@@ -91,43 +87,21 @@ class FusionReport:
     seed: int = 0
     seconds: float = 0.0
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report as `--json` prints it."""
-        printed: dict[str, Any] = rounded(asdict(self))
-        return printed
 
+def evaluate_fusion(subject: Subject, *, seed: int = 0) -> FusionReport:
+    """Measure every way of fusing photos with captions.
 
-def evaluate_fusion(
-    data: Path, *, split: str = "val", model: str = "default", device: str = "auto", seed: int = 0
-) -> FusionReport:
-    """Measure every way of fusing photos with captions on one split of a data set.
+    Counts that half of the photos have too few captions for are left out, and so are the photos that have too few.
 
     Args:
-        data: a folder or file that `datasets.read_dataset` knows.
-        split: which part of it.
-        model: what `load_model` takes.
-        device: `auto`, `cpu` or `cuda`.
+        subject: model and examples.
         seed: of the bootstrap.
 
     Raises:
-        DataError: a data set that cannot be read, or with one caption a photo.
-        DecodeError: a picture in it that cannot.
-        ModelError: a model that cannot be loaded.
+        DataError: one caption a photo.
+        DecodeError: a picture that cannot be read.
     """
-    from mmsearch.inference.load_model import load_model
-
-    examples = read_dataset(Path(data), split)
-    return evaluate_fusion_model(load_model(model, device), examples, data=str(data), split=split, seed=seed)
-
-
-def evaluate_fusion_model(
-    model: Embedder, examples: Sequence[Example], *, data: str = "", split: str = "", seed: int = 0
-) -> FusionReport:
-    """The same for a model in hand and examples already read.
-
-    Counts that half of the photos have too few captions for are left out, and so are the photos that have too few.
-    """
-    started = time.monotonic()
+    model, examples = subject.model, subject.examples
     typical = sorted(len(example.captions) for example in examples)[len(examples) // 2] if examples else 0
     counts = [count for count in COUNTS if count < typical]
     if len(counts) < 2:
@@ -145,10 +119,7 @@ def evaluate_fusion_model(
     found = {str(count): compare(images, captions, count, seed=seed, bank=bank) for count in counts}
     by_cosine = {} if bank is None else {str(count): compare(images, captions, count, seed=seed) for count in counts}
     return FusionReport(
-        model=model.name,
-        fingerprint=model.fingerprint,
-        data=data,
-        split=split,
+        **subject.facts,
         images=len(used),
         queries=len(texts),
         fusions=found,
@@ -156,7 +127,6 @@ def evaluate_fusion_model(
         cosine=by_cosine,
         left_out=len(examples) - len(used),
         seed=seed,
-        seconds=time.monotonic() - started,
     )
 
 

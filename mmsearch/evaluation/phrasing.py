@@ -11,18 +11,12 @@ Next: `zero_shot.py`, the same model asked for names alone.
 from __future__ import annotations
 
 import random
-import time
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
-
-from mmsearch.data.datasets import Example, read_dataset
-from mmsearch.evaluation.evaluate import Embedder, in_batches, rounded
 from mmsearch.evaluation.recall import Recall, Retrieval, hubness_of, retrieval
+from mmsearch.evaluation.subject import Report, Subject
 
 TOLERATED_LOSS = 20.0  # percent of the plain recall; a fifth is what a person would notice
 _WORDS_A_TYPO = 6
@@ -56,7 +50,7 @@ class Phrased:
 
 
 @dataclass(frozen=True)
-class PhrasingReport:
+class PhrasingReport(Report):
     """What `mmsearch eval --phrasing` found; recalls are percent. The variant `plain` is the captions as they are."""
 
     model: str
@@ -69,67 +63,33 @@ class PhrasingReport:
     variants: Mapping[str, Phrased]
     seconds: float = 0.0
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report as `--json` prints it."""
-        printed: dict[str, Any] = rounded(asdict(self))
-        return printed
 
-
-def evaluate_phrasing(
-    data: Path, *, split: str = "val", model: str = "default", device: str = "auto", seed: int = 0
-) -> PhrasingReport:
-    """Measure a model on one split of a data set, its captions worded in everyday ways.
+def evaluate_phrasing(subject: Subject, *, seed: int = 0) -> PhrasingReport:
+    """Measure a model with captions worded in everyday ways. A variant that alters no caption is left out.
 
     Args:
-        data: a folder or file that `datasets.read_dataset` knows.
-        split: which part of it.
-        model: what `load_model` takes.
-        device: `auto`, `cpu` or `cuda`.
+        subject: model and examples.
         seed: of the typos.
 
     Raises:
-        DataError: a data set that cannot be read.
-        DecodeError: a picture in it that cannot.
-        ModelError: a model that cannot be loaded.
+        DecodeError: a picture that cannot be read.
     """
-    from mmsearch.inference.load_model import load_model
-
-    examples = read_dataset(Path(data), split)
-    return evaluate_phrasing_model(load_model(model, device), examples, data=str(data), split=split, seed=seed)
-
-
-def evaluate_phrasing_model(
-    model: Embedder, examples: Sequence[Example], *, data: str = "", split: str = "", seed: int = 0
-) -> PhrasingReport:
-    """The same for a model in hand and examples already read. A variant that alters no caption is left out."""
-    started = time.monotonic()
-    photos = in_batches(model.embed_images, [example.image for example in examples], "pictures").mu  # [n, d]
+    model, plain = subject.model, subject.captions
+    photos = subject.pictures().mu  # [n, d]
     photo_hubness = hubness_of(model, "text", photos)
-    owner = np.repeat(np.arange(len(examples)), [len(example.captions) for example in examples])  # [m]
-    plain = [caption for example in examples for caption in example.captions]
 
     def measure(texts: list[str], what: str) -> Retrieval:
-        mu = in_batches(model.embed_texts, texts, what).mu  # [m, d]
+        mu = subject.texts(texts, what).mu  # [m, d]
         text_hubness = hubness_of(model, "image", mu)
-        return retrieval(photos, mu, owner, image_hubness=photo_hubness, text_hubness=text_hubness)
+        return retrieval(photos, mu, subject.owner, image_hubness=photo_hubness, text_hubness=text_hubness)
 
     before = measure(plain, "captions")
     variants = {"plain": _phrased(plain, plain, before, before)}
     for name, rephrase in VARIANTS.items():
-        texts = [text for example in examples for text in rephrase(example.captions, seed)]
+        texts = [text for example in subject.examples for text in rephrase(example.captions, seed)]
         if texts != plain:
             variants[name] = _phrased(plain, texts, before, measure(texts, name))
-    return PhrasingReport(
-        model=model.name,
-        fingerprint=model.fingerprint,
-        data=data,
-        split=split,
-        images=len(examples),
-        texts=len(plain),
-        seed=seed,
-        variants=variants,
-        seconds=time.monotonic() - started,
-    )
+    return PhrasingReport(**subject.facts, images=len(subject.examples), texts=len(plain), seed=seed, variants=variants)
 
 
 def photo_of(caption: str) -> str:

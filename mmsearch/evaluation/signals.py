@@ -1,8 +1,7 @@
 """How well signals tell wrong from right: areas under the ROC curve, with combinations and intervals.
 
 In: posteriors of photos and of the texts that ask for them. Out: signals, and `Area`s. Rank correlation lies here too.
-numpy only: these are a few lines each, and a library for them would weigh more than all of mmsearch.
-Next: `uncertainty.py`, which asks.
+Ranks are SciPy's, the regression is scikit-learn's. Next: `uncertainty.py`, which asks.
 """
 
 from __future__ import annotations
@@ -13,6 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata, spearmanr
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from indexer.base.types import Posterior
 
@@ -29,7 +32,6 @@ COMBINED: Mapping[str, tuple[str, ...]] = {
 ADDS = {"to_cosine": ("variance_and_cosine", "cosine"), "to_cosine_and_margin": ("all", "cosine_and_margin")}
 RESAMPLES = 500
 _RIDGE = 1e-3  # per row, on standardised signals: keeps the fit finite where they tell everything
-_NEWTON_STEPS = 30
 
 
 @dataclass(frozen=True)
@@ -104,48 +106,32 @@ def areas(
 def auroc(values: Float64Array, wrong: BoolArray) -> float:
     """Chance that a wrong query has the higher value of a wrong and a right one, a tie half; NaN without both kinds.
 
-    By the sum of ranks (Hanley & McNeil 1982, section 2).
+    By the sum of ranks (Hanley & McNeil 1982, https://doi.org/10.1148/radiology.143.1.7063747). The bootstrap asks
+    6,000 times: scikit-learn's `roc_auc_score`, to which a test holds this, takes 20 to 100 times as long.
     """
     positives = int(wrong.sum())
     negatives = len(wrong) - positives
     if not positives or not negatives:
         return float("nan")
-    above = ranks(values)[wrong].sum() - positives * (positives + 1) / 2
+    above = rankdata(values)[wrong].sum() - positives * (positives + 1) / 2
     return float(above / (positives * negatives))
-
-
-def ranks(values: Float64Array) -> Float64Array:
-    """Ranks from 1 `[n]`; equal values share the mean of theirs."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    return np.asarray((last - (count - 1) / 2)[place])
 
 
 def spearman(one: Float64Array, two: Float64Array) -> float:
     """Rank correlation; 0 where one of the two is constant."""
-    a, b = ranks(one), ranks(two)
-    a, b = a - a.mean(), b - b.mean()
-    spread = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / spread if spread else 0.0
+    constant = np.ptp(one) == 0 or np.ptp(two) == 0
+    return 0.0 if constant else float(spearmanr(one, two).statistic)
 
 
 def logistic(table: Float64Array, wrong: BoolArray) -> Callable[[Float64Array], Float64Array]:
-    """Logistic regression of rows `[m, s]` by Newton's method; what it returns gives rows `[n, s]` log odds `[n]`."""
-    mean, scale = table.mean(0), table.std(0)
-    scale = np.where(scale > 0, scale, 1.0)
-
-    def design(rows: Float64Array) -> Float64Array:
-        return np.concatenate([(rows - mean) / scale, np.ones((len(rows), 1))], axis=1)  # [n, s + 1]
-
-    x, ridge = design(table), _RIDGE * len(table) * np.eye(table.shape[1] + 1)
-    ridge[-1, -1] = 1e-9 * len(table)  # the odds of all together are not shrunk
-    weights = np.zeros(x.shape[1])
-    for _ in range(_NEWTON_STEPS):
-        p = 1 / (1 + np.exp(-(x @ weights).clip(-30, 30)))
-        gradient = x.T @ (p - wrong) + ridge @ weights
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + ridge
-        weights = weights - np.linalg.solve(hessian, gradient)
-    return lambda rows: design(rows) @ weights
+    """Logistic regression on rows `[m, s]`, standardised; what it returns gives rows `[n, s]` log odds `[n]`."""
+    if wrong.all() or not wrong.any():  # nothing to tell apart
+        return lambda rows: np.zeros(len(rows))
+    regression = LogisticRegression(C=1 / (_RIDGE * len(table)), solver="newton-cholesky", tol=1e-8)
+    found: Callable[[Float64Array], Float64Array] = (
+        make_pipeline(StandardScaler(), regression).fit(table, wrong).decision_function
+    )
+    return found
 
 
 def _over_halves(values: Float64Array, wrong: BoolArray, halves: Sequence[BoolArray]) -> float:

@@ -9,20 +9,18 @@ pi e sigma_d^2)`, nats. Next: `signals.py`, the signals of a search and the stat
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from indexer.base.types import Posterior
-from mmsearch.data.datasets import Example, read_dataset
 from mmsearch.errors import DataError
-from mmsearch.evaluation.evaluate import Embedder, in_batches, rounded
 from mmsearch.evaluation.signals import Area, Float64Array, areas, entropy, hit_signals, spearman
+from mmsearch.evaluation.subject import Embedder, Report, Subject
 from mmsearch.inference.pictures import to_image
 from mmsearch.inference.preprocess import square
 
@@ -76,7 +74,7 @@ class Growth:
 
 
 @dataclass(frozen=True)
-class UncertaintyReport:
+class UncertaintyReport(Report):
     """What `mmsearch eval --uncertainty` found.
 
     Attributes:
@@ -104,58 +102,31 @@ class UncertaintyReport:
     seed: int = 0
     seconds: float = 0.0
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report as `--json` prints it."""
-        printed: dict[str, Any] = rounded(asdict(self))
-        return printed
 
-
-def evaluate_uncertainty(
-    data: Path, *, split: str = "val", model: str = "default", device: str = "auto", seed: int = 0
-) -> UncertaintyReport:
-    """Measure what a model's variances are worth on one split of a data set.
+def evaluate_uncertainty(subject: Subject, *, seed: int = 0) -> UncertaintyReport:
+    """Measure what a model's variances are worth.
 
     Args:
-        data: a folder or file that `datasets.read_dataset` knows.
-        split: which part of it.
-        model: what `load_model` takes.
-        device: `auto`, `cpu` or `cuda`.
+        subject: model and examples; the model says how large it sees a picture (`PictureEmbedder`).
         seed: of the noise and the bootstrap.
 
     Raises:
-        DataError: a data set that cannot be read, or of fewer than 4 photos.
-        DecodeError: a picture in it that cannot.
-        ModelError: a model that cannot be loaded.
+        DataError: fewer than 4 photos.
+        DecodeError: a picture that cannot be read.
     """
-    from mmsearch.inference.load_model import load_model
-
-    examples = read_dataset(Path(data), split)
-    return evaluate_uncertainty_model(load_model(model, device), examples, data=str(data), split=split, seed=seed)
-
-
-def evaluate_uncertainty_model(
-    model: PictureEmbedder, examples: Sequence[Example], *, data: str = "", split: str = "", seed: int = 0
-) -> UncertaintyReport:
-    """The same for a model in hand and examples already read."""
-    started = time.monotonic()
+    model, examples = cast(PictureEmbedder, subject.model), subject.examples
     if len(examples) < 4:
         raise DataError(f"{len(examples)} photos; telling right from wrong needs at least 4, better hundreds")
-    captions = [caption for example in examples for caption in example.captions]
-    owner = np.repeat(np.arange(len(examples)), [len(example.captions) for example in examples])  # [m]
-    photos = in_batches(model.embed_images, [example.image for example in examples], "pictures")
-    texts = in_batches(model.embed_texts, captions, "captions")
-    words = _cut(model, [example.captions[0] for example in examples])
+    photos, texts = subject.pictures(), subject.texts(subject.captions)
+    words = _cut(subject)
     chosen = np.unique(np.linspace(0, len(examples) - 1, min(PHOTOS_ALTERED, len(examples))).astype(int))
     blurred, altered = _alter(model, [examples[i].image for i in chosen], seed)
-    signals, wrong = hit_signals(photos, texts, owner)
-    errors, adds = areas(signals, wrong, owner, seed=seed)
+    signals, wrong = hit_signals(photos, texts, subject.owner)
+    errors, adds = areas(signals, wrong, subject.owner, seed=seed)
     return UncertaintyReport(
-        model=model.name,
-        fingerprint=model.fingerprint,
-        data=data,
-        split=split,
+        **subject.facts,
         images=len(examples),
-        texts=len(captions),
+        texts=len(subject.captions),
         words=words,
         blur=growth(blurred),
         altered={name: spread(posterior) for name, posterior in altered.items()},
@@ -163,7 +134,6 @@ def evaluate_uncertainty_model(
         errors=errors,
         variance_adds=adds,
         seed=seed,
-        seconds=time.monotonic() - started,
     )
 
 
@@ -193,13 +163,14 @@ def growth(levels: Mapping[str, Posterior], lost: Float64Array | None = None) ->
     )
 
 
-def _cut(model: PictureEmbedder, captions: list[str]) -> Growth:
-    """Captions whole and cut; what is lost of each is counted in its own words, so that short ones lose nothing."""
+def _cut(subject: Subject) -> Growth:
+    """First captions, whole and cut; what is lost is counted in a caption's own words: short ones lose nothing."""
+    captions = [example.captions[0] for example in subject.examples]
     split = [caption.split() for caption in captions]
     texts = {"whole": captions}
     texts |= {str(count): [" ".join(words[:count]) for words in split] for count in reversed(WORDS)}
     kept = [[len(words) for words in split], *([min(n, len(words)) for words in split] for n in reversed(WORDS))]
-    levels = {name: in_batches(model.embed_texts, cut, f"captions, {name}") for name, cut in texts.items()}
+    levels = {name: subject.texts(cut, f"captions, {name}") for name, cut in texts.items()}
     return growth(levels, -np.array(kept, np.float64))
 
 

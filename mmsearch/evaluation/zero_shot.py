@@ -10,19 +10,17 @@ unit sphere, after Radford et al. (2021, section 3.1.4); hubness is that of the 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.data.datasets import Example, read_dataset
 from mmsearch.errors import DataError
-from mmsearch.evaluation.evaluate import Embedder, in_batches, rounded
 from mmsearch.evaluation.recall import best_ranks, hubness_of
+from mmsearch.evaluation.subject import Embedder, Report, Subject, in_batches
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +28,7 @@ TEMPLATES = ("{}", "a {}", "a photo of a {}", "a picture of the {}")
 
 
 @dataclass(frozen=True)
-class ZeroShotReport:
+class ZeroShotReport(Report):
     """How often a photo's own name is the first, or among the first five, of all names.
 
     Names are ranked as a search by a picture ranks texts: by cosine, less their hubness where the model has a bank.
@@ -57,82 +55,35 @@ class ZeroShotReport:
     only: str | None = None
     seconds: float = 0.0
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report as `--json` prints it."""
-        printed: dict[str, Any] = rounded(asdict(self))
-        return printed
-
 
 def evaluate_zero_shot(
-    data: Path,
+    subject: Subject,
+    names: Iterable[str] | None = None,
     *,
-    split: str = "val",
-    model: str = "default",
-    device: str = "auto",
     only: Path | None = None,
     templates: Sequence[str] = TEMPLATES,
 ) -> ZeroShotReport:
-    """Name the photos of one split among all names of the data set, whatever their split.
-
-    Args:
-        data: a folder or file that `datasets.read_dataset` knows, its captions being labels.
-        split: whose photos are asked about.
-        model: what `load_model` takes.
-        device: `auto`, `cpu` or `cuda`.
-        only: a file of names, one a line; photos with another label are not asked about.
-        templates: sentences with `{}` for the name.
-
-    Raises:
-        DataError: a data set or a file of names that cannot be read or leaves no photo.
-        DecodeError: a picture that cannot be read.
-        ModelError: a model that cannot be loaded.
-    """
-    from mmsearch.inference.load_model import load_model
-
-    asked = read_dataset(Path(data), split)
-    if only is not None:
-        asked = _only(asked, only)
-    names = [caption for example in read_dataset(Path(data)) for caption in example.captions]
-    return zero_shot(
-        load_model(model, device),
-        asked,
-        names,
-        templates=templates,
-        data=str(data),
-        split=split,
-        only=None if only is None else str(only),
-    )
-
-
-def zero_shot(
-    model: Embedder,
-    examples: Sequence[Example],
-    names: Iterable[str],
-    *,
-    templates: Sequence[str] = TEMPLATES,
-    data: str = "",
-    split: str = "",
-    only: str | None = None,
-) -> ZeroShotReport:
-    """The same for a model in hand and examples already read.
+    """Name photos among all names of their data set, whatever their split.
 
     Names that differ in case, underscores or spaces alone are one name: no search could mean one and not the other.
     Of a photo with several labels the best-ranked counts. A tie counts against us.
 
     Args:
-        model: what is measured.
-        examples: photos, each with its label as caption.
-        names: all that compete; every label is among them.
+        subject: model and photos, each with its label as caption.
+        names: all that compete, every label among them; None takes the labels of the whole data set.
+        only: a file of names, one a line; photos with another label are not asked about.
         templates: sentences with `{}` for the name.
-        data: for the report, like `split` and `only`.
 
     Raises:
-        DataError: no photos, a label that is not among the names.
+        DataError: no photos, a label that is not among the names, a file of names that cannot be read or leaves none.
+        DecodeError: a picture that cannot be read.
         ValueError: no template, or one without `{}`.
     """
-    started = time.monotonic()
     if not templates or any("{}" not in template for template in templates):
         raise ValueError(f"templates {list(templates)}; give at least one, each with {{}} where the name goes")
+    examples = subject.examples if only is None else _only(subject.examples, only)
+    if names is None:
+        names = [caption for example in read_dataset(Path(subject.data)) for caption in example.captions]
     if not examples:
         raise DataError("no photos to name; give a data set of pictures and their labels")
     distinct: dict[str, str] = {}
@@ -143,6 +94,7 @@ def zero_shot(
     for example, rows in zip(examples, own, strict=True):
         if len(rows) < len(example.captions):
             raise DataError(f"{example.image}: a label of {list(example.captions)} is not among the {len(row)} names")
+    model = subject.model
     photos = in_batches(model.embed_images, [example.image for example in examples], "pictures")
     vectors = name_vectors(model, list(distinct.values()), templates)
     by_cosine = best_ranks(photos.mu, vectors, own)  # [n]
@@ -156,12 +108,8 @@ def zero_shot(
         images=len(examples),
         names=len(distinct),
         templates=tuple(templates),
-        model=model.name,
-        fingerprint=model.fingerprint,
-        data=data,
-        split=split,
-        only=only,
-        seconds=time.monotonic() - started,
+        only=None if only is None else str(only),
+        **subject.facts,
     )
 
 

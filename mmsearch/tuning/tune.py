@@ -22,7 +22,7 @@ import numpy as np
 
 from indexer.store import CaptionedPhoto
 from mmsearch.errors import DataError, ModelError
-from mmsearch.evaluation.evaluate import rounded
+from mmsearch.evaluation.subject import rounded
 from mmsearch.models.checkpoint import load_vae
 from mmsearch.training.allocator import keep_freed_memory
 from mmsearch.tuning import folder as tune_folder

@@ -19,8 +19,8 @@ import numpy as np
 from indexer.search.query_bank import QueryBank
 from indexer.vectors.base import Int64Array, normalised
 from mmsearch.data.datasets import read_dataset
-from mmsearch.evaluation.evaluate import in_batches
 from mmsearch.evaluation.recall import best_ranks, retrieval
+from mmsearch.evaluation.subject import in_batches
 from mmsearch.evaluation.zero_shot import TEMPLATES, name_vectors, same_name
 from mmsearch.inference.load_model import load_model
 from mmsearch.training.calibration_queries import bank, draw

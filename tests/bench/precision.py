@@ -19,6 +19,7 @@ import numpy as np
 from indexer.base.types import Float32Array
 from mmsearch.data.datasets import read_dataset
 from mmsearch.evaluation.evaluate import EvalReport, evaluate
+from mmsearch.evaluation.subject import Subject
 from mmsearch.inference.load_model import Model, load_model
 from mmsearch.inference.torch_model import TorchModel
 from tests.bench.common import SHARED_PHOTOS, machine, table
@@ -48,7 +49,8 @@ def compare(first: Model, second: Model, pictures: list[Path], texts: list[str])
 
 def show(original: Path, shipped: Path, data: Path, split: str, count: int) -> None:
     reports = {
-        name: evaluate(data, split=split, model=str(f)) for name, f in (("original", original), ("shipped", shipped))
+        name: evaluate(Subject.load(data, split=split, model=str(f)))
+        for name, f in (("original", original), ("shipped", shipped))
     }
     print(table([("", *_titles()), *((name, *_recalls(report)) for name, report in reports.items())]))
     examples = read_dataset(data, split)[:count]

@@ -38,7 +38,13 @@ REPORT = EvalReport(
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, ...]]:
+def subject(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is loaded: what is measured is what was asked for."""
+    monkeypatch.setattr("mmsearch.evaluation.subject.Subject.load", lambda data, **options: (data, options))
+
+
+@pytest.fixture
+def asked(subject: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, ...]]:
     """Stand-ins for training and evaluation, and the calls they got."""
     calls: list[tuple[Any, ...]] = []
 
@@ -54,8 +60,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, ..
             raise KeyboardInterrupt
         return Path("runs/best")
 
-    def evaluate(data: Path, **options: object) -> EvalReport:
-        calls.append((data, options))
+    def evaluate(subject: tuple[Any, ...]) -> EvalReport:
+        calls.append(subject)
         return REPORT
 
     run, evaluation = types.ModuleType("mmsearch.training.run"), types.ModuleType("mmsearch.evaluation.evaluate")
@@ -73,7 +79,7 @@ def test_eval_prints_recalls_by_cosine_beside_those_of_a_search(
 ) -> None:
     by_cosine = {"text_to_image": Recall(20.5, 47.0, 62.0, 7), "image_to_text": Recall(26.5, 56.0, 68.0, 5)}
     report = dataclasses.replace(REPORT, cosine=by_cosine)
-    monkeypatch.setattr(sys.modules["mmsearch.evaluation.evaluate"], "evaluate", lambda data, **options: report)
+    monkeypatch.setattr(sys.modules["mmsearch.evaluation.evaluate"], "evaluate", lambda subject: report)
     assert cli.main(["eval", "photos"]) == 0
     lines = [" ".join(line.split()) for line in capfd.readouterr().out.splitlines()]
     assert lines[1:6] == [
@@ -88,7 +94,9 @@ def test_eval_prints_recalls_by_cosine_beside_those_of_a_search(
     assert json.loads(capfd.readouterr().out)["cosine"]["text_to_image"]["r1"] == 20.5
 
 
-def test_eval_of_everyday_wording(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_eval_of_everyday_wording(
+    subject: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     calls: list[tuple[Any, ...]] = []
     old, new = Recall(40.0, 60.0, 80.0, 2.0), Recall(20.0, 50.0, 78.0, 5.0)
     none = dict.fromkeys(("text_to_image_r1", "text_to_image_r10", "image_to_text_r1"), 0.0)
@@ -99,8 +107,8 @@ def test_eval_of_everyday_wording(monkeypatch: pytest.MonkeyPatch, capfd: pytest
     }
     report = PhrasingReport("default", "ab" * 32, "photos", "val", 8, 40, 0, variants)
 
-    def evaluate_phrasing(data: Path, **options: object) -> PhrasingReport:
-        calls.append((data, options))
+    def evaluate_phrasing(subject: tuple[Any, ...]) -> PhrasingReport:
+        calls.append(subject)
         return report
 
     monkeypatch.setattr("mmsearch.evaluation.phrasing.evaluate_phrasing", evaluate_phrasing)
@@ -118,12 +126,12 @@ def test_eval_of_everyday_wording(monkeypatch: pytest.MonkeyPatch, capfd: pytest
     assert json.loads(capfd.readouterr().out) == json.loads(json.dumps(report.to_dict()))
 
 
-def test_eval_of_names(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_eval_of_names(subject: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     calls: list[tuple[Any, ...]] = []
     report = ZeroShotReport(12.5, 37.5, 100, 1000, ("{}", "a {}"), only="held_out.txt")
 
-    def evaluate_zero_shot(data: Path, **options: object) -> ZeroShotReport:
-        calls.append((data, options))
+    def evaluate_zero_shot(subject: tuple[Any, ...], **options: object) -> ZeroShotReport:
+        calls.append((subject[0], {**subject[1], **options}))
         return report
 
     monkeypatch.setattr("mmsearch.evaluation.zero_shot.evaluate_zero_shot", evaluate_zero_shot)
@@ -140,15 +148,15 @@ def test_eval_of_names(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFix
     assert lines[5:7] == ["cosine top1 11.5", "cosine top5 36.0"]
 
 
-def test_eval_of_fusion(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_eval_of_fusion(subject: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     calls: list[tuple[Any, ...]] = []
     recall, half = Recall(40.0, 60.0, 80.0, 2.0), Recall(10.0, 20.0, 30.0, 9.0)
     ways = {"as_indexed": Fused(recall, Gain(1.25, -0.5, 3.0), 98.5, recall, half)}
     fusions = {"0": {"photo_alone": Fused(half, None, 100.0, None, None)}, "1": ways}
     report = FusionReport("default", "ab" * 32, "photos", "val", 8, 40, fusions, {"1": True})
 
-    def evaluate_fusion(data: Path, **options: object) -> FusionReport:
-        calls.append((data, options))
+    def evaluate_fusion(subject: tuple[Any, ...]) -> FusionReport:
+        calls.append(subject)
         return report
 
     monkeypatch.setattr("mmsearch.evaluation.fusion_eval.evaluate_fusion", evaluate_fusion)
@@ -164,7 +172,7 @@ def test_eval_of_fusion(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     assert json.loads(capfd.readouterr().out) == json.loads(json.dumps(report.to_dict()))
 
 
-def test_eval_of_uncertainty(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_eval_of_uncertainty(subject: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     calls: list[tuple[Any, ...]] = []
     spread = Spread(-0.5, 155.25, 290.5)
     grown = Growth({"0": spread, "16": Spread(-0.25, 199.0, 320.0)}, 1.0, 0.9, 99.5, 200)
@@ -174,8 +182,8 @@ def test_eval_of_uncertainty(monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
         "default", "ab" * 32, "photos", "val", 8, 40, grown, grown, {"grey": spread}, 60.5, *areas
     )
 
-    def evaluate_uncertainty(data: Path, **options: object) -> UncertaintyReport:
-        calls.append((data, options))
+    def evaluate_uncertainty(subject: tuple[Any, ...]) -> UncertaintyReport:
+        calls.append(subject)
         return report
 
     monkeypatch.setattr("mmsearch.evaluation.uncertainty.evaluate_uncertainty", evaluate_uncertainty)

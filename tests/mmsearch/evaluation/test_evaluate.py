@@ -18,8 +18,9 @@ from mmsearch.data.datasets import Example, read_dataset
 from mmsearch.data.scenes import write_scenes
 from mmsearch.errors import DataError
 from mmsearch.evaluation.bounds import Bounds, PairEncoder, bounds
-from mmsearch.evaluation.evaluate import EvalReport, evaluate, evaluate_model, latent_use
+from mmsearch.evaluation.evaluate import EvalReport, evaluate, latent_use
 from mmsearch.evaluation.recall import Recall
+from mmsearch.evaluation.subject import Subject
 from mmsearch.inference.load_model import load_model
 from mmsearch.inference.pictures import to_image
 from mmsearch.inference.preprocess import square
@@ -52,7 +53,7 @@ def examples(*captions: tuple[str, ...]) -> list[Example]:
 
 def test_report_of_a_model_that_is_right_but_once() -> None:
     data = examples(("0 a", "0 b"), ("1 a", "0 c"), ("2 a",), ("3 a",))  # "0 c" is taken for picture 0
-    report = evaluate_model(Table(), data, data="set", split="val")
+    report = evaluate(Subject(Table(), data, data="set", split="val"))
     assert (report.images, report.texts, report.data, report.split) == (4, 6, "set", "val")
     assert report.text_to_image.r1 == pytest.approx(100 * 5 / 6)
     assert report.text_to_image.r5 == 100.0
@@ -71,7 +72,7 @@ OF_TEXTS, OF_IMAGES = one_centre("text", 40, 0.5), one_centre("image", 25, 0.5)
 
 def test_recalls_are_those_of_a_search_with_the_models_banks() -> None:
     """Each bank lies on the hub it corrects; with the two in each other's place nothing would change."""
-    report = evaluate_model(CircleWithBanks(OF_TEXTS, OF_IMAGES), HUBS)
+    report = evaluate(Subject(CircleWithBanks(OF_TEXTS, OF_IMAGES), HUBS))
     assert (report.text_to_image, report.image_to_text, report.mean_recall) == (ALL, ALL, 100.0)
     assert report.cosine == {"text_to_image": HALF, "image_to_text": HALF}
     printed = json.loads(json.dumps(report.to_dict()))
@@ -79,23 +80,23 @@ def test_recalls_are_those_of_a_search_with_the_models_banks() -> None:
 
 
 def test_a_bank_of_one_modality_corrects_what_it_asks_for() -> None:
-    report = evaluate_model(CircleWithBanks(OF_TEXTS), HUBS)
+    report = evaluate(Subject(CircleWithBanks(OF_TEXTS), HUBS))
     assert (report.text_to_image, report.image_to_text) == (ALL, HALF)
     assert report.cosine == {"text_to_image": HALF, "image_to_text": HALF}
-    report = evaluate_model(CircleWithBanks(OF_IMAGES), HUBS)
+    report = evaluate(Subject(CircleWithBanks(OF_IMAGES), HUBS))
     assert (report.text_to_image, report.image_to_text) == (HALF, ALL)
 
 
 @pytest.mark.parametrize("model", [Circle(), CircleWithBanks()])
 def test_a_model_without_a_bank_is_measured_by_cosine(model: Circle) -> None:
-    report = evaluate_model(model, HUBS)
+    report = evaluate(Subject(model, HUBS))
     assert (report.text_to_image, report.image_to_text, report.cosine) == (HALF, HALF, {})
     assert report.mean_recall == pytest.approx(500 / 6)
     assert report.to_dict()["cosine"] == {}
 
 
 def test_report_is_plain_json() -> None:
-    report = evaluate_model(Table(), examples(("0 a",), ("1 b",)))
+    report = evaluate(Subject(Table(), examples(("0 a",), ("1 b",))))
     printed = json.loads(json.dumps(report.to_dict()))
     assert printed["text_to_image"] == {"r1": 100.0, "r5": 100.0, "r10": 100.0, "median_rank": 1.0}
     assert printed["model"] == "table"
@@ -112,12 +113,12 @@ def test_large_sets_go_through_in_batches() -> None:
             return super().embed_texts(texts)
 
     wide = [Example(Path(f"{i}.png"), tuple(f"{i} {j}" for j in range(80)), "val") for i in range(8)]
-    assert evaluate_model(Counting(), wide).texts == 640
+    assert evaluate(Subject(Counting(), wide)).texts == 640
     assert max(seen) <= 256
 
 
 def test_numbers_are_rounded_for_reading() -> None:
-    report = evaluate_model(Table(), examples(("0 a",), ("1 b",), ("0 c",)))
+    report = evaluate(Subject(Table(), examples(("0 a",), ("1 b",), ("0 c",))))
     wide = EvalReport(**{**report.__dict__, "bounds": {"joint": {"elbo": -12345.678, "importance_weighted": None}}})
     printed = wide.to_dict()
     assert printed["text_to_image"]["r1"] == 66.67
@@ -224,12 +225,12 @@ def test_evaluate_from_the_folder_of_a_model(scratch_model: tuple[Path, Path], m
     model, data = scratch_model
     decoded: list[Path] = []
     monkeypatch.setattr("mmsearch.evaluation.evaluate.to_image", lambda *a: (decoded.append(a[0]), to_image(*a))[1])
-    report = evaluate(data, split="train", model=str(model), device="cpu", samples=4)
+    report = evaluate(Subject.load(data, split="train", model=str(model), device="cpu"), samples=4)
     assert (report.images, report.texts) == (60, 300)
     assert 0 < report.text_to_image.r10 < 60  # untrained
     assert sorted(decoded) == sorted(scene.image for scene in read_dataset(data, "train"))  # once for both
     assert set(report.bounds) == {"image", "text", "joint"}
-    by_paths = evaluate_model(load_model(model, "cpu"), read_dataset(data, "train"))
+    by_paths = evaluate(Subject(load_model(model, "cpu"), read_dataset(data, "train")))
     assert by_paths.text_to_image == report.text_to_image
     for values in report.bounds.values():
         elbo, weighted = values["elbo"], values["importance_weighted"]
@@ -238,7 +239,7 @@ def test_evaluate_from_the_folder_of_a_model(scratch_model: tuple[Path, Path], m
         assert -20_000 < elbo < weighted < 0
     assert json.dumps(report.to_dict())
     with pytest.raises(DataError, match="splits: train, val"):
-        evaluate(data, split="test", model=str(model))
+        evaluate(Subject.load(data, split="test", model=str(model)))
 
 
 def test_bounds_of_a_stored_model_repeat(scratch_model: tuple[Path, Path]) -> None:
@@ -253,10 +254,11 @@ def test_bounds_of_a_stored_model_repeat(scratch_model: tuple[Path, Path]) -> No
 
 def test_bounds_say_why_they_are_missing(tmp_path: Path) -> None:
     assert (
-        evaluate_model(Table(), examples(("0 a",), ("1 b",))).bounds_note == "not computed: this model has no decoders"
+        evaluate(Subject(Table(), examples(("0 a",), ("1 b",)))).bounds_note
+        == "not computed: this model has no decoders"
     )
     (tmp_path / "model.json").write_text("{}")
-    report = evaluate_model(Table(), examples(("0 a",), ("1 b",)), folder=tmp_path)
+    report = evaluate(Subject(Table(), examples(("0 a",), ("1 b",)), folder=tmp_path))
     assert report.bounds == {}
     assert report.bounds_note.startswith("not computed: ")
     assert "model.json" in report.bounds_note

@@ -14,7 +14,8 @@ from indexer.base.types import Posterior
 from indexer.search.query_bank import QueryBank
 from mmsearch.data.datasets import Example
 from mmsearch.errors import DataError
-from mmsearch.evaluation.fusion_eval import FUSIONS, compare, evaluate_fusion_model, gain_over, pooled
+from mmsearch.evaluation.fusion_eval import FUSIONS, compare, evaluate_fusion, gain_over, pooled
+from mmsearch.evaluation.subject import Subject
 
 
 class Directions:
@@ -157,16 +158,16 @@ def test_a_bank_takes_off_what_hubs_have_ahead() -> None:
             return bank if modality == "text" else None
 
     data = examples(*[(f"{i} a", f"{i} b") for i in range(4)])
-    report = evaluate_fusion_model(Knowing(), data)
-    assert report.cosine == evaluate_fusion_model(Directions(), data).fusions
-    assert evaluate_fusion_model(Directions(), data).cosine == {}
+    report = evaluate_fusion(Subject(Knowing(), data))
+    assert report.cosine == evaluate_fusion(Subject(Directions(), data)).fusions
+    assert evaluate_fusion(Subject(Directions(), data)).cosine == {}
 
 
 def test_the_report(caplog: pytest.LogCaptureFixture) -> None:
     model = Directions()
     data = examples(*[tuple(f"{i} {j}" for j in range(5)) for i in range(6)], ("6 a",))
     with caplog.at_level(logging.WARNING):
-        report = evaluate_fusion_model(model, data, data="set", split="val")
+        report = evaluate_fusion(Subject(model, data, data="set", split="val"))
     assert "1 of 7 photos have fewer than 5 captions" in caplog.text
     assert (report.images, report.queries, report.left_out, model.pictures) == (6, 30, 1, 6)
     assert list(report.fusions) == ["0", "1", "4"]
@@ -178,13 +179,13 @@ def test_the_report(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_fewer_captions_and_too_few() -> None:
-    report = evaluate_fusion_model(Directions(), examples(("0 a", "0 b"), ("1 a", "1 b", "1 c")))
+    report = evaluate_fusion(Subject(Directions(), examples(("0 a", "0 b"), ("1 a", "1 b", "1 c"))))
     assert list(report.fusions) == ["0", "1"]
     assert (report.images, report.queries) == (2, 4)  # as many captions of each photo
     with pytest.raises(DataError, match="2 photos with 1 captions each; one asks"):
-        evaluate_fusion_model(Directions(), examples(("0 a",), ("1 a",)))
+        evaluate_fusion(Subject(Directions(), examples(("0 a",), ("1 a",))))
     with pytest.raises(DataError, match="0 photos"):
-        evaluate_fusion_model(Directions(), [])
+        evaluate_fusion(Subject(Directions(), []))
 
 
 def test_the_product_does_not_win_where_the_average_is_right() -> None:
@@ -200,7 +201,7 @@ def test_the_product_does_not_win_where_the_average_is_right() -> None:
             return Posterior(3 * found.mu, found.logvar)
 
     # the first caption asks rightly, the second names another photo; and the other way round
-    report = evaluate_fusion_model(Misled(), examples(*[(f"{i} {i}", f"{i} {(i + 1) % 4}") for i in range(4)]))
+    report = evaluate_fusion(Subject(Misled(), examples(*[(f"{i} {i}", f"{i} {(i + 1) % 4}") for i in range(4)])))
     ways = report.fusions["1"]
     assert ways["as_indexed"].recall.r1 == 0.0
     assert ways["average_of_means"].recall.r1 == 50.0

@@ -15,7 +15,7 @@ from mmsearch.evaluation.phrasing import (
     FUNCTION_WORDS,
     VARIANTS,
     Phrased,
-    evaluate_phrasing_model,
+    evaluate_phrasing,
     first_half,
     keywords,
     no_punctuation,
@@ -25,6 +25,7 @@ from mmsearch.evaluation.phrasing import (
     with_the_next,
 )
 from mmsearch.evaluation.recall import Recall
+from mmsearch.evaluation.subject import Subject
 from tests.circle_model import Circle, CircleWithBanks, one_centre
 
 
@@ -173,7 +174,9 @@ def test_every_variant_gives_as_many_texts_and_none_empty(name: str) -> None:
 def test_losses_against_the_plain_captions() -> None:
     """All found when plain; none with words before them or in capitals, all by their first half."""
     model = FirstWord()
-    report = evaluate_phrasing_model(model, examples(*[(f"d{i} a {i} .",) for i in range(12)]), data="set", split="val")
+    report = evaluate_phrasing(
+        Subject(model, examples(*[(f"d{i} a {i} .",) for i in range(12)]), data="set", split="val")
+    )
     assert model.pictures == 12  # once, whatever the number of variants
     assert (report.images, report.texts, report.data, report.split) == (12, 12, "set", "val")
     plain, before = report.variants["plain"], report.variants["photo_of"]
@@ -203,16 +206,16 @@ def test_a_fifth_is_tolerated_and_more_is_not() -> None:
         def embed_texts(self, texts: list[str]) -> Posterior:
             return super().embed_texts([{"one": "d0", "two": "d1"}.get(text, text) for text in texts])
 
-    one = evaluate_phrasing_model(Numbers(), examples(("one",), *whole[1:])).variants["plural"]
+    one = evaluate_phrasing(Subject(Numbers(), examples(("one",), *whole[1:]))).variants["plural"]
     assert (one.example, one.changed, one.text_to_image.r1) == ("ones", 20.0, 80.0)
     assert one.loss["text_to_image_r1"] == 20.0
     assert not one.over_a_fifth
-    two = evaluate_phrasing_model(Numbers(), examples(("one",), ("two",), *whole[2:])).variants["plural"]
+    two = evaluate_phrasing(Subject(Numbers(), examples(("one",), ("two",), *whole[2:]))).variants["plural"]
     assert (two.changed, two.loss["image_to_text_r1"], two.over_a_fifth) == (40.0, 40.0, True)
 
 
 def test_nothing_to_lose_is_no_loss() -> None:
-    report = evaluate_phrasing_model(FirstWord(), examples(("a cat",), ("a dog",)))
+    report = evaluate_phrasing(Subject(FirstWord(), examples(("a cat",), ("a dog",))))
     assert report.variants["plain"].text_to_image.r1 == 0.0
     assert report.variants["upper_case"].loss["text_to_image_r1"] is None
     assert report.variants["upper_case"].loss["text_to_image_r10"] == 0.0  # two pictures: all are among ten
@@ -226,18 +229,18 @@ def test_wordings_are_ranked_as_a_search_ranks_them() -> None:
     """
     photos = [Example(Path("0.png"), ("25 dogs",), "val"), Example(Path("40.png"), ("60 cats",), "val")]
     model = CircleWithBanks(one_centre("text", 40, 0.5), one_centre("image", 25, 0.9), in_capitals={60: 100})
-    variants = evaluate_phrasing_model(model, photos).variants
+    variants = evaluate_phrasing(Subject(model, photos)).variants
     right, half = Recall(100.0, 100.0, 100.0, 1.0), Recall(50.0, 100.0, 100.0, 1.5)
     for name in ("plain", "upper_case"):
         assert (variants[name].text_to_image, variants[name].image_to_text) == (right, right), name
     assert model.asked_for.count("text") == 1  # the photos are the same in every variant
-    by_cosine = evaluate_phrasing_model(Circle(in_capitals={60: 100}), photos).variants
+    by_cosine = evaluate_phrasing(Subject(Circle(in_capitals={60: 100}), photos)).variants
     for name in ("plain", "upper_case"):
         assert (by_cosine[name].text_to_image, by_cosine[name].image_to_text) == (half, half), name
 
 
 def test_report_is_plain_json() -> None:
-    report = evaluate_phrasing_model(FirstWord(), examples(("d0 a dog", "d0 b"), ("d1 a cat", "d2 c")), seed=4)
+    report = evaluate_phrasing(Subject(FirstWord(), examples(("d0 a dog", "d0 b"), ("d1 a cat", "d2 c"))), seed=4)
     printed = json.loads(json.dumps(report.to_dict()))
     assert printed["seed"] == 4
     assert next(iter(printed["variants"])) == "plain"

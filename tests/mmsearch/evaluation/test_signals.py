@@ -8,16 +8,11 @@ import numpy as np
 import pytest
 
 from indexer.base.types import Posterior
-from mmsearch.evaluation.signals import Area, areas, auroc, entropy, hit_signals, logistic, ranks, spearman
+from mmsearch.evaluation.signals import Area, areas, auroc, entropy, hit_signals, logistic, spearman
 
 
 def values(*numbers: float) -> np.ndarray:
     return np.array(numbers, np.float64)
-
-
-def test_ranks_share_ties() -> None:
-    np.testing.assert_array_equal(ranks(values(10, 30, 20, 20)), [1, 4, 2.5, 2.5])
-    np.testing.assert_array_equal(ranks(values(7, 7, 7)), [2, 2, 2])
 
 
 @pytest.mark.parametrize(
@@ -133,3 +128,28 @@ def test_no_area_where_nothing_is_wrong() -> None:
     errors, adds = areas(signals, np.zeros(4, bool), np.arange(4))
     assert set(errors.values()) == {None}
     assert set(adds.values()) == {None}
+
+
+def test_figures_on_fixed_signals_are_those_of_the_statistics_written_by_hand() -> None:
+    """Computed before the ranks were SciPy's and the regression scikit-learn's."""
+    draw = np.random.default_rng(7)
+    group, wrong = np.repeat(np.arange(60), 3), draw.random(180) < 0.4
+    signals = {
+        "variance": 0.3 * wrong + draw.standard_normal(180),
+        "cosine": np.round(wrong + draw.standard_normal(180), 1),  # ties
+        "margin": 0.5 * wrong + draw.standard_normal(180),
+    }
+    errors, adds = areas(signals, wrong, group, seed=3)
+    expected = {
+        "variance": (0.5204195589, 0.4336921989, 0.6043117332),
+        "cosine": (0.8226151058, 0.7447279587, 0.8864682816),
+        "variance_and_cosine": (0.8087325067, 0.7322917805, 0.8750012863),
+        "cosine_and_margin": (0.8117721394, 0.7354815705, 0.8796907796),
+        "all": (0.8057594884, 0.7340959558, 0.8754888664),
+        "to_cosine": (-0.0138825991, -0.0291480468, 0.0024914463),
+    }
+    for name, figures in expected.items():
+        found = (errors | adds)[name]
+        assert found is not None
+        assert (found.value, found.low, found.high) == pytest.approx(figures, abs=1e-6)
+    assert spearman(signals["cosine"], signals["margin"]) == pytest.approx(0.0784458567, abs=1e-9)

@@ -13,7 +13,8 @@ from PIL import Image
 from indexer.base.types import Posterior
 from mmsearch.data.datasets import Example
 from mmsearch.errors import DataError
-from mmsearch.evaluation.uncertainty import Spread, evaluate_uncertainty_model, growth, spread
+from mmsearch.evaluation.subject import Subject
+from mmsearch.evaluation.uncertainty import Spread, evaluate_uncertainty, growth, spread
 from mmsearch.inference.pictures import Picture, to_image
 
 SIDE_PX = 32
@@ -94,7 +95,7 @@ def test_an_item_that_loses_nothing_says_nothing() -> None:
 
 def test_the_report(examples: list[Example]) -> None:
     model = Sharpness()
-    report = evaluate_uncertainty_model(model, examples, data="set", split="val")
+    report = evaluate_uncertainty(Subject(model, examples, data="set", split="val"))
     assert (report.images, report.texts, report.data, report.split) == (6, 12, "set", "val")
     assert model.files == [example.image for example in examples]  # the altered ones come as pictures
     assert list(report.words.levels) == ["whole", "8", "4", "2", "1"]
@@ -117,7 +118,7 @@ def test_the_report(examples: list[Example]) -> None:
 
 def test_errors_are_told_by_the_variance_where_short_captions_fail(examples: list[Example]) -> None:
     wrong = [Example(e.image, (e.captions[0], f"{(i + 1) % 6} and more"), "val") for i, e in enumerate(examples)]
-    report = evaluate_uncertainty_model(Sharpness(), wrong)
+    report = evaluate_uncertainty(Subject(Sharpness(), wrong))
     assert report.wrong == 50.0
     variance, cosine = report.errors["variance"], report.errors["cosine"]
     assert variance is not None
@@ -130,7 +131,7 @@ def test_errors_are_told_by_the_variance_where_short_captions_fail(examples: lis
 
 
 def test_report_is_plain_json_and_repeats(examples: list[Example]) -> None:
-    one, two = (evaluate_uncertainty_model(Sharpness(), examples, seed=3).to_dict() for _ in range(2))
+    one, two = (evaluate_uncertainty(Subject(Sharpness(), examples), seed=3).to_dict() for _ in range(2))
     printed = json.loads(json.dumps(one))
     assert printed["words"]["levels"]["1"] == Spread(-0.1, 7.24, 10.95).__dict__
     assert printed["errors"]["all"] is None
@@ -140,4 +141,4 @@ def test_report_is_plain_json_and_repeats(examples: list[Example]) -> None:
 
 def test_too_few_photos(examples: list[Example]) -> None:
     with pytest.raises(DataError, match="3 photos; telling right from wrong needs at least 4"):
-        evaluate_uncertainty_model(Sharpness(), examples[:3])
+        evaluate_uncertainty(Subject(Sharpness(), examples[:3]))

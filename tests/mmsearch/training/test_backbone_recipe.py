@@ -20,6 +20,7 @@ from mmsearch.data.scenes import write_scenes
 from mmsearch.errors import ConfigError
 from mmsearch.evaluation.evaluate import evaluate
 from mmsearch.evaluation.recall import retrieval
+from mmsearch.evaluation.subject import Subject
 from mmsearch.inference.backbone import Backbone
 from mmsearch.training.backbone_features import backbone_features
 from mmsearch.training.corpus import read_corpus
@@ -96,8 +97,8 @@ def test_heads_beat_the_backbone_on_scenes_held_out(
 
 
 def test_the_backbones_figures_are_those_it_has_alone(place: Path, trained: Path) -> None:
-    beside = evaluate(place / "scenes", model=str(trained), device="cpu")
-    alone = evaluate(place / "scenes", model=str(place / "clip"), device="cpu")
+    beside = evaluate(Subject.load(place / "scenes", model=str(trained), device="cpu"))
+    alone = evaluate(Subject.load(place / "scenes", model=str(place / "clip"), device="cpu"))
     assert beside.backbone == {"text_to_image": alone.text_to_image, "image_to_text": alone.image_to_text}
     assert alone.backbone == {}
     model = load_model(trained, device="cpu")  # and the heads' figures are those of the model as everybody uses it
