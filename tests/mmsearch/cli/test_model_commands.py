@@ -32,7 +32,13 @@ REPORT = EvalReport(
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, ...]]:
+def subject(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is loaded: what is measured is what was asked for."""
+    monkeypatch.setattr("mmsearch.evaluation.subject.Subject.load", lambda data, **options: (data, options))
+
+
+@pytest.fixture
+def asked(subject: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, ...]]:
     """Stand-ins for training and evaluation, and the calls they got."""
     calls: list[tuple[Any, ...]] = []
 
@@ -48,8 +54,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, ..
             raise KeyboardInterrupt
         return Path("runs/best")
 
-    def evaluate(data: Path, **options: object) -> EvalReport:
-        calls.append((data, options))
+    def evaluate(subject: tuple[Any, ...]) -> EvalReport:
+        calls.append(subject)
         return REPORT
 
     run, evaluation = types.ModuleType("mmsearch.training.run"), types.ModuleType("mmsearch.evaluation.evaluate")
