@@ -283,7 +283,7 @@ class Library:
             LibraryNotFound: nothing was indexed yet.
             LibraryLocked: something has to be mended while another process writes.
         """
-        from indexer.maintenance.checkup import visit
+        from indexer.checkup import visit
 
         def load(store: Store) -> Encoder:
             model = store.model()

@@ -1,13 +1,12 @@
-"""How near an item is to just any query, which its score is reduced by; else a few items would answer everything.
+"""Hubness of an item: how near it is to any query at all. Its score is reduced by that (QB-Norm).
 
 In a space of many dimensions some items are among the nearest of very many queries: hubs (Radovanović, Nanopoulos &
-Ivanović 2010, "Hubs in space"). A model trained by InfoNCE has learned `p(query | item)`, a softmax over queries; a
-search by cosine alone leaves out its denominator, which is large for a hub. Here it is taken over a bank of queries the
-model was trained with: the inverted softmax (Smith et al. 2017, "Offline bilingual word vectors, orthogonal
-transformations and the inverted softmax"), in retrieval QB-Norm (Bogolin et al. 2022, "Cross modal retrieval with
-querybank normalisation").
+Ivanović 2010, "Hubs in space", https://jmlr.org/papers/v11/radovanovic10a.html). A model trained by InfoNCE has learned
+`p(query | item)`, a softmax over queries; a search by cosine alone leaves out its denominator, which is large for a
+hub. Here it is taken over a bank of queries that the model was trained with: the inverted softmax (Smith et al. 2017,
+https://arxiv.org/abs/1702.03859), in retrieval QB-Norm (Bogolin et al. 2022, https://arxiv.org/abs/2112.12777).
 
-In: items `[n, d]`. Out: their hubness `[n]`, on the scale of cosines, 0 on average. Next: `rebuild.py`, which ranks.
+In: items `[n, d]`. Out: their hubness `[n]`, on the scale of cosines, 0 on average. Next: `live_index.py`, which ranks.
 """
 
 from __future__ import annotations

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.base.errors import LibraryError, ModelMismatch
+from indexer.base.errors import LibraryError, LibraryLocked, ModelMismatch, SchemaOlder
+from indexer.base.lock import writer_lock
 from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.frozen import LIBRARIES, RECORDED
 
 
 @pytest.fixture
@@ -165,3 +167,21 @@ def test_the_same_model_again_changes_nothing(filled: Store, encoder: FakeEncode
     before = top(filled, encoder, "red", 10)
     assert filled.rebuild(encoder).encoded == 0
     assert top(filled, encoder, "red", 10) == before
+
+
+def test_an_older_library_is_brought_up_to_date_where_it_can_be_written(
+    tmp_path: Path, encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = LIBRARIES[0].unpack(tmp_path) / "library"
+    with monkeypatch.context() as patch:
+        patch.setattr("indexer.store.is_read_only", lambda path: True)
+        with pytest.raises(SchemaOlder, match="cannot be written here; run 'mmsearch status' once") as told:
+            Store.open(library)
+    assert "\n" not in str(told.value)
+    with writer_lock(library), pytest.raises(LibraryLocked):
+        Store.open(library)
+    with Store.open(library) as store:
+        store.relocate(RECORDED, tmp_path / "photos")
+        assert top(store, encoder, "red", 3)
+    with writer_lock(library), Store.open(library) as store:  # and is not written again
+        assert store.model() is not None
