@@ -3,8 +3,8 @@
 In: a folder or a file: `captions.csv` (image, caption, optional split), Hugging Face `metadata.jsonl`, COCO captions
 JSON, or Flickr token files. Out: `Example`s with their captions grouped in file order; pixels are not read here.
 What would spoil a measurement is refused, not repaired: missing pictures, a picture in two splits. Empty captions are
-dropped with a count. Next: `recipe.py` says which data sets a run takes, `copies.py` looks for the same picture under
-two names, `evaluate.py` measures a model on one split.
+dropped with a count. Next: `near_duplicates.py` looks for the same picture under two names, `training/corpus.py` joins
+the data sets of a run, `evaluation/subject.py` takes one split.
 """
 
 from __future__ import annotations

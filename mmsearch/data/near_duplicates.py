@@ -1,8 +1,8 @@
-"""The same picture under two names: what is trained on must not be what is measured on.
+"""Near-duplicate detection: what is trained on must not be what is measured on.
 
-In: the photos of training and those of validation. Out: pairs of copies: equal files, and one picture saved again in
-another quality, size or format; crops and mirror images are not recognised. Every photo is decoded once on the way, so
-that one which cannot be is told before hours of training, not after. Next: `corpus.py`, which refuses.
+In: the photos of training and those of validation. Out: pairs of near-duplicates: equal files, and one picture saved
+again in another quality, size or format; crops and mirror images are not recognised. Every photo is decoded once on the
+way, so that one which cannot be is told before hours of training, not after. Next: `training/corpus.py`, which refuses.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The small changes of wording that training sees: tokens left out, typing slips, phrases around a name.
 
-In: strings, or token ids int64 `[n, t]`. Out: the same, changed. Next: `stages.py` draws captions for a batch.
+In: strings, or token ids int64 `[n, t]`. Out: the same, changed. Next: `training/stages.py` samples captions for a
+batch.
 """
 
 from __future__ import annotations

@@ -87,9 +87,10 @@ def bounds(
 ) -> dict[str, Bounds]:
     """Both bounds for every posterior: each modality's own and, with several, the joint one.
 
-    The ELBO is `E_q[log p(x|z)] - KL(q || N(0, I))`, the divergence in closed form (Kingma & Welling 2014). The tighter
-    one is `E[log 1/K sum_k p(x|z_k) p(z_k) / q(z_k)]` (Burda et al. 2016, equation 8). Where q is a mixture its
-    divergence has no closed form and is averaged over the draws.
+    The ELBO is `E_q[log p(x|z)] - KL(q || N(0, I))`, the divergence in closed form (Kingma & Welling 2014,
+    https://arxiv.org/abs/1312.6114). The tighter one is `E[log 1/K sum_k p(x|z_k) p(z_k) / q(z_k)]` (Burda et al. 2016,
+    equation 8, https://arxiv.org/abs/1509.00519). Where q is a mixture its divergence has no closed form and is
+    averaged over the draws.
 
     Args:
         vae: for its decoders; every posterior reconstructs every modality given.

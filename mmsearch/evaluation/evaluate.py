@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # needs torch
 log = logging.getLogger(__name__)
 
 _BATCH = 256
-_ACTIVE_VARIANCE = 0.01  # Burda et al. 2016, section 5.2
+_ACTIVE_VARIANCE = 0.01  # Burda et al. 2016, section 5.2, https://arxiv.org/abs/1509.00519
 
 
 @runtime_checkable

@@ -187,7 +187,10 @@ def as_indexed(images: Posterior, captions: Sequence[Posterior]) -> NDArray[np.f
 
 
 def pooled(captions: Sequence[Posterior]) -> Posterior:
-    """Captions as one expert, the logarithmic opinion pool with equal weights (Genest and Zidek 1986) `[n, d]`."""
+    """Captions as one expert, the logarithmic opinion pool with equal weights `[n, d]`.
+
+    Genest and Zidek 1986, https://doi.org/10.1214/ss/1177013825.
+    """
     precisions = np.stack([np.exp(-one.logvar.astype(np.float64)) for one in captions])  # [c, n, d]
     mu = (precisions * np.stack([one.mu for one in captions])).mean(0) / precisions.mean(0)
     return Posterior(mu.astype(np.float32), -np.log(precisions.mean(0)).astype(np.float32))

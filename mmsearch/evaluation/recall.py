@@ -3,9 +3,10 @@
 In: the search vectors of images and texts, and which text belongs to which image. Out: percentages and ranks.
 numpy only, so that training, evaluation and tests share one truth. Next: `evaluate.py`, which feeds it vectors.
 
-The protocol is that of Karpathy and Fei-Fei (2015, section 4.1): every caption queries all images; every image queries
-all captions, and the best-ranked of its own counts. A search with a bank of queries ranks by cosine less the items'
-hubness (`indexer/bank.py`); given that hubness, so does this, and what is measured is what is searched with.
+The protocol is that of Karpathy and Fei-Fei (2015, section 4.1, https://arxiv.org/abs/1412.2306): every caption queries
+all images; every image queries all captions, and the best-ranked of its own counts. A search with a bank of queries
+ranks by cosine less the items' hubness (`indexer/search/query_bank.py`); given that hubness, so does this, and what is
+measured is what is searched with.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
     labels -> distinct names -> one vector a name, the mean over sentences it stands in -> rank of each photo's own
 
 In: a data set whose captions are labels, a model, and a file that says whose photos to take (classes that were held out
-of training, say) while every name competes. Out: a `ZeroShotReport`. Sentences around the name are averaged on the
-unit sphere, after Radford et al. (2021, section 3.1.4); hubness is that of the mean. Next: `recall.py`, which ranks.
+of training, say) while every name competes. Out: a `ZeroShotReport`. Sentences around the name are averaged on the unit
+sphere, after Radford et al. (2021, section 3.1.4, https://arxiv.org/abs/2103.00020); hubness is that of the mean. Next:
+`recall.py`, which ranks.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 In: a `MultimodalVAE` and its `Architecture`. Out: the folder, and back. Weights may be stored as float32, float16 or
 int8 with one scale an output channel; loading gives float32 either way. The fingerprint is the sha256 of weights and
-architecture: a folder whose weights do not match its JSON is refused. Next: `mmsearch/encoder.py` runs it.
+architecture: a folder whose weights do not match its JSON is refused. Next: `inference/load_model.py` runs it.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """A convolutional image encoder and decoder at 64x64, trained from nothing: the small model one can watch learn.
 
 In: pictures `[n, 3, 64, 64]`. Out: an `Encoding`, and pictures from latents. Four stride-2 stages each way, as in
-Radford et al. 2016 (DCGAN), with group norm, so that a batch of one is encoded as in any batch. Next: `gru.py`, its
-partner for text; `vae.py` puts both around one latent space.
+Radford et al. 2016 (DCGAN, https://arxiv.org/abs/1511.06434), with group norm, so that a batch of one is encoded as in
+any batch. Next: `gru.py`, its partner for text; `vae.py` puts both around one latent space.
 
-The likelihood is a Gaussian with one learned variance for all pixels (sigma-VAE, Rybkin et al. 2021), as the feature
-decoders have one: reconstruction and KL are then in balance at beta = 1. A fixed variance makes beta a number to tune
-again for every data set; a discretised logistic (Salimans et al. 2017) counts bits, which search never asks for.
-The variance has a floor of about five grey levels: on flat scenes the density has no upper bound, and an ELBO that
-chases it forgets the latents.
+The likelihood is a Gaussian with one learned variance for all pixels (sigma-VAE, Rybkin et al. 2021,
+https://arxiv.org/abs/2006.13202), as the feature decoders have one: reconstruction and KL are then in balance at beta =
+1. A fixed variance makes beta a number to tune again for every data set; a discretised logistic (Salimans et al. 2017)
+counts bits, which search never asks for. The variance has a floor of about five grey levels: on flat scenes the density
+has no upper bound, and an ELBO that chases it forgets the latents.
 """
 
 from __future__ import annotations

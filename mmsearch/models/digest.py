@@ -1,7 +1,7 @@
 """What a model folder says of itself to be held against its files: a fingerprint, and a sha256 for each of them.
 
 In: `model.json`. Out: whether the folder is the one that was written. Without torch, since a search asks too.
-Next: `mmsearch/encoder.py`, which asks before it reads a file.
+Next: `inference/load_model.py`, which asks before it reads a file.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 In: pixels RGB 0..255 `[n, 3, H, W]`. Out: the last feature map `[n, 1280, h, w]`. The chain is cut in two before the
 first stride-32 block: `early` is computed once and cached by the trainer, `late` holds most of the weights and is what
-fine-tuning moves first. Folded batch norm makes training and the exported graph the same arithmetic.
-Source: Tan & Le 2019 (EfficientNet); the Lite variants drop squeeze-and-excitation and use ReLU6. Next: `heads.py`.
+fine-tuning moves first. Folded batch norm makes training and the exported graph the same arithmetic. Source: Tan & Le
+2019 (EfficientNet, https://arxiv.org/abs/1905.11946); the Lite variants drop squeeze-and-excitation and use ReLU6.
+Next: `heads.py`.
 """
 
 from __future__ import annotations

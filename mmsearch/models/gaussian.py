@@ -1,7 +1,8 @@
 """Algebra of diagonal Gaussians: divergence, product of experts, sampling. Pure functions on torch tensors.
 
-In: means and log variances `[n, d]`. Out: tensors. Used by `vae.py` and by the objective; `mmsearch/encoder.py` holds
-the same product in numpy for the path without torch, and a test keeps the two equal. Next: `vae.py`.
+In: means and log variances `[n, d]`. Out: tensors. Used by `vae.py` and by the objective.
+`inference/posterior.py` holds the same product in numpy, for search without torch; a test keeps the two equal.
+The mathematics in one place: `README.md`. Next: `vae.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 def kl_to_prior(mu: Tensor, logvar: Tensor) -> Tensor:
-    """`KL(N(mu, exp(logvar)) || N(0, 1))` of each dimension, nats `[n, d]` (Kingma & Welling 2014, appendix B)."""
+    """`KL(N(mu, exp(logvar)) || N(0, 1))` of each dimension, nats `[n, d]`.
+
+    Kingma & Welling 2014, appendix B, https://arxiv.org/abs/1312.6114.
+    """
     return 0.5 * (mu.square() + logvar.exp() - 1 - logvar)
 
 
@@ -31,7 +35,7 @@ def log_density(x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 def reparameterise(mu: Tensor, logvar: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """One sample `z = mu + sigma * eps` with the gradient going through (Kingma & Welling 2014, section 2.4)."""
+    """One sample `z = mu + sigma * eps` with the gradient going through (Kingma & Welling 2014, s. 2.4)."""
     eps = torch.randn(mu.shape, generator=generator, device=mu.device, dtype=mu.dtype)
     return mu + (0.5 * logvar).exp() * eps  # [n, d]
 
@@ -40,7 +44,8 @@ def product_of_experts(mus: Sequence[Tensor], logvars: Sequence[Tensor]) -> tupl
     """Exact product of the posteriors of several modalities with the prior N(0, I).
 
     Each posterior is prior times evidence, so the fused precision is `1 + sum_m (1/sigma_m^2 - 1)` and the mean is the
-    precision-weighted sum over it (Hinton 2002; Wu & Goodman 2018, equation 4). One modality alone comes back
+    precision-weighted sum over it (PoE: Hinton 2002, https://doi.org/10.1162/089976602760128018; Wu & Goodman 2018,
+    equation 4, https://arxiv.org/abs/1802.05335). One modality alone comes back
     unchanged; one that is left out has no part in the sum and so exactly zero gradient.
 
     Args:

@@ -1,9 +1,9 @@
 """A bidirectional-GRU text encoder and a GRU text decoder, trained from nothing.
 
 In: token ids `[n, t]`, padded with 0. Out: an `Encoding`, and log probabilities of sentences given latents. The decoder
-is trained with teacher forcing and word dropout (Bowman et al. 2016): where the words before are hidden now and then,
-the latent has to carry the sentence. Padding anywhere is skipped, in the middle too, where training drops words.
-Next: `vae.py`.
+is trained with teacher forcing and word dropout (Bowman et al. 2016, https://arxiv.org/abs/1511.06349): where the words
+before are hidden now and then, the latent has to carry the sentence. Padding anywhere is skipped, in the middle too,
+where training drops words. Next: `vae.py`.
 """
 
 from __future__ import annotations

@@ -71,7 +71,10 @@ class GaussianHead(nn.Module):
 
 
 class FeatureDecoder(nn.Module):
-    """`p(x|z)` over standardised features: a Gaussian with one learned variance a dimension (Rybkin et al. 2021)."""
+    """`p(x|z)` over standardised features: a Gaussian with one learned variance a dimension (sigma-VAE).
+
+    Rybkin et al. 2021, https://arxiv.org/abs/2006.13202.
+    """
 
     def __init__(self, latent: int, hidden: int, features: int) -> None:
         super().__init__()

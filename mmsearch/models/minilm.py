@@ -1,7 +1,8 @@
 """The text transformer: a BERT encoder of MiniLM's size, small enough to read, ready for export.
 
 In: token ids `[n, t]`, padded with 0. Out: token states `[n, t, 384]`. Weights start from all-MiniLM-L6-v2.
-Source: Devlin et al. 2019 (BERT), Wang et al. 2020 (MiniLM). Next: `heads.py`.
+Sources: BERT (Devlin et al. 2019, https://arxiv.org/abs/1810.04805), MiniLM (Wang et al. 2020,
+https://arxiv.org/abs/2002.10957). Next: `heads.py`.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """The objectives that the field trains multimodal VAEs with, each a pure function of posteriors and decoders.
 
-    autoencoder   Ngiam et al. 2011          means alone, no divergence
-    joint_elbo    Wu & Goodman 2018, eq. 2   the product of experts alone
-    mvae          Wu & Goodman 2018, eq. 5   the product, and each expert on its own modality
-    mmvae         Shi et al. 2019, sect. 3   the mixture of experts
-    mopoe         Sutter et al. 2021, s. 3   the mixture of the products of all subsets
-    mvtcae        Hwang et al. 2021, sect. 3 the product, held near each expert
+    autoencoder   means alone, no divergence                     Ngiam et al. 2011
+    joint_elbo    the product of experts alone                   Wu & Goodman 2018, https://arxiv.org/abs/1802.05335
+    mvae          the product, and each expert on its own        the same, equation 5
+    mmvae         the mixture of experts                         Shi et al. 2019, https://arxiv.org/abs/1911.03393
+    mopoe         the mixture of the products of all subsets     Sutter et al. 2021, https://arxiv.org/abs/2105.02470
+    mvtcae        the product, held near each expert by KL       Hwang et al. 2021, NeurIPS
 
 In: the posterior of each modality present, `[n, d]`, and for each a function z -> log p(x_m | z), `[n]`. A modality
 left out of both has no part in the value and gets no gradient. Out: what is maximised and the divergence inside it,
-nats `[n]`. Expectations over a mixture are stratified: one draw from each component, averaged. Next: `objective.py`
-picks one by name; `bounds.py` measures them all by the same yardstick.
+nats `[n]`. Expectations over a mixture are stratified: one draw from each component, averaged. Next:
+`training/objective.py` picks one by name; `evaluation/bounds.py` measures them all by the same yardstick.
 """
 
 from __future__ import annotations

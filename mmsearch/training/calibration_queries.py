@@ -1,10 +1,11 @@
-"""The bank of queries a model ships with: the pairs it was trained with, as clusters of their vectors.
+"""Calibration queries against hubness (QB-Norm, https://arxiv.org/abs/2112.12777): a model ships its training pairs.
 
-    pairs, drawn as an epoch draws them -> vectors, by the model as it ships -> clusters -> queries.safetensors
+    training pairs, sampled as for an epoch -> vectors, by the model as it ships -> clusters -> queries.safetensors
 
 Captions are the bank for searches by words, photos the one for searches by a picture. What a bank holds says what is
 usual, so it must be as broad as what people ask: with sentences alone, names are found less well than with the labels
-among them. In: a shipped folder, the corpus of its training. Out: one more file in it. Next: `indexer/bank.py` uses it.
+among them. In: a shipped folder, the corpus of its training. Out: one more file in it. Next:
+`indexer/search/query_bank.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Linear CCA in closed form, read as the linear-Gaussian multimodal VAE that it is (Bach & Jordan 2005).
+"""Linear CCA in closed form, read as the linear-Gaussian multimodal VAE that it is.
+
+Bach & Jordan 2005, https://www.di.ens.fr/~fbach/probacca.pdf:
 
     z ~ N(0, I),  x_m = mean_m + W_m z + e_m,  e_m ~ N(0, Psi_m)
 
@@ -60,7 +62,9 @@ class CCA:
 
 
 def fit_cca(images: Float64, texts: Float64, photo: NDArray[np.int64], latent_dim: int, ridge: float) -> CCA:
-    """Regularised CCA: singular vectors of `S_1^(-1/2) S_12 S_2^(-1/2)` (Hotelling 1936; ridge as Vinod 1976).
+    """Regularised CCA: singular vectors of `S_1^(-1/2) S_12 S_2^(-1/2)` (Hotelling 1936).
+
+    https://doi.org/10.1093/biomet/28.3-4.321; the ridge after Vinod 1976, https://doi.org/10.1016/0304-4076(76)90010-5.
 
     Args:
         images: features of photos `[n, f]`.

@@ -1,7 +1,7 @@
 """All data sets of a run as one ordered list of photos with captions.
 
 In: a recipe. Out: a `Corpus`: sentences first, then labels, then the validation photos, so that a cache over the
-photos can stop early for the views that only the first kinds need. Next: `views.py`.
+photos can stop early for the views that only the first kinds need. Next: `stages.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Learning curves: one CSV row an epoch, and a picture of them.
 
 In: rows of numbers from `loop.py`. Out: `curves.csv`, which only grows, and `curves.png`. A run that goes on from a
-checkpoint drops the rows written after it: those epochs run again. Next: `export.py`, when the last epoch is done.
+checkpoint drops the rows written after it: those epochs run again. Next: `export/export.py`, when the last epoch is
+done.
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
-"""The objective: ELBOs over image, text and joint, agreement of the joint with each, and contrast of the means.
+"""The objective: ELBOs over image, text and joint, KL consistency of the joint with each, InfoNCE of the means.
 
     sum_S  E[log p(x|z_S)] - beta KL(q_S || N(0, I))          S in {image, text, joint}, each decoding every modality
-    - gamma 1/2 sum_m KL(q_joint || q_m)                      MVTCAE (Hwang et al. 2021), JMVAE (Suzuki et al. 2017)
+    - gamma 1/2 sum_m KL(q_joint || q_m)                      KL consistency, as in MVTCAE and JMVAE
     + eta * symmetric InfoNCE on normalised means             several captions of a photo count as positives
 
+MVTCAE: Hwang et al. 2021, https://proceedings.neurips.cc/paper/2021/hash/65a99bb7a3115fdede20da98b08a370f-Abstract.html.
+JMVAE: Suzuki et al. 2017, https://arxiv.org/abs/1611.01891.
+
 The total is an ELBO plus auxiliaries, not a bound; `bounds.py` has the bounds. That is the variant `full`; the others
-are in `variants.py`, but for `contrast`, the last line alone. In: encodings of a batch. Out: a loss and its terms.
-Next: `loop.py` takes the steps.
+are in `models/variants.py`, but for `contrast`, the last line alone. In: encodings of a batch. Out: a loss and its
+terms. Next: `loop.py` takes the steps.
 """
 
 from __future__ import annotations
@@ -38,7 +41,10 @@ class Terms:
 
 
 class Contrast(nn.Module):
-    """Symmetric InfoNCE (van den Oord et al. 2018) with a learnable temperature (Radford et al. 2021)."""
+    """Symmetric InfoNCE (van den Oord et al. 2018, https://arxiv.org/abs/1807.03748) with a learnable temperature.
+
+    As CLIP has it (Radford et al. 2021, https://arxiv.org/abs/2103.00020).
+    """
 
     def __init__(self, temperature: float) -> None:
         super().__init__()

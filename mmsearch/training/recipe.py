@@ -68,7 +68,7 @@ class Objective:
 
     Attributes:
         variant: `full` is all the terms below; `contrast` the InfoNCE alone; the others are the objectives of
-            `variants.py`, of which only `beta` is a part; `cca` is fitted in closed form (`cca.py`).
+            `models/variants.py`, of which only `beta` is a part; `cca` is fitted in closed form (`cca.py`).
         elbo: weight of the sum of ELBOs.
         beta: weight of KL to the prior inside them.
         gamma: weight of KL between the joint and the single posteriors.
@@ -95,8 +95,8 @@ class Schedule:
         epochs: of the main stage: for `pretrained` the late blocks, the transformer and the heads on cached views;
             for `scratch` everything.
         deep_epochs: of the last stage of `pretrained`: the trunk from stride 16 on, on freshly augmented photos.
-        typo_epochs: of the text encoder of `pretrained` learning its own posteriors for misspelt captions (`typos.py`),
-            in each cycle.
+        typo_epochs: of the text encoder of `pretrained` learning its own posteriors for misspelt captions
+            (`self_distillation.py`), in each cycle.
         typo_cycles: of the learning rate there; the mean of the weights at their ends is kept.
         batch: photos a step in these stages; the warm stage takes `warm_batch`.
         views: cached augmented views of each kind of photo besides the whole photo: sentences, labels.
@@ -135,7 +135,8 @@ class Export:
     Attributes:
         precision: of the stored matrices.
         words: word pieces kept besides those of the training captions, the most frequent first; 0 keeps all.
-        queries: training pairs drawn for the bank of queries that scores are corrected by (`bank.py`); 0 makes none.
+        queries: training pairs drawn for the bank of queries that scores are corrected by (`calibration_queries.py`);
+            0 makes none.
         clusters: of like queries in the bank.
         sharpness: inverse temperature of the softmax over them.
     """

@@ -1,9 +1,10 @@
 """`mmsearch train`: a recipe in, a model folder out.
 
-    recipe -> corpus -> initial weights -> stages, each by the same loop -> fewer words -> typos -> export -> queries
+    recipe -> corpus -> initial weights -> stages, each by the same loop -> fewer words -> self-distillation on typos ->
+    export -> calibration queries
 
 Every stage resumes on its own; a run that was cut off starts again with `resume=True` and skips what is done.
-Next: `export.py`, which writes what is shipped.
+Next: `export/export.py`, which writes what is shipped.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def train(
         data: data sets in place of the recipe's.
         model: a sentence-transformers model to put heads on, in place of the recipe's architecture.
         out: folder of the run; default `runs/<name>`.
-        variant: another objective than the recipe's (`variants.py`); the run is named after it.
+        variant: another objective than the recipe's (`models/variants.py`); the run is named after it.
         seed: another than the recipe's; likewise.
 
     Returns:

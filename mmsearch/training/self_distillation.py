@@ -1,11 +1,12 @@
-"""The last stage of a pretrained model's training: a misspelt caption is led to where the spelt one lies.
+"""Self-distillation, the last stage of a pretrained model: misspelt captions get the posteriors of the spelt ones.
 
 In: a model that is otherwise trained, with the vocabulary it ships with, and its captions. Out: the same model, its
 text encoder moved a little, word embeddings included. Photos take no part: the encoder learns from itself as it was
 (self-distillation), by the divergence from its posterior of the caption as written to its posterior of the caption
 misspelt. A part of the captions stays as written, so that those keep their place. The longer it learns, the better it
 reads slips and the worse single names; the mean of the weights after each cycle of the learning rate (stochastic weight
-averaging, Izmailov et al. 2018) keeps more of both than either end. Next: `run.py` writes the model.
+averaging, Izmailov et al. 2018, https://arxiv.org/abs/1803.05407) keeps more of both than either end. Next: `run.py`
+writes the model.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The word pieces a model keeps: those of its captions and the frequent ones, not what photographs never need.
 
 In: a trained model with the vocabulary its text transformer came with, half of whose rows no caption uses. Out: the
-same with fewer rows. A word that is cut is spelt by shorter pieces. Next: `typos.py`, which teaches to read those.
+same with fewer rows. A word that is cut is spelt by shorter pieces. Next: `self_distillation.py`, which teaches to read
+those.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Features of a person's photos and captions, by the trunks of the model to be tuned, which stay as they are.
 
-In: pairs, a model. Out: `Features`, without the photos that cannot be read any more. Next: `tune_fit.py`.
+In: pairs, a model. Out: `Features`, without the photos that cannot be read any more. Next: `fit.py`.
 """
 
 from __future__ import annotations

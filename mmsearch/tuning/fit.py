@@ -4,9 +4,9 @@
     kept = (1 - mix) old + mix new            a small mix with nearly the best recall on pairs the epochs never saw
 
 Averaging the weights of a model before and after fine-tuning keeps what it knew and most of what it learned (Wortsman
-et al. 2022, "Robust fine-tuning of zero-shot models"); with mix 0 nothing changes, so that captions which teach nothing
-choose that. In: features `[n, f]` and `[t, g]` of trunks that stay as they are. Out: the heads' weights.
-Next: `tune.py`.
+et al. 2022, "Robust fine-tuning of zero-shot models", https://arxiv.org/abs/2109.01903); with mix 0 nothing changes, so
+that captions which teach nothing choose that. In: features `[n, f]` and `[t, g]` of trunks that stay as they are. Out:
+the heads' weights. Next: `tune.py`.
 """
 
 from __future__ import annotations
@@ -116,8 +116,9 @@ def fit(vae: MultimodalVAE, features: Features, temperature: float, settings: Se
 def choose_mix(vae: MultimodalVAE, features: Features, temperature: float, settings: Settings) -> float:
     """The smallest mix whose recall, over `folds` divisions of the pairs, is within one standard error of the best.
 
-    The one-standard-error rule (Breiman et al. 1984, section 3.4.3): every step away from the old heads costs a little
-    of what is searched for in other words than these captions'. No step at all is chosen where that is the best.
+    The one-standard-error rule (Breiman et al. 1984, s. 3.4.3, https://doi.org/10.1201/9781315139470): every step away
+    from the old heads costs a little of what is searched for in other words than these captions'. No step at all is
+    chosen where that is the best.
     """
     old = heads_of(vae)
     scores: list[list[NDArray[np.float64]]] = [[] for _ in settings.mixes]

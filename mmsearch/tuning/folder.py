@@ -1,7 +1,7 @@
 """The two model folders of a tuning: the one it starts from, checked, and the one it leaves, whole or not at all.
 
 In: a folder of `mmsearch train` or the shipped model; new heads. Out: a folder of the same kind, which search reads
-with or without torch as it read the first. Next: `mmsearch/encoder.py` runs it.
+with or without torch as it read the first. Next: `inference/load_model.py` runs it.
 """
 
 from __future__ import annotations

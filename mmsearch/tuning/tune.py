@@ -5,8 +5,7 @@
 The trunks stay as they are, so that this takes minutes. A model is written only where the captions that were not
 learned from find their photos, and the photos their captions, better than before. In: `CaptionedPhoto`s and the folder
 of the model that wrote the library. Out: a `TuneReport` and a folder that `mmsearch rebuild --model` takes. Next:
-`captioned.py` divides the photos, `tune_features.py` reads them, `tune_fit.py` moves the heads, `tune_folder.py` keeps
-them.
+`pairs.py` divides the photos, `features.py` reads them, `fit.py` moves the heads, `folder.py` keeps them.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 In: a folder that `export.py` wrote and some training photos, which tell the range of every activation. Out:
 `image-int8.onnx`. Its weights are those of the one safetensors file, like those of the other graphs, rounded when it is
 loaded; it holds the ranges alone. Convolutions and what stands between them run in int8, pooling and head in float32.
-`mmsearch/encoder.py` takes it where the processor has the instructions for it, else `image.onnx`.
+`inference/onnx_model.py` takes it where the processor has the instructions for it, else `image.onnx`.
 """
 
 from __future__ import annotations

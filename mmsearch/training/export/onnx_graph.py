@@ -1,7 +1,7 @@
 """Changes to an ONNX graph after its export: constants where ONNX Runtime wants them, weights out of the graph.
 
 In: a graph as `torch.onnx` writes it. Out: the same computation, whose weights are places in `model.safetensors`.
-Next: `int8.py`.
+Next: `int8.py`, `export.py`.
 """
 
 from __future__ import annotations
