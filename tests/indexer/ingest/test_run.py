@@ -1,0 +1,44 @@
+"""What a run counts, and that a report is those counts."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+from indexer.base.profile import Profiler
+from indexer.base.types import IndexReport, Progress
+from indexer.catalog.database import Catalog
+from indexer.catalog.library import claim
+from indexer.ingest.run import Run, Tally
+from indexer.search.index_files import VECTORS_FOLDER
+from tests.fakes import FakeEncoder
+
+
+def test_a_batch_counts_once_it_is_committed() -> None:
+    tally = Tally(added=1, encoded=7, offline=2)
+    tally.add(Tally(added=2, updated=3, moved=4, unchanged=5, skipped=6))
+    assert tally == Tally(added=3, updated=3, moved=4, unchanged=5, skipped=6, offline=2, encoded=7)
+
+
+def test_the_report_has_every_count() -> None:
+    counts = {field.name: number for number, field in enumerate(fields(Tally), start=1)}
+    profile = Profiler().profile()
+    report = Tally(**counts).report(profile)
+    assert report == IndexReport(**counts, seconds=profile.seconds, profile=profile)
+
+
+def test_the_index_file_is_written_and_timed(tmp_path: Path) -> None:
+    catalog = Catalog.open(f"sqlite:///{tmp_path}/catalog.sqlite", migrate_schema=True)
+    encoder, clock = FakeEncoder(), Profiler()
+    with catalog.begin() as connection:
+        model = claim(connection, encoder, tmp_path)
+
+    def progress(_: Progress) -> None:
+        return None
+
+    Run(catalog, tmp_path, model, encoder, 4, progress, clock).write_index()
+    (stage,) = (one for one in clock.profile().stages if one.name == "index_file")
+    assert stage.items == 0
+    assert stage.seconds > 0
+    assert (tmp_path / VECTORS_FOLDER).is_dir() or not list(tmp_path.glob("*.faiss"))
+    catalog.close()
