@@ -247,7 +247,7 @@ class Library:
         return self._open_store().prune(path, dry_run=dry_run, offline=offline, excluded=excluded)
 
     def backup(self, dest: str | Path) -> CopyReport:
-        """Copy the library to a new folder, itself a library then; whoever indexes or searches meanwhile goes on.
+        """Copy the library to a new folder, itself a library then; other processes may index and search meanwhile.
 
         Raises: LibraryError: there is something at `dest`, or it cannot be written.
         """
@@ -347,7 +347,7 @@ class Library:
         return replace(report, encoded=rebuilt.encoded, seconds=report.seconds + rebuilt.seconds)
 
     def serve(self, idle_s: float = 600.0, ready: Callable[[Path], None] | None = None) -> None:
-        """Answer every `mmsearch search` of this user on this library, warm, until nobody asks for `idle_s` seconds.
+        """Answer every `mmsearch search` of this user on this library, warm, until `idle_s` seconds pass without a question.
 
         0 seconds are for ever; `ready` is called with the socket's path once questions are heard. Raises:
         LibraryLocked: it is served already; LibraryNotFound: nothing was indexed yet.

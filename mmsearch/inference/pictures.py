@@ -56,7 +56,7 @@ def decode_in_sandbox(path: Path, side_px: int) -> Image.Image | None:
         with path.open("rb") as file:
             kind = kind_of(file.read(HEAD_BYTES))
     except OSError:
-        return None  # said by whoever reads it next
+        return None  # reported by the read that follows
     if kind not in RISKY or missing_extra(kind):
         return None
     from indexer.decoding.sandbox import Sandbox

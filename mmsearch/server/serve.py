@@ -33,22 +33,21 @@ REQUEST_TIMEOUT_S: Final = 5.0
 TICK_S: Final = 0.5
 START_TIMEOUT_S: Final = 30.0
 
+Within = Literal["image", "text"] | None
 log = logging.getLogger(__name__)
 
 
 class Searchable(Protocol):
     """What the server needs of a library; `mmsearch.library.Library` is one."""
 
-    @property
-    def path(self) -> Path:
-        """Its folder."""
+    path: Path
 
     def search(
         self,
         text: str | None = None,
         image: Path | None = None,
         k: int = 10,
-        within: Literal["image", "text"] | None = None,
+        within: Within = None,
         *,
         folder: str | None = None,
         since: str | None = None,
@@ -60,7 +59,7 @@ class Searchable(Protocol):
         self,
         texts: Sequence[str],
         k: int = 10,
-        within: Literal["image", "text"] | None = None,
+        within: Within = None,
         *,
         folder: str | None = None,
         since: str | None = None,
@@ -138,7 +137,7 @@ class _Server:
         self._asked_at = time.monotonic()
         while not self._over.is_set():
             if idle_s and time.monotonic() - self._asked_at > idle_s:
-                log.info("nobody asked for %.0f s", idle_s)
+                log.info("no question for %.0f s", idle_s)
                 return
             try:
                 line, _ = listener.accept()
@@ -147,7 +146,7 @@ class _Server:
             threading.Thread(target=self._handle, args=(line,), daemon=True).start()
 
     def _handle(self, line: socket.socket) -> None:
-        with contextlib.closing(line), contextlib.suppress(OSError):  # whoever asked may have gone
+        with contextlib.closing(line), contextlib.suppress(OSError):  # the client may have gone
             line.settimeout(REQUEST_TIMEOUT_S)
             if not _same_user(line):
                 return
@@ -238,7 +237,7 @@ def _listening(path: Path) -> Iterator[socket.socket]:
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        listener.bind(str(path))  # in a folder nobody else may enter
+        listener.bind(str(path))  # in a folder that no other user may enter
         os.chmod(path, 0o600)
         listener.listen(64)
         yield listener
