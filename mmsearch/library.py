@@ -347,7 +347,7 @@ class Library:
         return replace(report, encoded=rebuilt.encoded, seconds=report.seconds + rebuilt.seconds)
 
     def serve(self, idle_s: float = 600.0, ready: Callable[[Path], None] | None = None) -> None:
-        """Answer every `mmsearch search` of this user on this library, warm, until `idle_s` seconds pass without a question.
+        """Answer each `mmsearch search` of this user on this library, warm, until `idle_s` seconds without a question.
 
         0 seconds are for ever; `ready` is called with the socket's path once questions are heard. Raises:
         LibraryLocked: it is served already; LibraryNotFound: nothing was indexed yet.
