@@ -36,7 +36,7 @@ from indexer.vectors.choose import Device
 
 if TYPE_CHECKING:  # what only its own command loads
     from indexer.maintenance.compare import Faults
-    from indexer.maintenance.doctor import Check
+    from indexer.maintenance.examine import Check
     from indexer.maintenance.prune import PruneReport
     from indexer.transfer.backup import CopyReport
 
@@ -231,8 +231,8 @@ class Store:
             return counts.skipped(connection)
 
     def examine(self, encoder: Encoder | None, sample: int, faults: Faults) -> list[Check]:
-        """Every check of the library, see `doctor.py`; `faults` takes what `mend` needs. Nothing is written."""
-        from indexer.maintenance.doctor import examine
+        """Every check of the library, see `examine.py`; `faults` takes what `mend` needs. Nothing is written."""
+        from indexer.maintenance.examine import examine
 
         return examine(self._catalog, self.path, encoder, sample, faults)
 

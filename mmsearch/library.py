@@ -29,7 +29,7 @@ from mmsearch.query.everyday import everyday_texts
 from mmsearch.query.hits import Hit
 
 if TYPE_CHECKING:  # the catalog and the decoder are paid for when they are used, not when the name is imported
-    from indexer.maintenance.doctor import DoctorReport
+    from indexer.doctor import DoctorReport
     from indexer.maintenance.prune import PruneReport
     from indexer.store import SkippedFile, Status, Store
     from indexer.transfer.backup import CopyReport
@@ -283,7 +283,7 @@ class Library:
             LibraryNotFound: nothing was indexed yet.
             LibraryLocked: something has to be mended while another process writes.
         """
-        from indexer.checkup import visit
+        from indexer.doctor import visit
 
         def load(store: Store) -> Encoder:
             model = store.model()

@@ -1,7 +1,7 @@
 """What can be mended without loss: rows that lead nowhere, counters, vectors that are wrong, the index file.
 
-In: an open catalog and the `Faults` that `doctor.py` found. Out: the folders whose files have to be encoded again,
-which `checkup.py` does. A wrong vector is forgotten where its file is at hand or its words are on record, and stays
+In: an open catalog and the `Faults` that `examine.py` found. Out: the folders whose files have to be encoded again,
+which `doctor.py` does. A wrong vector is forgotten where its file is at hand or its words are on record, and stays
 where they are not. One transaction: a crash leaves the library as it was, or mended. Next: `salvage.py`.
 """
 

@@ -2,7 +2,7 @@
 
 In: the library's folder. Out: a catalog that opens, and how many rows were saved of each table. What is lost is found
 again by `mmsearch index`: files are new to the catalog, folders have to be named again. The index file is not carried
-over; it is a cache. Next: `checkup.py`, the order of all this.
+over; it is a cache. Next: `../doctor.py`, the order of all this.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-
-from sqlalchemy import URL
 
 from indexer.base.durable import aside_name
 from indexer.base.failpoints import reach
@@ -36,7 +34,7 @@ def salvage(catalog_file: Path) -> Salvaged:
     fresh = catalog_file.with_name(catalog_file.name + ".new")
     for leftover in _family(fresh):
         leftover.unlink(missing_ok=True)
-    catalog = Catalog.open(URL.create("sqlite", database=str(fresh)), migrate_schema=True)
+    catalog = Catalog.open_file(fresh, migrate_schema=True)
     try:
         with catalog.begin() as connection:
             with tables.bulk(connection):

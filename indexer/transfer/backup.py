@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sqlalchemy import URL
-
 from indexer.base.durable import sha256_of, sync
 from indexer.base.errors import LibraryError
 from indexer.base.lock import LOCK_FILE
@@ -24,8 +22,7 @@ from indexer.catalog import tables
 from indexer.catalog.database import Catalog
 from indexer.decoding.sandbox import JOURNAL_FILE
 from indexer.search.index_files import VECTORS_FOLDER
-
-CATALOG_FILE = "catalog.sqlite"
+from indexer.search.search import CATALOG_FILE
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ def _settle(partial: Path, where: Path, dest: Path) -> tuple[int, int, tables.In
 
     Returns how many files and vectors it knows, and its index file.
     """
-    catalog = Catalog.open(URL.create("sqlite", database=str(partial / CATALOG_FILE)), migrate_schema=False)
+    catalog = Catalog.open_file(partial / CATALOG_FILE, migrate_schema=False)
     inside = str(where) + os.sep
     try:
         with catalog.begin() as connection:

@@ -18,7 +18,7 @@ from typing import Final, get_args
 import numpy as np
 import pyarrow as pa
 from safetensors import SafetensorError
-from sqlalchemy import URL, Connection
+from sqlalchemy import Connection
 
 from indexer.base.errors import LibraryCorrupt
 from indexer.base.types import CAPTION, HIDDEN, IMAGE, TEXT, Modality
@@ -27,8 +27,9 @@ from indexer.catalog.database import Catalog, live_model
 from indexer.catalog.schema import FUSED, LIVE, MISSING, OWN, SCHEMA_REVISION, SKIPPED
 from indexer.catalog.tables import Row, WholeTable
 from indexer.search import index_files as generations
+from indexer.search.search import CATALOG_FILE
 from indexer.transfer.archive import ARROW_TYPES, Manifest
-from indexer.transfer.backup import CATALOG_FILE, CopyReport, new_folder
+from indexer.transfer.backup import CopyReport, new_folder
 from indexer.transfer.parquet import ParquetReader
 from indexer.transfer.tensors import Tensors
 from indexer.transfer.unpack import unpack
@@ -86,7 +87,7 @@ def _damaged(source: Path, error: Exception) -> LibraryCorrupt:
 
 def _fill(where: Path, unpacked: Path, manifest: Manifest) -> None:
     """The catalog and the index file of the library in `where`."""
-    catalog = Catalog.open(URL.create("sqlite", database=str(where / CATALOG_FILE)), migrate_schema=True)
+    catalog = Catalog.open_file(where / CATALOG_FILE, migrate_schema=True)
     try:
         with catalog.begin() as connection, ParquetReader() as parquet:
             tables.make_room(connection)

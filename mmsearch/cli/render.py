@@ -15,7 +15,7 @@ from mmsearch.cli.terminal import Format, as_cell, count, note, put, put_json, p
 
 if TYPE_CHECKING:  # `--help` and an error message need none of these, nor numpy, which they bring
     from indexer.base.types import IndexReport
-    from indexer.maintenance.doctor import DoctorReport
+    from indexer.doctor import DoctorReport
     from indexer.maintenance.prune import PruneReport
     from indexer.store import SkippedFile, Status
     from mmsearch.query.hits import Hit

@@ -13,8 +13,7 @@ import pytest
 from indexer.base.errors import LibraryError, LibraryLocked, MMSearchError, SchemaOutdated
 from indexer.base.failpoints import REPAIR, SALVAGE
 from indexer.base.lock import writer_lock
-from indexer.checkup import visit
-from indexer.maintenance.doctor import DoctorReport
+from indexer.doctor import DoctorReport, visit
 from indexer.store import CATALOG_FILE, Store
 from tests.fakes import FakeEncoder
 from tests.indexer.crashing import KILLED, exit_code, ingest, start

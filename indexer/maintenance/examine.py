@@ -1,13 +1,13 @@
 """Whether a library is as it should be: every check of its state, each as one line, and nothing is written.
 
 In: an open catalog, the library's folder, an encoder for the sample (or none). Out: `Check`s, and in `Faults` the ids
-that `repair.py` needs. SQLite keeps no checksums, so vectors are held against the index file, which has one, and a
-sample of them against what the model says of the files today. Next: `compare.py`, then `repair.py`, which mends.
+that `repair.py` needs. SQLite keeps no checksums, so vectors are compared with the index file, which has one, and a
+sample of them with what the model makes of the files today. Next: `compare.py`, then `repair.py`.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -35,23 +35,6 @@ class Check:
     found: str
     remedy: str = ""
     mended: bool = False
-
-
-@dataclass(frozen=True)
-class DoctorReport:
-    """Every check in order; `seconds` is wall time."""
-
-    checks: tuple[Check, ...]
-    seconds: float = 0.0
-
-    @property
-    def sound(self) -> bool:
-        """Whether nothing is wrong any more."""
-        return not any(check.faults and not check.mended for check in self.checks)
-
-    def to_dict(self) -> dict[str, object]:
-        """The report as `mmsearch doctor --json` prints it."""
-        return {"sound": self.sound, **asdict(self)}
 
 
 def examine(

@@ -1,28 +1,44 @@
 """One visit to the doctor: look, mend, bring the folders concerned up to date, look again.
 
 In: the library's folder and a way to its model. Out: a `DoctorReport`. Without `repair` nothing is written. A database
-that cannot be read is replaced by what can be saved of it before anything else. Next: `maintenance/doctor.py`,
-`maintenance/repair.py`.
+that cannot be read is replaced by what can be saved of it before anything else. Next: `maintenance/examine.py`, then `maintenance/repair.py`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from indexer.base.errors import LibraryCorrupt, LibraryError, MMSearchError
 from indexer.base.lock import writer_lock
 from indexer.base.types import Encoder
 from indexer.maintenance.compare import Faults
-from indexer.maintenance.doctor import MEND, Check, DoctorReport
+from indexer.maintenance.examine import MEND, Check
 from indexer.maintenance.salvage import Salvaged, salvage
 from indexer.search.search import CATALOG_FILE
 from indexer.store import Store
 
 Load = Callable[[Store], Encoder]
 DATABASE = "database"
+
+
+@dataclass(frozen=True)
+class DoctorReport:
+    """Every check in order; `seconds` is wall time."""
+
+    checks: tuple[Check, ...]
+    seconds: float = 0.0
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong any more."""
+        return not any(check.faults and not check.mended for check in self.checks)
+
+    def to_dict(self) -> dict[str, object]:
+        """The report as `mmsearch doctor --json` prints it."""
+        return {"sound": self.sound, **asdict(self)}
 
 
 def visit(path: Path, load: Load, *, repair: bool, sample: int, batch_size: int = 32) -> DoctorReport:
