@@ -41,7 +41,7 @@ WRITES = tuple(name for name in SCENE_OF if name.endswith(WRITING))
 
 
 def test_every_point_has_a_scene() -> None:
-    assert {*SCENE_OF, *REPAIR, *SALVAGE} == set(POINTS)  # the last two: test_doctor.py
+    assert {*SCENE_OF, *REPAIR, *SALVAGE} == set(POINTS)  # the last two: test_repair.py, test_salvage.py
     assert len(set(POINTS)) == len(POINTS)
 
 

@@ -25,7 +25,7 @@ from tests.indexer.files.test_excludes import ignore
 from tests.indexer.ingest.samples import TAKEOUT, hits, painted, rows, said
 from tests.indexer.snapshots import contents
 from tests.indexer.test_crash import Crash, crash_at
-from tests.indexer.transfer.test_archive import seal
+from tests.indexer.transfer.archives import seal
 
 WORDS = [("a.jpg", "Anna, Ben"), ("a.jpg", "a blue whale"), ("b.jpg", "an elephant")]
 

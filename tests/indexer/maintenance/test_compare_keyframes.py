@@ -11,7 +11,7 @@ from tests.fakes import FakeEncoder, paint
 from tests.indexer.crashing import ingest
 from tests.indexer.decoding.test_video import film
 from tests.indexer.ingest.samples import animation
-from tests.indexer.maintenance.test_doctor import faults, see, sql
+from tests.indexer.maintenance.visits import faults, see, sql
 from tests.indexer.snapshots import contents
 
 

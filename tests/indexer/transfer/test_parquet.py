@@ -1,52 +1,21 @@
-"""Archives that say they are small: what they would unpack to is known before it is unpacked."""
+"""Parquet files that say they are small: read within limits of memory and time, or refused."""
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import resource
 import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from indexer.base.errors import LibraryCorrupt, LibraryError
-from indexer.catalog.tables import BLOBS
-from indexer.transfer import parquet, unpack
-from indexer.transfer.archive import MANIFEST
+from indexer.base.errors import LibraryCorrupt
+from indexer.transfer import parquet
 from indexer.transfer.restore import restore
-from tests.indexer.transfer.test_archive import archive, made, seal
-
-__all__ = ["archive", "made"]
-
-
-def refused(archive: Path, tmp_path: Path, words: str) -> str:
-    with pytest.raises(LibraryError, match=words) as caught:
-        restore(archive, tmp_path / "library")
-    assert "\n" not in str(caught.value)
-    assert {path.name for path in tmp_path.iterdir()} == {"archive"}
-    return str(caught.value)
-
-
-def count(archive: Path, table: str, rows: int) -> Path:
-    said = json.loads((archive / MANIFEST).read_text())
-    said["rows"][table] = rows
-    (archive / MANIFEST).write_text(json.dumps(said))
-    return seal(archive)
-
-
-def notices(archive: Path, reasons: list[str], **options: Any) -> Path:
-    path = archive / "notices.parquet"
-    schema = pq.read_schema(path)
-    row = pq.read_table(path).to_pylist()[0]
-    rows = [{**row, "id": number, "reason": reason} for number, reason in enumerate(reasons, start=1)]
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, compression="zstd", **options)
-    return count(archive, "notices", len(rows))
+from tests.indexer.transfer.archives import count, notices, refused, seal
 
 
 def test_one_long_text_many_times(archive: Path, tmp_path: Path) -> None:
@@ -158,55 +127,3 @@ def test_any_byte_of_a_table(archive: Path, tmp_path: Path) -> None:
         assert "\n" not in reason
         refusals += bool(reason)
     assert refusals > 3
-
-
-def tensors(header: bytes, data: bytes = b"", *, length: int | None = None) -> bytes:
-    return struct.pack("<Q", len(header) if length is None else length) + header + data
-
-
-def entry(shape: object, start: int, end: int, dtype: str = "F16") -> dict[str, object]:
-    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
-
-
-def both(one: object, other: object) -> bytes:
-    return json.dumps(dict(zip(BLOBS, (one, other), strict=True))).encode()
-
-
-LIES = {
-    "a header as long as the sea": tensors(b"{}", length=2**63),
-    "longer than the file": tensors(b"{}", length=1 << 20),
-    "more rows than bytes": tensors(both(entry([10**9, 16], 0, 32), entry([10**9, 16], 32, 64)), bytes(64)),
-    "more bytes than the file": tensors(both(entry([10**9, 16], 0, 32 * 10**9), entry([0, 16], 0, 0)), bytes(64)),
-    "the same bytes twice": tensors(both(entry([2, 16], 0, 64), entry([2, 16], 0, 64)), bytes(64)),
-    "backwards": tensors(both(entry([2, 16], 64, 0), entry([2, 16], 64, 128)), bytes(128)),
-    "a product beyond 64 bits": tensors(both(entry([2**62, 16], 0, 0), entry([2**62, 16], 0, 0))),
-    "less than nothing": tensors(both(entry([-1, 16], 0, 0), entry([0, 16], 0, 0))),
-    "no shape": tensors(both(entry([], 0, 2), entry([], 2, 4)), bytes(4)),
-    "one dimension": tensors(both(entry([32], 0, 64), entry([32], 64, 128)), bytes(128)),
-    "of another length": tensors(both(entry([2, 17], 0, 68), entry([2, 17], 68, 136)), bytes(136)),
-    "another type": tensors(both(entry([2, 16], 0, 128, "F32"), entry([2, 16], 128, 256, "F32")), bytes(256)),
-    "no type": tensors(both(entry([2, 16], 0, 64, "X"), entry([2, 16], 64, 128, "X")), bytes(128)),
-    "a hundred thousand brackets": tensors(b"[" * 100_000),
-    "words": tensors(b"not json"),
-    "nothing": b"",
-}
-
-
-@pytest.mark.parametrize("lie", LIES)
-def test_vectors_whose_header_lies(archive: Path, tmp_path: Path, lie: str) -> None:
-    (archive / "vectors-1.safetensors").write_bytes(LIES[lie])
-    refused(seal(archive), tmp_path, "damaged|does not hold")
-
-
-def test_an_archive_larger_than_the_disk(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpack.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 4711}))
-    assert "where 4,711 are free" in refused(archive, tmp_path, "needs [0-9,]+ bytes")
-
-
-def test_a_sparse_file_of_a_terabyte(archive: Path, tmp_path: Path) -> None:
-    """Said to be as large as it is; the disk would be filled by nothing."""
-    os.truncate(archive / "vectors-1.safetensors", 1 << 40)
-    said = json.loads((archive / MANIFEST).read_text())
-    said["files"]["vectors-1.safetensors"]["size_bytes"] = 1 << 40
-    (archive / MANIFEST).write_text(json.dumps(said))
-    refused(archive, tmp_path, r"needs 1,099,\d+,\d+,\d+ bytes")
