@@ -1,7 +1,8 @@
 """One visit to the doctor: look, mend, bring the folders concerned up to date, look again.
 
 In: the library's folder and a way to its model. Out: a `DoctorReport`. Without `repair` nothing is written. A database
-that cannot be read is replaced by what can be saved of it before anything else. Next: `maintenance/examine.py`, then `maintenance/repair.py`.
+that cannot be read is replaced by what can be saved of it before anything else. Next: `maintenance/examine.py`,
+then `maintenance/repair.py`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from indexer.maintenance.doctor import DoctorReport, visit
+from indexer.doctor import DoctorReport, visit
 from indexer.store import CATALOG_FILE
 from tests.fakes import FakeEncoder
 

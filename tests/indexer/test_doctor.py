@@ -8,11 +8,14 @@ import pytest
 
 from indexer.base.errors import LibraryLocked, MMSearchError
 from indexer.base.lock import writer_lock
-from indexer.maintenance.doctor import visit
+from indexer.doctor import visit
 from indexer.store import Store
 from tests.fakes import FakeEncoder
+from tests.indexer.maintenance.conftest import library
 from tests.indexer.maintenance.visits import faults, see, sql
 from tests.indexer.snapshots import contents
+
+__all__ = ["library"]
 
 
 def test_a_sound_library_has_no_faults_and_is_left_as_it_is(library: Path) -> None:
