@@ -1,0 +1,52 @@
+"""Every row outside the damage comes through."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from indexer.catalog import damaged, root_updates, tables
+from indexer.catalog.assets import Description, FileState, insert
+from indexer.catalog.database import Catalog
+
+FILES = 2000
+
+
+def filled(path: Path) -> None:
+    catalog = Catalog.open_file(path, migrate_schema=True)
+    with catalog.begin() as connection:
+        root = root_updates.add(connection, path.with_name("photos"))
+        for number in range(FILES):
+            insert(connection, root, FileState(f"{number}.png", "image", 10, 20, b"\0" * 20), Description())
+    catalog.close()
+
+
+def recovered(path: Path) -> dict[str, int]:
+    fresh = Catalog.open_file(path.with_name("fresh.sqlite"), migrate_schema=True)
+    with fresh.begin() as connection:
+        with tables.bulk(connection):
+            saved = damaged.recover(path, connection)
+        assert saved["assets"] == tables.count(connection, "assets")
+        assert tables.library_ids(connection) == [1]
+    fresh.close()
+    path.with_name("fresh.sqlite").unlink()
+    return saved
+
+
+def test_a_page_that_cannot_be_read_costs_its_own_rows(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite"
+    filled(path)
+    saved = recovered(path)
+    assert (saved["assets"], saved["roots"], saved["library"]) == (FILES, 1, 1)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"1000.png") // 4096 * 4096  # a leaf of the table, or of its index on paths
+    data[at : at + 4096] = b"\xff" * 4096
+    path.write_bytes(data)
+    saved = recovered(path)
+    assert FILES - 200 < saved["assets"] <= FILES
+    assert saved["roots"] == 1
+
+
+def test_what_is_no_database_gives_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite"
+    path.write_bytes(b"\0" * 9999)
+    assert set(recovered(path).values()) == {0}
