@@ -50,3 +50,14 @@ def test_a_label_is_often_bare_and_always_there() -> None:
     assert all(re.search(r"\bviolins?\b", one) for one in phrases)
     assert len(phrases) == 10
     assert abs(phrases["violin"] / 2000 - (0.4 + 0.6 / 10)) < 0.04  # one of the ten templates is the bare label
+
+
+def test_a_misspelt_caption_keeps_its_short_words_and_its_number_of_words() -> None:
+    rng = np.random.default_rng(0)
+    text = "a brown dog is running along the sandy beach after an orange ball"
+    found = [misspell(text, rng) for _ in range(200)]
+    changed = [[(a, b) for a, b in zip(text.split(), t.split(), strict=True) if a != b] for t in found]
+    slips = [pair for pairs in changed for pair in pairs]
+    assert all(len(before) >= 4 and abs(len(before) - len(after)) <= 1 for before, after in slips)
+    # 7 words of 4 letters and more, a fifth of each; swapped equal letters and the same letter again change nothing
+    assert 200 * 7 * 0.2 * 0.8 < len(slips) < 200 * 7 * 0.2 * 1.2

@@ -153,3 +153,11 @@ def test_figures_on_fixed_signals_are_those_of_the_statistics_written_by_hand() 
         assert found is not None
         assert (found.value, found.low, found.high) == pytest.approx(figures, abs=1e-6)
     assert spearman(signals["cosine"], signals["margin"]) == pytest.approx(0.0784458567, abs=1e-9)
+
+
+def test_spearman_equals_that_of_scipy() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    draw = np.random.default_rng(2)
+    for _ in range(20):
+        one, two = np.round(draw.normal(size=30), 1), draw.normal(size=30)  # ties in one of them
+        assert spearman(one, two) == pytest.approx(stats.spearmanr(one, two).statistic, abs=1e-12)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from mmsearch.errors import ConfigError, TrainingError
+from mmsearch.errors import TrainingError
 from mmsearch.models import variants
 from mmsearch.models.heads import FeatureDecoder
 from mmsearch.models.vae import Encoding, MultimodalVAE
 from mmsearch.models.variants import Gaussian, Likelihoods, Posteriors, Value, Variant
 from mmsearch.training.objective import Contrast, objective
-from mmsearch.training.recipe import DataSource, Objective, Recipe, with_overrides
+from mmsearch.training.recipe import Objective
 
 STEP = 0.5  # every draw is mu + STEP * sigma
 # one item, one dimension: (mean, variance) of each posterior, and x_m ~ N(z + offset, 1) seen at 0
@@ -233,13 +232,3 @@ def test_contrast_is_the_last_term_alone() -> None:
 def test_what_has_no_gradient_is_refused() -> None:
     with pytest.raises(TrainingError, match="'cca' has no gradient"):
         objective(small(), Contrast(0.1), Objective(variant="cca"), encodings(), PHOTO, WORDING)
-
-
-def test_the_command_line_names_the_run_after_what_it_changes() -> None:
-    recipe = Recipe("talks", (DataSource("photos"),), "photos")
-    changed = with_overrides(recipe, variant="mopoe", seed=3)
-    assert (changed.objective.variant, changed.seed, changed.name) == ("mopoe", 3, "talks-mopoe-3")
-    assert replace(changed, objective=recipe.objective, seed=0, name="talks") == recipe
-    assert (recipe.objective.variant, with_overrides(recipe)) == ("full", recipe)
-    with pytest.raises(ConfigError, match=r"'mopo' is not known; one of full, cca, ae, .* is"):
-        with_overrides(recipe, variant="mopo")

@@ -17,7 +17,6 @@ from mmsearch import Library, load_model
 from mmsearch.cli.app import main
 from mmsearch.data.datasets import read_dataset
 from mmsearch.data.scenes import write_scenes
-from mmsearch.errors import ConfigError
 from mmsearch.evaluation.evaluate import evaluate
 from mmsearch.evaluation.recall import retrieval
 from mmsearch.evaluation.subject import Subject
@@ -155,17 +154,3 @@ def test_features_are_computed_once(place: Path, recipe: Recipe, monkeypatch: py
     moved = replace(corpus, captions=(("another caption",), *corpus.captions[1:]))
     with pytest.raises(AssertionError, match="computed again"):
         backbone_features(backbone, moved, cache)
-
-
-def test_override_takes_a_folder_of_its_own_and_no_export() -> None:
-    recipe = load_recipe(RECIPE.with_name("default.toml"))
-    other = with_overrides(recipe, backbone="clip-ViT-B-32")
-    assert (other.name, other.export) == ("default-clip-ViT-B-32", None)
-    assert (other.model.architecture, other.model.backbone) == ("backbone", "clip-ViT-B-32")
-
-
-def test_recipe_without_a_backbone_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "recipe.toml"
-    path.write_text(RECIPE.read_text().replace('"clip-ViT-B-32"', '""'))
-    with pytest.raises(ConfigError, match=r"model\.backbone is empty"):
-        load_recipe(path)
