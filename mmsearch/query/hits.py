@@ -49,16 +49,8 @@ def to_hits(found: Iterable[StoredHit]) -> list[Hit]:
     """The store's hits, numbered from 1."""
     return [
         Hit(
-            path=item.path,
-            score=float(item.score),
-            rank=rank,
-            modality=item.modality,
-            text=item.text,
-            taken_at=item.taken_at,
-            latitude_deg=item.latitude_deg,
-            longitude_deg=item.longitude_deg,
-            camera=item.camera,
-            time_s=item.time_s,
+            *(one.path, float(one.score), rank, one.modality, one.text),
+            *(one.taken_at, one.latitude_deg, one.longitude_deg, one.camera, one.time_s),
         )
-        for rank, item in enumerate(found, start=1)
+        for rank, one in enumerate(found, start=1)
     ]
