@@ -22,7 +22,6 @@ from indexer.catalog import counts, hits
 from indexer.catalog.captions import CaptionedPhoto, captioned_photos
 from indexer.catalog.counts import SkippedFile
 from indexer.catalog.database import Catalog, Model, mismatch
-from indexer.catalog.readonly import is_read_only
 from indexer.catalog.roots import is_offline
 from indexer.catalog.vectors import own_posteriors
 from indexer.files.excludes import Excludes
@@ -76,7 +75,7 @@ class Store:
         except SchemaOutdated as error:
             if not create and not isinstance(error, SchemaOlder):
                 raise
-            if is_read_only(path / CATALOG_FILE):
+            if not os.access(path, os.W_OK):
                 raise SchemaOlder(
                     f"the library {path} is of an older version and cannot be written here; "
                     "run 'mmsearch status' once where it can"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from indexer.catalog import visibility
 from indexer.store import CATALOG_FILE, Store
 from tests.e2e.conftest import Answer, Run
 from tests.e2e.disk import Disk
@@ -149,8 +150,12 @@ def test_a_library_of_an_older_version(disk: Disk, run: Run, photos: Path, tmp_p
     library = disk.path / "library"
     shutil.copytree(whole, library)
     with Store.open(library) as store, store._catalog.begin() as connection:  # as version 0001 left it
-        for statement in ("UPDATE alembic_version SET version_num = '0001'", "DROP TABLE about", "DROP TABLE frames"):
+        for statement in (
+            "UPDATE alembic_version SET version_num = '0001'", "DROP TABLE about", "DROP TABLE frames",
+            "ALTER TABLE generations DROP COLUMN facts",
+        ):  # fmt: skip
             connection.exec_driver_sql(statement)
+        visibility.drop(connection)
         connection.exec_driver_sql("UPDATE assets SET camera = NULL")
     old = shutil.copytree(library, tmp_path / "old")
     paint(photos / "new.png", "grey", seed=70)

@@ -174,7 +174,7 @@ def test_an_older_library_is_brought_up_to_date_where_it_can_be_written(
 ) -> None:
     library = LIBRARIES[0].unpack(tmp_path) / "library"
     with monkeypatch.context() as patch:
-        patch.setattr("indexer.store.is_read_only", lambda path: True)
+        patch.setattr("indexer.store.os.access", lambda path, mode: False)
         with pytest.raises(SchemaOlder, match="cannot be written here; run 'mmsearch status' once") as told:
             Store.open(library)
     assert "\n" not in str(told.value)
