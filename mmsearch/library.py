@@ -414,7 +414,7 @@ def _search_device(config: Config, device: Device) -> SearchDevice:
         return "cpu"
     if config.gpu_index == "auto":
         return device
-    from indexer.vectors.mirrors import Gpu
+    from indexer.vectors.gpu import Gpu
 
     return Gpu(config.gpu_index, after=0 if device == "cuda" else Gpu.after)
 

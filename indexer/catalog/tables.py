@@ -127,21 +127,6 @@ def count(connection: Connection, name: str) -> int:
     return int(connection.execute(select(func.count()).select_from(metadata.tables[name])).scalar_one())
 
 
-@dataclass(frozen=True)
-class IndexFile:
-    """The index file in use, as it was written."""
-
-    file_name: str
-    sha256: str
-
-
-def index_file(connection: Connection) -> IndexFile | None:
-    """The newest one."""
-    query = select(generations.c.file_name, generations.c.sha256).order_by(generations.c.generation.desc()).limit(1)
-    row = connection.execute(query).one_or_none()
-    return None if row is None else IndexFile(*row)
-
-
 @contextmanager
 def bulk(connection: Connection) -> Iterator[None]:
     """Many rows at once, without a trigger for each: what the triggers would have done is done at the end."""

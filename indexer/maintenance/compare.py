@@ -27,12 +27,11 @@ from indexer.ingest.loader import Loaded, Reader, load
 from indexer.ingest.plan import Job
 from indexer.search import index_files as generations
 from indexer.search.live_index import LiveIndex
-from indexer.vectors.base import Int64Array, KeepsVectors, normalised
-from indexer.vectors.file_index import FileIndex
+from indexer.vectors.protocol import normalised
+from indexer.vectors.rows import Int64Array
 
 LOGVAR_LIMIT: Final = 0.1  # a posterior is never wider than the prior; the rest is rounding
 ALIKE: Final = 0.9999  # cosine of a vector in the index with the float16 row it was made from
-ALIKE_IN_BYTES: Final = 0.999  # the same where the index keeps a byte a dimension
 SAME_MODEL: Final = 0.98  # cosine of a vector encoded in float32 here and in int8 on another machine, at the least
 AT_ONCE: Final = 32  # pictures encoded together
 
@@ -109,19 +108,10 @@ class _Held:
     """The index file's vectors by id."""
 
     def __init__(self, live: LiveIndex) -> None:
-        ids = live.index.ids()
+        self._rows = live.index.rows
         self._change = live.change
-        self._order = np.argsort(ids)
-        self._sorted: Int64Array = ids[self._order]
-        self._met = np.zeros(len(ids), np.bool_)
-        self._index = live.index
-        self._alike = ALIKE
-        self._vectors: Float32Array | None = None
-        if isinstance(live.index, FileIndex):
-            coded = live.index.file is not None and live.index.file.scale is not None
-            self._alike = ALIKE_IN_BYTES if coded else ALIKE
-        elif isinstance(live.index, KeepsVectors):
-            self._vectors = live.index.vectors()
+        self._sorted: Int64Array = live.ids
+        self._met = np.zeros(len(live.ids), np.bool_)
         self.compared = 0
 
     @property
@@ -140,21 +130,15 @@ class _Held:
         ids = np.array([row.id for row in due], np.int64)
         places, there = self._find(ids)
         differ = set(ids[~there].tolist())
-        held = self._unit_rows(self._order[places[there]])
-        if held is not None and len(held):
+        if there.any():
+            held = normalised(self._rows.take(places[there]), self._rows.dim)
             rows = [row for row, found in zip(due, there, strict=True) if found]
             self.compared += len(rows)
             stored = _unit([row.mu for row in rows], held.shape[1])
             cosines = np.einsum("nd,nd->n", stored, held)  # [n]
             is_zero = ~stored.any(axis=1)
-            differ |= set(ids[there][(cosines < self._alike) & ~is_zero].tolist())
+            differ |= set(ids[there][(cosines < ALIKE) & ~is_zero].tolist())
         return differ
-
-    def _unit_rows(self, places: Int64Array) -> Float32Array | None:
-        """What the index holds at some places of `ids()`, `[n, d]`, a page at a time; None where it cannot show it."""
-        if isinstance(self._index, FileIndex):
-            return normalised(self._index.gather(self._index.alive()[places]), self._index.dim)
-        return None if self._vectors is None else self._vectors[places]
 
     def _find(self, ids: Int64Array, *, mark: bool = False) -> tuple[Int64Array, np.ndarray[Any, np.dtype[np.bool_]]]:
         places = np.minimum(np.searchsorted(self._sorted, ids), len(self._sorted) - 1)

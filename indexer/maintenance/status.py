@@ -17,9 +17,9 @@ from indexer.catalog import counts
 from indexer.catalog.database import live_model
 from indexer.catalog.roots import all_roots, offline_reason
 from indexer.catalog.schema import LIVE, MISSING, SKIPPED
-from indexer.search.index_files import VECTORS_FOLDER
 from indexer.search.index_files import facts as index_facts
 from indexer.vectors.choose import backend
+from indexer.vectors.form import EXACT, Facts
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class RootStatus:
 class Status:
     """What can be found (`images`, `texts`, `captions` of photos) and what cannot (`missing`, `offline`, `skipped`).
 
-    `backend` is what counts: `numpy` on a CPU, with FAISS installed or without, `faiss-gpu` on an NVIDIA GPU.
+    `backend` is what searches a large library: `faiss` on a CPU, `faiss-gpu` on an NVIDIA GPU, `numpy` without FAISS.
     `search` says whether a search looks at every vector, and if not, how many of the 10 nearest it finds:
     `recall_at_10`, measured with texts when the index file was written; None where it is exact.
     """
@@ -69,7 +69,7 @@ def status(connection: Connection, where: Path) -> Status:
 
     live = [one for one in groups if one.state == LIVE]
     model = live_model(connection)
-    measured = index_facts(connection, where / VECTORS_FOLDER, model) if model else {}
+    measured = index_facts(connection, model) if model else EXACT
     return Status(
         images=found("image"),
         texts=found("text"),
@@ -91,20 +91,18 @@ def status(connection: Connection, where: Path) -> Status:
         model_fingerprint=model.fingerprint if model else None,
         backend=backend(),
         search=_search(measured),
-        recall_at_10=measured.get("recall_at_10"),
+        recall_at_10=measured.recall_at_10,
         last_indexed_at=counts.indexed_at(connection),
     )
 
 
-def _search(measured: dict[str, Any]) -> str:
+def _search(facts: Facts) -> str:
     """How a search goes, in words."""
-    if not measured:
+    if facts.recall_at_10 is None or facts.recall_at_10_low is None:
         return "exact"
-    recall = f"{measured['recall_at_10']:.3f} (at least {measured['recall_at_10_low']:.3f})"
-    lists = f"{measured['probes']} of {measured['lists']} lists"
-    if measured.get("bits") == 8:
-        lists += " in 8 bits, the best ranked again by the catalog"
-    return f"{lists}, recall@10 {recall} by {measured['questions']} texts"
+    recall = f"{facts.recall_at_10:.3f} (at least {facts.recall_at_10_low:.3f})"
+    lists = f"{facts.nprobe} of {facts.lists} lists, the best {facts.depth} ranked again"
+    return f"{lists}, recall@10 {recall} by {facts.questions} texts"
 
 
 def _size_bytes(folder: Path) -> int:

@@ -1,8 +1,9 @@
-"""Index files: a cache of the catalog, written so that a crash at any moment leaves the old one or the new one.
+"""Index files: a cache of the catalog, written so that a crash at any moment leaves the old ones or the new ones.
 
-In: a `LiveIndex`. Out: `vectors/index-<generation>.faiss` (or .npy) and the row that vouches for it. Write to a
-temporary name, fsync, rename, fsync the folder, commit the row, remove the old. A file that does not match its row is
-set aside, and the index comes out of the catalog instead. Next: `search.py`.
+In: a `LiveIndex`. Out: `vectors/index-<generation>.f16`, the vectors at half precision, for a large library
+`index-<generation>.faiss`, FAISS's index of them, and the row that lists both. Write to temporary names, fsync, rename,
+fsync the folder, commit the row, remove the old. A file that does not match its row is set aside, and the index comes
+out of the catalog instead. Next: `search.py`.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
@@ -22,21 +22,25 @@ from indexer.base.durable import set_aside, sha256_of, sync
 from indexer.base.errors import LibraryCorrupt, LibraryError
 from indexer.base.failpoints import reach
 from indexer.base.types import CAPTION, IMAGE, TEXT, Float32Array, Model
-from indexer.catalog.reader import last_change, read
-from indexer.search.live_index import LiveIndex, from_catalog, means_of
-from indexer.vectors.base import VectorIndex
-from indexer.vectors.choose import Device, load_index, suffix_of
-from indexer.vectors.file_index import FileIndex
-from indexer.vectors.layout import IndexFile
-from indexer.vectors.lists import FEWEST_QUESTIONS, LISTS_FROM, QUESTIONS, planned
+from indexer.catalog import changes
+from indexer.catalog import index_files as table
+from indexer.catalog.index_files import IndexFiles, StoredFile
+from indexer.catalog.reader import last_change
+from indexer.search.live_index import LiveIndex, from_catalog
+from indexer.vectors.choose import Device, has_faiss, index_over
+from indexer.vectors.faiss_index import FaissIndex
+from indexer.vectors.form import EXACT, FEWEST_QUESTIONS, IVF_FROM, QUESTIONS, Facts, planned
+from indexer.vectors.rows import SUFFIX, Rows, write_rows
 
 if TYPE_CHECKING:  # SQLAlchemy is for those who write
     from indexer.catalog.database import Catalog
+    from indexer.catalog.reader import Snapshot
 
 VECTORS_FOLDER = "vectors"
 QUESTIONS_FILE = "questions-{fingerprint}.npy"
-ENTRY_BYTES = 9  # int64 id, uint8 kind
-LAG = 50  # a file may lack one vector in so many: a reader replays them sooner than a large file is written again
+LAG = 50  # a file may lack one vector in as many: a reader replays them sooner than a large file is written again
+CHECKED_BYTES: Final = 1 << 27  # files compared with their checksum when they are opened: 0.1 s at 1.3 GB/s
+CHECK_AFTER_S: Final = 2.0  # larger ones are compared in the background, by a process that lives longer than a search
 
 log = logging.getLogger(__name__)
 
@@ -44,240 +48,207 @@ log = logging.getLogger(__name__)
 class Transactions(Protocol):
     """A `Catalog` or a `CatalogReader`."""
 
-    def begin(self) -> AbstractContextManager[Any]:
+    def begin(self) -> AbstractContextManager[Snapshot]:
         """One transaction."""
 
     def close(self) -> None:
         """Release every connection."""
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A row of `generations`."""
-
-    generation: int
-    model_id: int
-    file_name: str
-    sha256: str
-    size_bytes: int
-    count: int
-    dim: int
-    change: int
-    entries: bytes
+def checksum(path: Path) -> str:
+    """What tells an index file from any other. Raises: FileNotFoundError."""
+    return sha256_of(path)
 
 
 def open_index(
     catalog: Transactions, folder: Path, model: Model, device: Device, *, suspect: bool = False
 ) -> tuple[LiveIndex, bool]:
-    """The index as of now, and whether its file is sound; out of the catalog where it is not.
+    """The index as of now, and whether its files are sound; out of the catalog where they are not.
 
-    A file is compared with its sums as it is read, which may be later (LibraryCorrupt, by a search); a
-    `suspect` one is compared whole here.
+    Large files are compared with their checksums later, in the background (LibraryCorrupt, by a search); `suspect`
+    ones are compared here, whatever their size.
     """
-    with catalog.begin() as connection:
-        row = _newest(connection, model)
-        if row is not None:
+    with catalog.begin() as snapshot:
+        files = table.newest(snapshot, model)
+        if files is not None:
             try:
-                live = _load(folder, row, model, device, suspect)
-                live.replay(connection)
+                live = _load(folder, files, model, device, suspect)
+                live.replay(snapshot)
                 return live, True
             except LibraryCorrupt as error:
                 log.warning("%s; searching the catalog instead", error)
             except FileNotFoundError:
-                log.info("index file %s is gone; reading the catalog", row.file_name)
-        return from_catalog(connection, model, device), row is None
+                log.info("index file %s is gone; reading the catalog", files.rows.name)
+        return from_catalog(snapshot, model, device), files is None
 
 
-def facts(connection: Any, folder: Path, model: Model) -> dict[str, Any]:
-    """What was measured when the index file was written: empty where a search looks at everything."""
-    row = _newest(connection, model)
-    try:
-        return dict(IndexFile.open(folder / row.file_name).facts) if row and row.file_name.endswith(".faiss") else {}
-    except (LibraryCorrupt, OSError):
-        return {}
+def facts(snapshot: Snapshot, model: Model) -> Facts:
+    """What was measured when the index files were written."""
+    files = table.newest(snapshot, model)
+    return EXACT if files is None or files.facts is None else files.facts
 
 
-def wants_questions(connection: Any, folder: Path, model: Model) -> bool:
+def wants_questions(snapshot: Snapshot, folder: Path, model: Model) -> bool:
     """Whether a library is large and has nothing its recall could be measured with."""
-    row = _newest(connection, model)
-    if row is None or row.count < LISTS_FROM or len(kept_questions(folder, model)):
+    files = table.newest(snapshot, model)
+    if files is None or files.count < IVF_FROM or len(kept_questions(folder, model)):
         return False
-    kinds = np.frombuffer(row.entries, np.uint8, row.count, offset=8 * row.count)
-    return int(np.isin(kinds, (TEXT, CAPTION)).sum()) < FEWEST_QUESTIONS
+    return int(np.isin(files.kinds, (TEXT, CAPTION)).sum()) < FEWEST_QUESTIONS
 
 
 def refresh(catalog: Catalog, folder: Path, model: Model, *, suspect: bool = False) -> int:
-    """Bring the file up to date with the catalog; a `suspect` one is read whole. The caller holds the writer's lock.
+    """Bring the files up to date with the catalog; `suspect` ones are read whole. The caller holds the writer's lock.
 
-    Returns how many vectors it wrote: none where the file is up to date.
+    Returns how many vectors it wrote: none where the files are up to date.
     """
-    with catalog.begin() as connection:
-        row = _newest(connection, model)
-        current = row is not None and _is_current(connection, row)
-    if row is not None and current and not suspect and _is_sound(folder, row):
+    with catalog.begin() as snapshot:
+        files = table.newest(snapshot, model)
+        current = files is not None and _is_current(snapshot, folder, files, model)
+    if files is not None and current and not suspect and _are_there(folder, files):
         return 0
     live, sound = open_index(catalog, folder, model, "cpu", suspect=suspect)
-    if sound and row is not None and current:
+    if sound and files is not None and current:
         return 0  # another process has mended it
-    _write_over(catalog, folder, live, None if sound else row)
+    if not sound and files is not None:
+        _set_aside(folder, files)
+    write(catalog, folder, live)
     return len(live.ids)
 
 
 def rewrite(catalog: Catalog, folder: Path, model: Model) -> None:
-    """Write the file again whatever it holds. The caller holds the writer's lock."""
-    with catalog.begin() as connection:
-        row = _newest(connection, model)
-    live, sound = open_index(catalog, folder, model, "cpu")
-    _write_over(catalog, folder, live, None if sound else row)
+    """Write the files again whatever they hold. The caller holds the writer's lock."""
+    with catalog.begin() as snapshot:
+        files = table.newest(snapshot, model)
+    live, sound = open_index(catalog, folder, model, "cpu", suspect=True)
+    if not sound and files is not None:
+        _set_aside(folder, files)
+    write(catalog, folder, live)
 
 
-def _write_over(catalog: Catalog, folder: Path, live: LiveIndex, bad: _Row | None) -> None:
-    """A new file, after the `bad` one was set aside."""
-    if bad is not None:
-        set_aside(folder / bad.file_name)
-    try:
-        write(catalog, folder, live)
-    except LibraryCorrupt as error:  # a part of the old file that nobody had looked at
-        log.warning("%s; reading the catalog instead", error)
-        with catalog.begin() as connection:
-            row = _newest(connection, live.model)
-        anew, sound = open_index(catalog, folder, live.model, "cpu", suspect=True)
-        if not sound and row is not None:
-            set_aside(folder / row.file_name)
-        write(catalog, folder, anew)
+def remake(catalog: Catalog, folder: Path, model: Model) -> None:
+    """Write the files anew from the catalog alone; damaged ones are set aside. The caller holds the writer's lock."""
+    with catalog.begin() as snapshot:
+        files, live = table.newest(snapshot, model), from_catalog(snapshot, model, "cpu")
+    if files is not None:
+        _set_aside(folder, files)
+    write(catalog, folder, live)
 
 
-def examine(connection: Any, folder: Path, model: Model) -> tuple[LiveIndex | None, str, bool]:
-    """The index as its file has it, nothing replayed; the file in words; whether it is as its row says."""
-    row = _newest(connection, model)
-    if row is None:
+def examine(snapshot: Snapshot, folder: Path, model: Model) -> tuple[LiveIndex | None, str, bool]:
+    """The index as its files have it, nothing replayed; the files in words; whether they are as their row says."""
+    files = table.newest(snapshot, model)
+    if files is None:
         return None, "not written yet", True
     try:
-        live = _load(folder, row, model, "cpu", suspect=True)
+        live = _load(folder, files, model, "cpu", suspect=True)
     except LibraryCorrupt as error:
         return None, str(error), False
-    except FileNotFoundError:
-        return None, f"{folder / row.file_name} is gone", False
-    newer = last_change(connection) - row.change
+    except FileNotFoundError as error:
+        return None, f"{error.filename} is gone", False
+    newer = last_change(snapshot) - files.change
     behind = f", {newer} changes behind, which a search makes up for" if newer > 0 else ""
-    return live, f"{row.file_name} with {row.count} vectors{behind}", True
+    return live, f"{files.files[-1].name} with {files.count} vectors{behind}", True
 
 
-def leftovers(connection: Any, folder: Path) -> list[Path]:
-    """Files that no row vouches for: of a run that was killed, or made by somebody else."""
-    known = {name for (name,) in read(connection, "SELECT file_name FROM generations")}
+def leftovers(snapshot: Snapshot, folder: Path) -> list[Path]:
+    """Files that no row lists: of a run that was killed, or made by somebody else."""
+    known = {file.name for file in table.stored_files(snapshot)}
     return sorted(path for path in folder.glob("index-*") if path.name not in known and ".bad-" not in path.name)
 
 
 def write(catalog: Catalog, folder: Path, live: LiveIndex) -> Path:
     """Write a new generation and make it the one in use. The caller holds the writer's lock.
 
+    Returns: the file of the vectors.
+
     Raises: LibraryError when the disk does not take it; the catalog has everything, and searches read it instead.
     """
-    from sqlalchemy import delete, select, update
-
-    from indexer.catalog.schema import generations, library
-
     with catalog.begin() as connection:
-        connection.execute(update(library).values(generation=library.c.generation + 1))
-        number = int(connection.execute(select(library.c.generation)).scalar_one())
+        number = table.next_generation(connection)
     reach("save.numbered")
-    path = folder / f"index-{number}{suffix_of(live.index)}"
-    temporary = path.with_name(path.name + ".tmp")
+    path = folder / f"index-{number}{SUFFIX}"
+    temporary = {path: _temporary(path)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         reach("save.opening")
-        _save(catalog, folder, live, temporary)
+        write_rows(temporary[path], live.parts())
+        index, measured = _planned(folder, live, temporary[path])
+        if index is not None:
+            import faiss
+
+            of_faiss = path.with_suffix(".faiss")
+            temporary[of_faiss] = _temporary(of_faiss)
+            faiss.write_index(index.faiss, str(temporary[of_faiss]))
+            del index  # Windows renames no file that is mapped
         reach("save.written")
-        sync(temporary)
+        for one in temporary.values():
+            sync(one)
         reach("save.synced")
-        os.replace(temporary, path)
+        for final, one in temporary.items():
+            os.replace(one, final)
         reach("save.renamed")
         sync(folder)
         reach("save.named")
     except (OSError, RuntimeError) as error:  # RuntimeError is how FAISS says that a write failed
-        temporary.unlink(missing_ok=True)
+        for one in (*temporary, *temporary.values()):
+            one.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise LibraryError(
             f"the index file {path} cannot be written ({reason}); nothing is lost, run the same command again"
         ) from error
+    stored = [StoredFile(one.name, checksum(one), one.stat().st_size) for one in temporary]
+    entries = live.ids.astype("<i8").tobytes() + live.kinds.tobytes()
+    of_rows, of_faiss_ = stored[0], stored[1] if len(stored) > 1 else None
+    sizes = (len(live.ids), live.model.dim, live.change)
     try:
         with catalog.begin() as connection:
-            connection.execute(delete(generations))
-            connection.execute(generations.insert().values(_row(number, path, live)))
+            table.put(connection, IndexFiles(number, live.model.id, *sizes, of_rows, of_faiss_, measured, entries))
             reach("save.committing")
-    except LibraryError:  # a full disk: a file that nobody vouches for only takes room
-        path.unlink(missing_ok=True)
+    except LibraryError:  # a full disk: files that no row lists only take room
+        for one in temporary:
+            one.unlink(missing_ok=True)
         raise
     reach("save.committed")
-    _remove_others(folder, path)
+    _remove_others(folder, set(temporary))
     reach("save.swept")
     return path
 
 
-def remake(catalog: Catalog, folder: Path, model: Model) -> None:
-    """Write the file anew from the catalog alone; a damaged one is set aside. The caller holds the writer's lock."""
-    with catalog.begin() as connection:
-        row, live = _newest(connection, model), from_catalog(connection, model, "cpu")
-    if row is not None:
-        try:
-            _verify(folder / row.file_name, row)
-        except LibraryCorrupt:
-            set_aside(folder / row.file_name)
-        except FileNotFoundError:
-            log.info("index file %s is gone", row.file_name)
-    write(catalog, folder, live)
+def _temporary(path: Path) -> Path:
+    return path.with_name(path.name + ".tmp")
 
 
-def _row(number: int, path: Path, live: LiveIndex) -> dict[str, Any]:
-    return {
-        "generation": number,
-        "model_id": live.model.id,
-        "file_name": path.name,
-        "sha256": sha256_of(path),
-        "size_bytes": path.stat().st_size,
-        "count": len(live.ids),
-        "dim": live.model.dim,
-        "change": live.change,
-        "entries": live.ids.astype("<i8").tobytes() + live.kinds.tobytes(),
-    }
-
-
-def _newest(connection: Any, model: Model) -> _Row | None:
-    columns = ", ".join(field.name for field in fields(_Row))
-    query = f"SELECT {columns} FROM generations WHERE model_id = :model ORDER BY generation DESC LIMIT 1"
-    rows = read(connection, query, model=model.id)
-    return _Row(*rows[0]) if rows else None
-
-
-def _is_current(connection: Any, row: _Row) -> bool:
-    """Whether the file holds all changes, or, where there are many vectors, all but a few."""
-    newest = last_change(connection)
-    if row.change == newest or row.count < LISTS_FROM:
-        return row.change == newest
-    query = "SELECT count(*) FROM vectors WHERE model_id = :model AND change > :change"
-    return bool(read(connection, query, model=row.model_id, change=row.change)[0][0] * LAG < row.count)
-
-
-def _save(catalog: Catalog, folder: Path, live: LiveIndex, path: Path) -> None:
-    if not isinstance(live.index, FileIndex):
-        live.index.save(path)
-        return
+def _planned(folder: Path, live: LiveIndex, path: Path) -> tuple[FaissIndex | None, Facts]:
+    """FAISS's index of the vectors in the file at `path`, and its facts, see `form.planned`."""
+    if len(live.ids) < IVF_FROM or not has_faiss():
+        return None, EXACT
     photos = live.ids[live.kinds == IMAGE]
-    answers = photos if len(photos) < len(live.ids) else None
-    with catalog.begin() as connection:
-        originals = partial(means_of, connection, live.model)
-        plan = planned(live.index, _questions(folder, live), answers, originals)
-    live.index.save(path, plan)
+    old = (live.index, live.facts) if isinstance(live.index, FaissIndex) else None
+    rows = Rows.open(path, live.ids, live.model.dim)
+    return planned(rows, _questions(folder, live), photos if len(photos) < len(live.ids) else None, old)
+
+
+def _is_current(snapshot: Snapshot, folder: Path, files: IndexFiles, model: Model) -> bool:
+    """Whether the files hold all changes, or, where there are many vectors, all but a few, in the form they should."""
+    if files.facts is None or _could_be_planned(snapshot, folder, files, model):
+        return False
+    if files.change == last_change(snapshot) or files.count < IVF_FROM:
+        return files.change == last_change(snapshot)
+    return changes.count_since(snapshot, model.id, files.change) * LAG < files.count
+
+
+def _could_be_planned(snapshot: Snapshot, folder: Path, files: IndexFiles, model: Model) -> bool:
+    """Whether nothing was measured, since FAISS or questions were not there, and they are now."""
+    unplanned = files.count >= IVF_FROM and files.facts == EXACT
+    return unplanned and has_faiss() and not wants_questions(snapshot, folder, model)
 
 
 def _questions(folder: Path, live: LiveIndex) -> Float32Array:
     """Vectors of texts, `[q, d]`: some of the library's own, else those that were kept for a library without texts."""
-    assert isinstance(live.index, FileIndex)
     texts = live.ids[np.isin(live.kinds, (TEXT, CAPTION))]
     if len(texts) >= FEWEST_QUESTIONS:
         chosen = np.random.default_rng(0).choice(texts, min(QUESTIONS, len(texts)), replace=False)
-        return live.index.vectors_of(np.sort(chosen))
+        return live.index.rows.vectors_of(np.sort(chosen)).astype(np.float32)
     return kept_questions(folder, live.model)
 
 
@@ -302,44 +273,66 @@ def kept_questions(folder: Path, model: Model) -> Float32Array:
     return found if usable else np.empty((0, model.dim), np.float32)
 
 
-def _load(folder: Path, row: _Row, model: Model, device: Device, suspect: bool) -> LiveIndex:
-    """Raises: LibraryCorrupt when the file is not the one the row describes; FileNotFoundError."""
-    path = folder / row.file_name
-    _verify_size(path, row)
-    index: VectorIndex = load_index(path, device)
-    if suspect or not (isinstance(index, FileIndex) and index.file is not None and index.file.is_checked):
-        _verify(path, row)
-    if index.dim != row.dim or row.dim != model.dim or len(index) != row.count:
-        raise LibraryCorrupt(f"{path} holds {len(index)} vectors of {index.dim}, not {row.count} of {row.dim}")
-    if len(row.entries) != ENTRY_BYTES * row.count:
-        raise LibraryCorrupt(f"the catalog lists {len(row.entries) // ENTRY_BYTES} entries for {row.count} vectors")
-    ids = np.frombuffer(row.entries, "<i8", row.count).astype(np.int64)
-    kinds = np.frombuffer(row.entries, np.uint8, row.count, offset=8 * row.count).copy()  # not to hold the ids twice
-    return LiveIndex(model, index, ids, kinds, row.change)
+def _load(folder: Path, files: IndexFiles, model: Model, device: Device, suspect: bool) -> LiveIndex:
+    """Raises: LibraryCorrupt when the files are not those the row describes; FileNotFoundError."""
+    if files.facts is None:
+        raise FileNotFoundError(2, "an earlier version wrote it", str(folder / files.rows.name))
+    if files.dim != model.dim:
+        raise LibraryCorrupt(f"{files.rows.name} holds vectors of {files.dim}, not of {model.dim}")
+    later = []
+    for file in files.files if has_faiss() else (files.rows,):
+        path = folder / file.name
+        if path.stat().st_size != file.size_bytes:
+            raise LibraryCorrupt(f"{path} has {path.stat().st_size} bytes, its row says {file.size_bytes}")
+        if suspect or file.size_bytes <= CHECKED_BYTES:
+            _verify(path, file)
+        else:
+            later.append(file)
+    rows = Rows.open(folder / files.rows.name, files.ids, files.dim)
+    of_faiss = None if files.faiss is None else folder / files.faiss.name
+    index = index_over(rows, device, files.facts, of_faiss)
+    live = LiveIndex(model, index, rows.ids, files.kinds, files.change, files.facts)
+    if later:
+        timer = threading.Timer(CHECK_AFTER_S, _check, (folder, later, live))
+        timer.daemon = True
+        timer.start()
+    return live
 
 
-def _verify_size(path: Path, row: _Row) -> None:
-    size_bytes = path.stat().st_size
-    if size_bytes != row.size_bytes:
-        raise LibraryCorrupt(f"{path} has {size_bytes} bytes, its row says {row.size_bytes}")
+def _check(folder: Path, files: list[StoredFile], live: LiveIndex) -> None:
+    """Compare files with their checksums; what is wrong with them is told by the next search."""
+    for file in files:
+        try:
+            _verify(folder / file.name, file)
+        except LibraryCorrupt as error:
+            live.damage = str(error)
+        except OSError as error:  # removed, since a newer generation is there
+            log.info("%s was not compared with its checksum: %s", file.name, error)
 
 
-def _verify(path: Path, row: _Row) -> None:
-    _verify_size(path, row)
-    if sha256_of(path) != row.sha256:
-        raise LibraryCorrupt(f"{path} has changed since it was written (sha256 differs)")
+def _verify(path: Path, file: StoredFile) -> None:
+    if checksum(path) != file.checksum:
+        raise LibraryCorrupt(f"{path} has changed since it was written (its checksum differs)")
 
 
-def _is_sound(folder: Path, row: _Row) -> bool:
-    """Whether the file is there with its size: what a run with nothing to do can afford to check."""
+def _set_aside(folder: Path, files: IndexFiles) -> None:
+    """Those that are not what their row says; what an earlier version wrote is no damage."""
+    for file in files.files if files.facts is not None else ():
+        with contextlib.suppress(FileNotFoundError):
+            if checksum(folder / file.name) != file.checksum:
+                set_aside(folder / file.name)
+
+
+def _are_there(folder: Path, files: IndexFiles) -> bool:
+    """Whether the files are there with their sizes: what a run with nothing to do can afford to check."""
     try:
-        return bool((folder / row.file_name).stat().st_size == row.size_bytes)
+        return all((folder / file.name).stat().st_size == file.size_bytes for file in files.files)
     except OSError:
         return False
 
 
-def _remove_others(folder: Path, current: Path) -> None:
+def _remove_others(folder: Path, current: set[Path]) -> None:
     for path in folder.glob("index-*"):
-        if path != current and ".bad-" not in path.name:
+        if path not in current and ".bad-" not in path.name:
             with contextlib.suppress(PermissionError):  # Windows, while somebody has it open: the next run does it
                 path.unlink(missing_ok=True)

@@ -16,9 +16,9 @@ from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 
+from indexer.base.matmul import products
 from indexer.base.types import Float32Array, Modality
-from indexer.vectors.base import normalised
-from indexer.vectors.best import products
+from indexer.vectors.protocol import normalised
 
 ROWS_AT_ONCE: Final = 4096
 FEW: Final = 64  # at once, of what one search finds: small enough for `products` to leave OpenBLAS's threads asleep

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from indexer.catalog.hits import HitRow, Keyframes
 from indexer.catalog.reader import CatalogReader, last_change, live_model, mismatch
 from indexer.search.filters import NO_FILTERS, Filters, allowed_ids
 from indexer.search.index_files import VECTORS_FOLDER, Transactions, open_index
-from indexer.search.live_index import LiveIndex, means_of
+from indexer.search.live_index import LiveIndex
 from indexer.search.query_bank import QueryBank
 from indexer.vectors.choose import Device
 
@@ -167,7 +166,6 @@ class Searcher:
                 question.within,
                 np.concatenate(hidden),
                 allowed_ids(connection, model, question.filters),
-                partial(means_of, connection, model),
                 question.bank,
             )
             wanted = sorted({int(one) for ids, _ in found for one in ids})

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from indexer.base.durable import sha256_of, sync
+from indexer.base.durable import sync
 from indexer.base.errors import LibraryError
 from indexer.base.lock import LOCK_FILE
 from indexer.catalog import tables
 from indexer.catalog.database import Catalog
+from indexer.catalog.index_files import StoredFile, stored_files
 from indexer.decoding.sandbox import JOURNAL_FILE
-from indexer.search.index_files import VECTORS_FOLDER
+from indexer.search.index_files import VECTORS_FOLDER, checksum
 from indexer.search.search import CATALOG_FILE
 
 
@@ -52,9 +53,9 @@ def backup(catalog: Catalog, where: Path, dest: Path) -> CopyReport:
         raise LibraryError(f"{dest} lies in the library itself; name a folder elsewhere, best on another disk")
     with new_folder(dest) as partial:
         tables.copy_to(catalog, partial / CATALOG_FILE)
-        files, vectors, index = _settle(partial, where, dest)
-        if index is not None:
-            _copy_index(where / VECTORS_FOLDER, partial / VECTORS_FOLDER, index)
+        files, vectors, stored = _settle(partial, where, dest)
+        for file in stored:
+            _copy_index(where / VECTORS_FOLDER, partial / VECTORS_FOLDER, file)
         _copy_rest(where, partial)
         for path in partial.rglob("*"):
             sync(path)
@@ -86,10 +87,10 @@ def new_folder(dest: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _settle(partial: Path, where: Path, dest: Path) -> tuple[int, int, tables.IndexFile | None]:
+def _settle(partial: Path, where: Path, dest: Path) -> tuple[int, int, list[StoredFile]]:
     """In the copied catalog: models inside the library, as `mmsearch tune` writes them, go along under its new path.
 
-    Returns how many files and vectors it knows, and its index file.
+    Returns how many files and vectors it knows, and its index files.
     """
     catalog = Catalog.open_file(partial / CATALOG_FILE, migrate_schema=False)
     inside = str(where) + os.sep
@@ -99,20 +100,20 @@ def _settle(partial: Path, where: Path, dest: Path) -> tuple[int, int, tables.In
             moved = {number: str(dest / name.removeprefix(inside)) for number, name in names.items()}
             tables.rename_models(connection, moved)
             files, vectors = tables.count(connection, "assets"), tables.count(connection, "vectors")
-            return files, vectors, tables.index_file(connection)
+            return files, vectors, stored_files(connection)
     finally:
         catalog.close()  # the last connection takes SQLite's log into the file
 
 
-def _copy_index(source: Path, target: Path, index: tables.IndexFile) -> None:
-    """The index file, where it is still the one that the copied catalog lists; it is only a cache."""
+def _copy_index(source: Path, target: Path, file: StoredFile) -> None:
+    """An index file, where it is still the one that the copied catalog lists; it is only a cache."""
     try:
-        target.mkdir()
-        shutil.copyfile(source / index.file_name, target / index.file_name)
+        target.mkdir(exist_ok=True)
+        shutil.copyfile(source / file.name, target / file.name)
     except FileNotFoundError:
         return
-    if sha256_of(target / index.file_name) != index.sha256:
-        (target / index.file_name).unlink()
+    if checksum(target / file.name) != file.checksum:
+        (target / file.name).unlink()
 
 
 def _copy_rest(where: Path, partial: Path) -> None:

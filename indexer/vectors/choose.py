@@ -1,8 +1,8 @@
-"""Which backend serves: numpy over a file, and a GPU through FAISS where there is one. Both read the same files.
+"""Which index serves: numpy, FAISS on the CPU, a copy of it on a GPU.
 
-In: what is installed. Out: an index, new or from a file. FAISS takes a tenth of a second to import and is imported
-only where an NVIDIA driver is there and so much is asked that a copy on the GPU pays, or where lists are trained.
-Next: `indexer/generations.py`, which keeps index files.
+In: rows, the facts of their file, what is installed. Out: an index. FAISS takes 0.11 s to import, a third of a cold
+search, and a search of a few thousand vectors in numpy takes less than a millisecond: so a small library does without.
+Next: `indexer/search/index_files.py`, which keeps index files.
 """
 
 from __future__ import annotations
@@ -13,21 +13,23 @@ import logging
 from pathlib import Path
 from typing import Final, Literal
 
-from indexer.vectors.base import VectorIndex
 from indexer.vectors.exact import ExactIndex
-from indexer.vectors.file_index import FileIndex
-from indexer.vectors.gpu_index import GpuIndex
-from indexer.vectors.half_index import HalfIndex
-from indexer.vectors.mirrors import Gpu, gpu_count
+from indexer.vectors.faiss_index import FaissIndex, Probing
+from indexer.vectors.form import Facts
+from indexer.vectors.gpu import Gpu, GpuIndex, gpu_count
+from indexer.vectors.protocol import VectorIndex
+from indexer.vectors.rows import Rows
 
 Device = Literal["auto", "cpu", "cuda"] | Gpu  # a `Gpu` says how a GPU is used, where there is one
-Backend = Literal["numpy", "faiss-gpu"]
+Backend = Literal["numpy", "faiss", "faiss-gpu"]
 
 log = logging.getLogger(__name__)
 
+FLAT_FROM: Final = 4096  # vectors; below, numpy looks at everything in less than a millisecond
+FLAT_BYTES: Final = 1 << 30  # of a flat index in memory; beyond, numpy reads the mapped rows block by block
 DRIVER: Final = Path("/proc/driver/nvidia/version")
 HINT: Final = (
-    "FAISS is not installed; numpy finds the same, but trains a large library's lists more slowly and uses no GPU: "
+    "FAISS is not installed; numpy searches everything instead, which takes long in a large library, and uses no GPU: "
     "pip install 'mmsearch[cpu]', or 'mmsearch[gpu]' for an NVIDIA GPU"
 )
 
@@ -38,8 +40,10 @@ def has_faiss() -> bool:
 
 
 def backend(device: Device = "auto") -> Backend:
-    """What searches use on this machine, once many are asked."""
-    return "faiss-gpu" if _gpu_for(device) is not None and gpu_count() else "numpy"
+    """What searches of a large library use on this machine, once many are asked."""
+    if not has_faiss():
+        return "numpy"
+    return "faiss-gpu" if _gpu_for(device) is not None and gpu_count() else "faiss"
 
 
 def _gpu_for(device: Device) -> Gpu | None:
@@ -56,26 +60,19 @@ def _hint_once() -> None:
     log.warning(HINT)
 
 
-def new_index(dim: int, device: Device = "auto") -> VectorIndex:
-    """An empty index for vectors of length `dim`."""
+def index_over(
+    rows: Rows, device: Device = "auto", facts: Facts | None = None, path: Path | None = None
+) -> VectorIndex:
+    """What searches `rows`: by FAISS's index in the file at `path`, of which `facts` are known, where there is one.
+
+    Raises: LibraryCorrupt, FileNotFoundError.
+    """
+    facts, gpu, index = facts or Facts(), _gpu_for(device), None
     if not has_faiss():
         _hint_once()
-    gpu = _gpu_for(device)
-    return FileIndex(dim) if gpu is None else GpuIndex(dim, gpu=gpu)
-
-
-def load_index(path: Path, device: Device = "auto") -> VectorIndex:
-    """The index in a file. Raises: LibraryCorrupt."""
-    if not has_faiss():
-        _hint_once()
-    if path.suffix == ExactIndex.suffix:
-        return ExactIndex.load(path)
-    gpu = _gpu_for(device)
-    if gpu is not None:
-        return GpuIndex.load(path, gpu)
-    return HalfIndex.load(path) if has_faiss() else FileIndex.load(path)
-
-
-def suffix_of(index: VectorIndex) -> str:
-    """The file name's ending for this index."""
-    return str(getattr(index, "suffix", ".index"))
+    elif path is not None and facts.form == "ivf":
+        index = FaissIndex.load(path, rows, Probing(facts.nprobe, facts.depth))
+    elif len(rows) >= FLAT_FROM and 2 * len(rows) * rows.dim <= FLAT_BYTES and gpu is None:
+        index = FaissIndex.flat(rows)
+    cpu = ExactIndex(rows) if index is None else index
+    return cpu if gpu is None else GpuIndex(cpu, gpu)

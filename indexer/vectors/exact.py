@@ -1,95 +1,105 @@
-"""Exact search in numpy: the truth other backends are tested against, and what serves where FAISS is not installed.
+"""Exact search in numpy: the truth the other backends are tested against, what serves small libraries, and every
+library where no FAISS is installed.
 
-In: vectors under ids. Out: exact neighbours. One matrix product a search: 100,000 vectors of 256 take some tens of
-milliseconds. Next: `file_index.py`, the same answers from a file.
+In: `Rows`. Out: exact neighbours: float32 products choose the candidates, exact cosines rank them. The unit vectors of
+a small library are kept; a large one is read and normalised block by block. Next: `faiss_index.py`.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 import numpy as np
 
-from indexer.base.errors import LibraryCorrupt
+from indexer.base.matmul import products
 from indexer.base.types import Float32Array
-from indexer.vectors.base import Int64Array, checked_ids, normalised, rank
+from indexer.vectors.protocol import ROUNDING, Candidates, chosen_columns, falling, joined, normalised, ranked
+from indexer.vectors.rows import ROWS_AT_ONCE, BoolArray, Float16Array, Int64Array, Rows, pieces
+
+KEPT_BYTES: Final = 1 << 26  # of unit vectors in float32
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Which positions may be found, bool `[n]`, and how many they are."""
+
+    passes: BoolArray
+    count: int
+
+    @property
+    def share(self) -> float:
+        """Of all positions; 1 where nothing is held back."""
+        return self.count / max(1, len(self.passes))
 
 
 class ExactIndex:
-    """A matrix of unit vectors and their ids."""
+    """Everything is looked at."""
 
-    suffix = ".npy"
-
-    def __init__(self, dim: int) -> None:
-        self.dim = dim
-        self._ids: Int64Array = np.empty(0, np.int64)  # [n]
-        self._vectors: Float32Array = np.empty((0, dim), np.float32)  # [n, d]
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self._units: Float32Array = np.empty((0, rows.dim), np.float32)  # of the first positions
+        self._mask_of: tuple[Int64Array | None, Mask] | None = None
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self.rows)
 
-    def ids(self) -> Int64Array:
-        """The ids, int64 `[n]`, in stored order."""
-        return self._ids
-
-    def vectors(self) -> Float32Array:
-        """The unit vectors, float32 `[n, d]`, in stored order."""
-        return self._vectors
-
-    def add(self, ids: Int64Array, vectors: Float32Array) -> None:
+    def add(self, ids: Int64Array, vectors: Float32Array | Float16Array) -> None:
         """Add or replace, see `VectorIndex`."""
-        vectors = normalised(vectors, self.dim)
-        ids = checked_ids(ids, len(vectors))
-        self.remove(ids)
-        self._ids = np.concatenate([self._ids, ids])
-        self._vectors = np.concatenate([self._vectors, vectors])
+        self.rows.add(ids, vectors)
+        self._mask_of = None
 
     def remove(self, ids: Int64Array) -> int:
         """Take ids out, see `VectorIndex`."""
-        gone = np.isin(self._ids, ids)
-        if gone.any():
-            self._ids, self._vectors = self._ids[~gone], self._vectors[~gone]
-        return int(gone.sum())
+        self._mask_of = None
+        return self.rows.remove(ids)
 
-    def search(
-        self, queries: Float32Array, k: int, allowed: Int64Array | None = None
-    ) -> tuple[Int64Array, Float32Array]:
+    def search(self, queries: Float32Array, k: int, allowed: Int64Array | None = None) -> Candidates:
         """The `k` nearest, see `VectorIndex`."""
-        queries = normalised(queries, self.dim)
-        ids, vectors = self._ids, self._vectors
-        if allowed is not None:
-            keep = np.isin(ids, allowed)
-            ids, vectors = ids[keep], vectors[keep]
+        queries, mask = normalised(queries, self.rows.dim), self.mask(allowed)
+        return ranked(queries, k, mask.count, self.rows, partial(self.scan, mask), doubt=ROUNDING)
 
-        def fetch(part: Float32Array, count: int) -> tuple[Int64Array, Float32Array]:
-            scores = part @ vectors.T  # [m, n]
-            if count < len(ids):
-                best = np.argpartition(-scores, count - 1, axis=1)[:, :count]  # [m, count]
+    def mask(self, allowed: Int64Array | None) -> Mask:
+        """Which positions may be found. The last one is kept: most searches have the same filter."""
+        known = self._mask_of
+        if known is not None and known[0] is allowed and (allowed is None or not allowed.flags.writeable):
+            return known[1]
+        if allowed is None:
+            passes = self.rows.alive.copy()
+        else:
+            passes = np.zeros(len(self.rows.ids), np.bool_)
+            passes[self.rows.positions(allowed)] = True
+        mask = Mask(passes, int(np.count_nonzero(passes)))
+        self._mask_of = (allowed, mask)
+        return mask
+
+    def scan(self, mask: Mask, queries: Float32Array, count: int, start: int = 0) -> Candidates:
+        """The `count` best of what `mask` lets pass, from position `start` on; fewer where there are not as many."""
+        best: Candidates = np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32)
+        for places, units in self._blocks(mask, start):
+            found = products(queries, units)  # [m, n]
+            if best[1].shape[1] == count:  # only what beats the worst so far
+                better = np.flatnonzero((found > best[1].min(axis=1, keepdims=True)).any(axis=0))
+                places, found = places[better], found[:, better]
+            best = joined(best, (np.broadcast_to(places, found.shape), found))
+            if best[1].shape[1] > count:
+                best = chosen_columns(best, np.argpartition(-best[1], count - 1, axis=1)[:, :count])
+        return falling(best)
+
+    def _blocks(self, mask: Mask, start: int) -> Iterator[tuple[Int64Array, Float32Array]]:
+        """Positions `[n]` that may be found and their unit vectors `[n, d]`."""
+        places = np.flatnonzero(mask.passes[start:]) + start
+        keep = 4 * self.rows.dim * len(mask.passes) <= KEPT_BYTES
+        if keep and len(self._units) < len(mask.passes):
+            added = self.rows.slice(len(self._units), len(mask.passes))
+            self._units = np.concatenate([self._units, normalised(added, self.rows.dim)])
+        for first, stop in pieces(len(places), ROWS_AT_ONCE):
+            some = places[first:stop]
+            whole = len(some) == some[-1] - some[0] + 1
+            if keep:
+                yield some, self._units[some[0] : some[-1] + 1] if whole else self._units[some]
             else:
-                best = np.broadcast_to(np.arange(len(ids)), scores.shape)
-            best_scores = np.take_along_axis(scores, best, axis=1)
-            order = np.argsort(-best_scores, axis=1)
-            return np.take_along_axis(best, order, axis=1), np.take_along_axis(best_scores, order, axis=1)
-
-        return rank(queries, k, len(ids), ids, vectors.__getitem__, fetch)
-
-    def save(self, path: Path) -> None:
-        """Two arrays in one file: ids `[n]`, vectors `[n, d]`."""
-        with path.open("wb") as file:
-            np.save(file, self._ids, allow_pickle=False)
-            np.save(file, self._vectors, allow_pickle=False)
-
-    @classmethod
-    def load(cls, path: Path) -> ExactIndex:
-        """Read what `save` wrote. Raises: LibraryCorrupt."""
-        try:
-            with path.open("rb") as file:
-                ids = np.load(file, allow_pickle=False)
-                vectors = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise LibraryCorrupt(f"{path} is not an index file ({error})") from error
-        if ids.dtype != np.int64 or vectors.dtype != np.float32 or vectors.ndim != 2 or ids.shape != vectors.shape[:1]:
-            raise LibraryCorrupt(f"{path} holds arrays of {ids.dtype}{ids.shape} and {vectors.dtype}{vectors.shape}")
-        index = cls(vectors.shape[1])
-        index._ids, index._vectors = ids, vectors
-        return index
+                half = self.rows.slice(int(some[0]), int(some[-1]) + 1) if whole else self.rows.take(some)
+                yield some, normalised(half, self.rows.dim)

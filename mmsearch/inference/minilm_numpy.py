@@ -14,9 +14,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.base.matmul import FEWEST_ROWS, ONE_THREAD_PRODUCTS
 from indexer.base.safetensors_header import TensorPlace, tensor_places
 from indexer.base.types import Float32Array, Posterior
-from indexer.vectors.best import FEWEST_ROWS, ONE_THREAD
 
 HEAD_WIDTH: Final = 32  # of the attention
 EPSILON: Final = 1e-12
@@ -72,7 +72,7 @@ class NumpyTextEncoder:
         weight = self._raw(f"{name}.weight")  # [out, in]
         columns = x.reshape(-1, x.shape[-1]).T  # [in, n * t]
         out = np.empty((len(weight), columns.shape[1]), np.float32)
-        step = max(FEWEST_ROWS, ONE_THREAD // max(1, columns.size) // FEWEST_ROWS * FEWEST_ROWS)
+        step = max(FEWEST_ROWS, ONE_THREAD_PRODUCTS // max(1, columns.size) // FEWEST_ROWS * FEWEST_ROWS)
         for start in range(0, len(weight), step):
             part = weight[start : start + step].astype(np.float32)
             np.matmul(part, columns, out=out[start : start + step])

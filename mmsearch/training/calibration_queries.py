@@ -17,7 +17,7 @@ import numpy as np
 
 from indexer.base.types import Float32Array, Modality
 from indexer.search.query_bank import QueryBank
-from indexer.vectors.base import normalised
+from indexer.vectors.protocol import normalised
 from mmsearch.evaluation.subject import in_batches
 from mmsearch.inference.load_model import load_model
 from mmsearch.inference.query_bank import rounded, save_banks

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from indexer.search.query_bank import QueryBank
-from indexer.vectors.base import Int64Array, normalised
+from indexer.vectors.protocol import normalised
+from indexer.vectors.rows import Int64Array
 from mmsearch.data.datasets import read_dataset
 from mmsearch.evaluation.recall import best_ranks, retrieval
 from mmsearch.evaluation.subject import in_batches

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -15,137 +14,87 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.base.errors import DimensionMismatch, LibraryCorrupt
-from indexer.vectors import file_index, half_index, mirrors
-from indexer.vectors.base import VectorIndex
-from indexer.vectors.choose import load_index
+from indexer.vectors import faiss_index, form, gpu
 from indexer.vectors.exact import ExactIndex
-from indexer.vectors.file_index import FileIndex
-from indexer.vectors.gpu_index import GpuIndex
-from indexer.vectors.half_index import HalfIndex
-from indexer.vectors.layout import IndexFile
-from indexer.vectors.lists import Lists
-from indexer.vectors.mirrors import Gpu, gpu_count
+from indexer.vectors.faiss_index import FaissIndex, Probing
+from indexer.vectors.gpu import Gpu, GpuIndex, gpu_count
+from indexer.vectors.protocol import VectorIndex
+from indexer.vectors.rows import Rows, write_rows
 
 if importlib.util.find_spec("faiss") is not None:
     from tests import gpu_stand_in
 
-Make = Callable[[int], VectorIndex]
+Over = Callable[[Rows], VectorIndex]
 HAS_FAISS = importlib.util.find_spec("faiss") is not None
 needs_faiss = pytest.mark.skipif(not HAS_FAISS, reason="no FAISS package is installed")
+LISTS = 7
 
 
-def _halfway(dim: int) -> FileIndex:
-    """What was added first lies in a file, what came later in memory."""
-    return _Halfway(dim, None)
+class Library:
+    """An index as a library has it: what was added first lies in a file, what came later in memory."""
 
+    def __init__(self, dim: int, over: Over, *, in_file: bool) -> None:
+        self.over, self.in_file = over, in_file
+        self.index = over(Rows(dim))
 
-def _lists(dim: int) -> FileIndex:
-    """The same, and the file is cut into seven lists, all of which are looked at: the way of an approximate search."""
-    centroids = np.random.default_rng(5).standard_normal((7, dim)).astype(np.float32)
-    return _Halfway(dim, Lists(centroids, 7, {}))
+    def __len__(self) -> int:
+        return len(self.index)
 
-
-class _Halfway(FileIndex):
-    def __init__(self, dim: int, lists: Lists | None) -> None:
-        super().__init__(dim)
-        self._written_in = lists
+    def ids(self) -> np.ndarray:
+        return self.index.rows.held_ids()
 
     def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
-        super().add(ids, vectors)
-        if self._file is not None or not len(ids):
+        if not self.in_file or not len(ids):
+            self.index.add(ids, vectors)
             return
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "index.faiss"
-            self.save(path, self._written_in)
-            read = FileIndex.load(path)  # held open when its name goes, as under a writer
-        self.__dict__.update(read.__dict__)
+        self.in_file = False
+        self.index.add(ids, vectors)
+        self.index = self.saved()
 
-    def _is_exact(self, k: int, available: int, filtered: bool) -> bool:
-        return self._file is None or self._file.centroids is None
-
-
-def _coded(dim: int) -> FileIndex:
-    """The same in bytes, as a large library is kept; what is found is ranked by the vectors that were given."""
-    return _Coded(dim)
-
-
-class _Coded(_Halfway):
-    """In lists, of a byte a dimension; the originals are at hand, as those of a library are in its catalog."""
-
-    def __init__(self, dim: int) -> None:
-        centroids = np.random.default_rng(5).standard_normal((7, dim)).astype(np.float32)
-        super().__init__(dim, Lists(centroids, 7, {}))
-        self._originals: dict[int, np.ndarray] = {}
-
-    def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(file_index, "CODED_BYTES", 0)
-            super().add(ids, vectors)
-        self._originals.update(zip(np.asarray(ids).tolist(), vectors, strict=True))
-        assert not len(ids) or self.file.scale is not None
+    def remove(self, ids: np.ndarray) -> int:
+        return self.index.remove(ids)
 
     def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        return super().search(queries, k, allowed, self._vectors_of)
+        return self.index.search(queries, k, allowed)
 
-    def opened(self, path: Path) -> _Coded:
-        """Another index of the same library."""
-        other = _Coded(self.dim)
-        other.__dict__.update({**FileIndex.load(path).__dict__, "_originals": dict(self._originals)})
-        return other
-
-    def _vectors_of(self, ids: np.ndarray) -> np.ndarray:
-        return np.stack([self._originals[one] for one in ids.tolist()])
-
-
-class _HalfwayHeld(HalfIndex, _Halfway):
-    """The same with the file's rows in memory at half precision."""
-
-    def __init__(self, dim: int) -> None:
-        HalfIndex.__init__(self, dim)
-        self._written_in = None
-
-    def _begin(self) -> threading.Thread:
-        maker = super()._begin()
-        maker.join()
-        return maker
+    def saved(self) -> VectorIndex:
+        """The same, out of a file."""
+        rows = self.index.rows
+        ids = np.sort(rows.held_ids())
+        with tempfile.TemporaryDirectory() as folder:
+            write_rows(Path(folder) / "index.f16", [rows.vectors_of(ids)])
+            return self.over(Rows.open(Path(folder) / "index.f16", ids, rows.dim))  # mapped when its name goes
 
 
-class _HalfwayOnGpu(GpuIndex, _Halfway):
-    """The same with a copy on a GPU."""
-
-    def __init__(self, dim: int, lists: Lists | None, gpu: Gpu) -> None:
-        GpuIndex.__init__(self, dim, gpu=gpu)
-        self._written_in = lists
-
-
-class _CodedOnGpu(_Coded, GpuIndex):
-    """A file of bytes with a copy on a GPU of what the bytes stand for."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__(dim)
-        self.gpu = Gpu("flat", after=0)
-
-
-def _on_gpu(kind: str, lists: int = 0) -> Make:
-    """A copy on a GPU, made by the first search; of a file cut into so many `lists`, all of which are looked at."""
-
-    def make(dim: int) -> VectorIndex:
-        centroids = np.random.default_rng(5).standard_normal((lists, dim)).astype(np.float32)
-        return _HalfwayOnGpu(dim, Lists(centroids, lists, {}) if lists else None, Gpu(kind, after=0))
-
-    return make
+def ivf(rows: Rows) -> VectorIndex:
+    """Seven lists, all of which are looked at, and everything is ranked again: an approximate search that misses
+    nothing."""
+    if not len(rows.ids):
+        return ExactIndex(rows)
+    faiss = faiss_index.load_faiss()
+    quantizer = faiss.IndexFlatIP(rows.dim)
+    quantizer.add(np.random.default_rng(5).standard_normal((LISTS, rows.dim)).astype(np.float32))
+    empty = form.new_ivf(quantizer, rows.dim, LISTS)
+    empty.train(np.random.default_rng(6).standard_normal((50, rows.dim)).astype(np.float32))
+    index = FaissIndex(rows, empty, Probing(LISTS, 10_000))
+    index.absorb()
+    return index
 
 
-BACKENDS = {"exact": ExactIndex, "file-index": FileIndex, "file": _halfway, "lists": _lists, "codes": _coded}
-FAISS_BACKENDS = {"half": _HalfwayHeld}
-GPU_BACKENDS = {
-    "gpu-flat": lambda dim: GpuIndex(dim, gpu=Gpu("flat", after=0)),
-    "gpu-flat-file": _on_gpu("flat"),
-    "gpu-lists": _on_gpu("lists", lists=7),
-    "gpu-pq": _on_gpu("pq", lists=7),
-    "gpu-cagra": _on_gpu("cagra"),
-    "gpu-codes": _CodedOnGpu,
+def on_gpu(kind: str, over: Over) -> Over:
+    """A copy on a GPU, made by the first search."""
+    return lambda rows: GpuIndex(over(rows), Gpu(kind, after=0))
+
+
+BACKENDS: dict[str, Over] = {"exact": ExactIndex}
+FAISS_BACKENDS: dict[str, Over] = {"faiss-flat": FaissIndex.flat, "faiss-ivf": ivf}
+GPU_BACKENDS: dict[str, Over] = {
+    "gpu-flat": on_gpu("flat", ExactIndex),
+    "gpu-flat-of-lists": on_gpu("flat", ivf),
+    "gpu-lists": on_gpu("lists", ivf),
+    "gpu-cagra": on_gpu("cagra", ExactIndex),
 }
+Make = Callable[[int], Library]
 
 
 def _as_with_a_gpu() -> AbstractContextManager[object]:
@@ -155,18 +104,21 @@ def _as_with_a_gpu() -> AbstractContextManager[object]:
 
 @pytest.fixture(
     params=[
-        *(pytest.param(make, id=name) for name, make in BACKENDS.items()),
-        *(pytest.param(make, id=name, marks=needs_faiss) for name, make in (FAISS_BACKENDS | GPU_BACKENDS).items()),
+        *(pytest.param(over, id=name) for name, over in BACKENDS.items()),
+        *(pytest.param(over, id=name, marks=needs_faiss) for name, over in (FAISS_BACKENDS | GPU_BACKENDS).items()),
     ]
 )
-def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
-    monkeypatch.setattr(mirrors, "PQ_LEAST", mirrors.DEPTH)  # so that a few hundred codes miss nothing
-    monkeypatch.setattr(mirrors, "PQ_CODES", (8, 4, 2, 1))
-    monkeypatch.setattr(half_index, "AFTER", 0)
-    monkeypatch.setattr(half_index, "FEWEST", 1)
-    monkeypatch.setattr(half_index, "QUERIES", 1000)
+def over(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Over]:
+    for module in (faiss_index, gpu):
+        monkeypatch.setattr(module, "EXACT_ROWS", 0)
+        monkeypatch.setattr(module, "SCANNED_SHARE", 0)
     with _as_with_a_gpu() if request.param in GPU_BACKENDS.values() else nullcontext():
         yield request.param
+
+
+@pytest.fixture(params=["memory", "file"])
+def make(over: Over, request: pytest.FixtureRequest) -> Make:
+    return lambda dim: Library(dim, over, in_file=request.param == "file")
 
 
 def reference(vectors: dict[int, np.ndarray], query: np.ndarray, k: int) -> list[tuple[int, float]]:
@@ -181,7 +133,8 @@ def reference(vectors: dict[int, np.ndarray], query: np.ndarray, k: int) -> list
 
 
 def random_vectors(n: int, dim: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((n, dim)).astype(np.float32)
+    """At half precision, as the catalog has them."""
+    return np.random.default_rng(seed).standard_normal((n, dim)).astype(np.float16).astype(np.float32)
 
 
 class TestVectorIndex:
@@ -303,51 +256,66 @@ class TestVectorIndex:
             np.testing.assert_array_equal(together[0][row], alone[0][0])
             np.testing.assert_array_equal(together[1][row], alone[1][0])
 
-    def test_save_and_load(self, make: Make, tmp_path: Path) -> None:
+    def test_a_file_of_them_answers_the_same(self, make: Make) -> None:
         vectors = random_vectors(40, 5)
         index = make(5)
         index.add(np.arange(100, 140), vectors)
         index.remove(np.array([110]))
-        path = tmp_path / f"index{index.suffix}"
-        index.save(path)
-        loaded = index.opened(path) if isinstance(index, _Coded) else load_index(path)
-        assert (loaded.dim, len(loaded)) == (5, 39)
+        loaded = index.saved()
+        assert (loaded.rows.dim, len(loaded)) == (5, 39)
         for left, right in zip(index.search(vectors, 6), loaded.search(vectors, 6), strict=True):
             np.testing.assert_array_equal(left, right)
         loaded.add(np.array([110]), vectors[10:11])
         assert loaded.search(vectors[10:11], 1)[0].tolist() == [[110]]
 
-    def test_save_and_load_empty(self, make: Make, tmp_path: Path) -> None:
-        index = make(5)
-        path = tmp_path / f"index{index.suffix}"
-        index.save(path)
-        assert len(load_index(path)) == 0
+    def test_an_empty_file(self, make: Make) -> None:
+        assert len(make(5).saved()) == 0
 
-    @pytest.mark.parametrize("damage", ["truncate", "garbage", "empty"])
-    def test_a_broken_file_is_an_error(self, make: Make, tmp_path: Path, damage: str) -> None:
-        index = make(5)
-        index.add(np.arange(9), random_vectors(9, 5))
-        path = tmp_path / f"index{index.suffix}"
-        index.save(path)
-        data = path.read_bytes()
-        path.write_bytes({"truncate": data[:-40], "garbage": b"\x93NUMPY" + b"\xff" * 200, "empty": b""}[damage])
-        with pytest.raises(LibraryCorrupt):
-            load_index(path)
+
+@pytest.mark.parametrize("damage", ["truncate", "longer", "empty"])
+def test_a_file_of_rows_that_has_another_size_is_an_error(tmp_path: Path, damage: str) -> None:
+    write_rows(tmp_path / "index.f16", [random_vectors(9, 5).astype(np.float16)])
+    data = (tmp_path / "index.f16").read_bytes()
+    (tmp_path / "index.f16").write_bytes({"truncate": data[:-40], "longer": data + b"x", "empty": b""}[damage])
+    with pytest.raises(LibraryCorrupt):
+        Rows.open(tmp_path / "index.f16", np.arange(9), 5)
+
+
+@needs_faiss
+@pytest.mark.parametrize("damage", ["truncate", "garbage", "empty", "another", "fewer"])
+def test_a_broken_file_of_faiss_is_an_error(tmp_path: Path, damage: str) -> None:
+    import faiss
+
+    rows = Rows(8)
+    rows.add(np.arange(300), random_vectors(300, 8))
+    path = tmp_path / "index.faiss"
+    faiss.write_index(ivf(rows).faiss, str(path))
+    assert FaissIndex.load(path, rows, Probing(7, 300)).search(random_vectors(1, 8), 3)[0].shape == (1, 3)
+    data = path.read_bytes()
+    path.write_bytes({"truncate": data[:-40], "garbage": b"\x93NUMPY" + b"\xff" * 200, "empty": b""}.get(damage, data))
+    if damage == "another":
+        faiss.write_index(faiss.IndexFlatL2(8), str(path))
+    if damage == "fewer":
+        rows.add(np.array([300]), random_vectors(1, 8))
+    with pytest.raises(LibraryCorrupt):
+        FaissIndex.load(path, rows, Probing(7, 300))
 
 
 @needs_faiss
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 2**16))
 def test_backends_agree_after_any_history(data: st.DataObject, seed: int) -> None:
-    with _as_with_a_gpu():
+    with _as_with_a_gpu(), pytest.MonkeyPatch.context() as patch:
+        for module in (faiss_index, gpu):
+            patch.setattr(module, "EXACT_ROWS", 0)
+            patch.setattr(module, "SCANNED_SHARE", 0)
         _agree_after_any_history(data, seed)
 
 
 def _agree_after_any_history(data: st.DataObject, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    on_gpu = (GPU_BACKENDS[name] for name in ("gpu-flat", "gpu-lists"))
-    makes: list[Make] = [ExactIndex, FileIndex, _halfway, _lists, _coded, *on_gpu]
-    backends = [make(4) for make in makes]
+    overs = [*BACKENDS.values(), *FAISS_BACKENDS.values(), *(GPU_BACKENDS[name] for name in ("gpu-flat", "gpu-lists"))]
+    backends = [Library(4, over, in_file=in_file) for over in overs for in_file in (False, True)]
     query = rng.integers(-2, 3, (2, 4)).astype(np.float32)
     for step in data.draw(st.lists(st.sampled_from(["add", "remove"]), max_size=6)):
         ids = rng.choice(30, size=int(rng.integers(0, 12)), replace=False).astype(np.int64)
@@ -364,95 +332,3 @@ def _agree_after_any_history(data: st.DataObject, seed: int) -> None:
     for found in others:
         np.testing.assert_array_equal(truth[0], found[0])
         np.testing.assert_array_equal(truth[1], found[1])
-
-
-@needs_faiss
-def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
-    import faiss
-
-    faiss.write_index(faiss.IndexFlatL2(4), str(tmp_path / "other.faiss"))
-    with pytest.raises(LibraryCorrupt, match="another kind"):
-        load_index(tmp_path / "other.faiss")
-
-
-def _coded_file(path: Path, count: int, dim: int) -> tuple[_Coded, np.ndarray]:
-    index, vectors = _coded(dim), random_vectors(count, dim)
-    index.add(np.arange(1000, 1000 + count), vectors)
-    index.save(path, Lists(index.file.centroids, 7, {}))
-    return index, vectors
-
-
-@needs_faiss
-def test_files_of_bytes_are_plain_faiss(tmp_path: Path) -> None:
-    """FAISS decodes them to what is decoded here, and nearly to what was put in."""
-    import faiss
-
-    index, vectors = _coded_file(tmp_path / "own.faiss", 300, 24)
-    assert (tmp_path / "own.faiss").stat().st_size < 300 * (24 + 8 + 8) + 7 * 24 * 4 + 3000
-    read = faiss.read_index(str(tmp_path / "own.faiss"))
-    assert (type(read), read.ntotal, read.d) == (faiss.IndexIVFScalarQuantizer, 300, 24)
-    read.nprobe = 7
-    scores, ids = read.search(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), 5)
-    ours, ours_scores = FileIndex.search(index, vectors, 5)  # without originals, by what the bytes stand for
-    np.testing.assert_array_equal(ids, ours)
-    np.testing.assert_allclose(scores, ours_scores, atol=1e-5)
-    found, exact = index.search(vectors, 5)
-    assert found[:, 0].tolist() == list(range(1000, 1300))
-    np.testing.assert_allclose(exact[:, 0], 1, atol=1e-6)
-    np.testing.assert_allclose(ours_scores, exact, atol=0.02)
-
-
-def test_bytes_are_copied_from_file_to_file(tmp_path: Path) -> None:
-    """A file that is written again and again does not drift: bytes stay bytes, whatever its size has become."""
-    index, vectors = _coded_file(tmp_path / "first.faiss", 200, 16)
-    again = index.opened(tmp_path / "first.faiss")
-    again.remove(np.arange(1100, 1150))
-    again.save(tmp_path / "second.faiss", Lists(again.file.centroids, 7, {}))
-    second = index.opened(tmp_path / "second.faiss")
-    kept = np.setdiff1d(np.arange(1000, 1200), np.arange(1100, 1150))
-    assert second.is_coded
-    assert sorted(second.ids().tolist()) == kept.tolist()
-    for one in kept.tolist():
-        ids = np.array([one])
-        np.testing.assert_array_equal(second.vectors_of(ids), index.vectors_of(ids))
-    scale = index.file.scale
-    assert (np.abs(index.vectors_of(ids)[0] - vectors[ids[0] - 1000] / np.linalg.norm(vectors[ids[0] - 1000]))
-            <= scale.width / 255 / 2 + 1e-6).all()  # fmt: skip
-
-
-@needs_faiss
-@pytest.mark.parametrize("lists", [False, True])
-def test_files_are_plain_faiss(tmp_path: Path, lists: bool) -> None:
-    """Any program that knows FAISS opens them and finds the same."""
-    import faiss
-
-    index, vectors = (_lists if lists else _halfway)(8), random_vectors(60, 8)
-    index.add(np.arange(1000, 1060), vectors)
-    index.remove(np.array([1003]))
-    index.add(np.array([7]), vectors[3:4])
-    index.save(tmp_path / "own.faiss", Lists(index.file.centroids, 7, {}) if lists else None)
-    read = faiss.read_index(str(tmp_path / "own.faiss"))
-    assert (read.ntotal, read.d) == (60, 8)
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    scores, ids = read.search(unit, 5)
-    expected_ids, expected = index.search(vectors, 5)
-    np.testing.assert_array_equal(ids, expected_ids)
-    np.testing.assert_allclose(scores, expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("make_index", [_halfway, _lists, _coded])
-def test_any_flipped_bit_is_noticed_when_it_is_looked_at(tmp_path: Path, make_index: Make) -> None:
-    index, vectors = make_index(8), random_vectors(300, 8)
-    index.add(np.arange(300), vectors)
-    path = tmp_path / "own.faiss"
-    index.save(path, None if make_index is _halfway else Lists(index.file.centroids, 7, {}))
-    data = path.read_bytes()
-    for place in np.random.default_rng(0).integers(0, len(data), 60).tolist():
-        path.write_bytes(data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])
-        with pytest.raises(LibraryCorrupt):
-            IndexFile.open(path).verify()
-    path.write_bytes(data[: len(data) // 2] + data[len(data) // 2 + 8 :])
-    with pytest.raises(LibraryCorrupt):
-        IndexFile.open(path)
-    path.write_bytes(data)
-    IndexFile.open(path).verify()

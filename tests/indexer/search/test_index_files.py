@@ -134,7 +134,7 @@ def same(left: LiveIndex, right: LiveIndex) -> None:
     np.testing.assert_array_equal(left.ids, right.ids)
     np.testing.assert_array_equal(left.kinds, right.kinds)
     assert left.change == right.change
-    assert sorted(left.index.ids()) == sorted(right.index.ids()) == left.ids.tolist()
+    assert sorted(left.index.rows.held_ids()) == sorted(right.index.rows.held_ids()) == left.ids.tolist()
     queries = np.random.default_rng(0).standard_normal((5, left.model.dim)).astype(np.float32)
     for one, other in zip(left.index.search(queries, 20), right.index.search(queries, 20), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -155,7 +155,6 @@ def test_libraries_move_between_machines_with_and_without_faiss(
     filled: Store, photos: Path, encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = answers(filled, encoder)
-    assert index_file(filled).suffix == ".faiss"
     with monkeypatch.context() as patch:
         patch.setattr(choose, "has_faiss", lambda: False)
         with reopened(filled) as store:
@@ -166,7 +165,6 @@ def test_libraries_move_between_machines_with_and_without_faiss(
             paint(photos / "new.png", "red", seed=50)
             store.ingest(photos, encoder)
             grown = answers(store, encoder)
-            assert index_file(store).suffix == ".faiss"  # the same format, written without it
         with reopened(filled) as store:
             assert answers(store, encoder) == grown
     with reopened(filled) as store:

@@ -1,0 +1,152 @@
+"""Search by FAISS: candidates from its index, their order from the rows at half precision.
+
+Two forms. *Flat*: every row at half precision (`IndexScalarQuantizer`, QT_fp16), exact. *IVF with RaBitQ*: inverted
+lists (Jégou, Douze & Schmid 2011, https://doi.org/10.1109/TPAMI.2010.57) of one bit a dimension (Gao & Long 2024,
+https://arxiv.org/abs/2405.12497), `nprobe` lists scanned by SIMD; the best `depth` are ranked again by the rows, since
+a bit a dimension says only roughly what is near. FAISS's ids are the positions of `Rows`.
+
+Exact in any case: a search that allows at most `EXACT_ROWS` vectors, and up to `TAIL_ROWS` that came since the index
+was made. More of them go into FAISS's index in memory, so that a search does not slow down. Next: `form.py`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from indexer.base.errors import LibraryCorrupt
+from indexer.base.profile import cores
+from indexer.base.types import Float32Array, UInt8Array
+from indexer.vectors.exact import ExactIndex, Mask
+from indexer.vectors.protocol import ROUNDING, Candidates, falling, joined, normalised, ranked
+from indexer.vectors.rows import Float16Array, Int64Array, Rows, pieces
+
+TAIL_ROWS: Final = 4096  # some 0.3 ms in numpy
+EXACT_ROWS: Final = 10_000  # a search among as few reads them all, which takes some 10 ms
+SCANNED_SHARE: Final = 20  # more than one result in as many vectors: everything is scanned
+DEEPER: Final = 3  # candidates ranked again for each result beyond the 10 that `depth` was measured for
+DEPTH: Final = 10
+HALF_ROUNDING: Final = (
+    2 * 2.0**-11 + ROUNDING
+)  # of two unit vectors' products, each wrong by half a unit in the last place
+ROWS_AT_ONCE: Final = 65_536  # added to FAISS at once
+
+
+@dataclass(frozen=True)
+class Probing:
+    """How many lists an IVF search looks at, and how many candidates are ranked again for 10 results."""
+
+    nprobe: int
+    depth: int
+
+
+def load_faiss() -> Any:
+    """FAISS, as whatever its build has: it takes 0.11 s to import, and its stubs differ between builds."""
+    return importlib.import_module("faiss")
+
+
+class FaissIndex:
+    """`index` holds the first positions of `rows`; with `probing` it is an IVF one, else a flat one."""
+
+    def __init__(self, rows: Rows, index: Any, probing: Probing | None = None) -> None:
+        self.rows = rows
+        self.exact = ExactIndex(rows)
+        self.faiss = index
+        self.probing = probing
+        self._params: tuple[Mask, Any, dict[str, Any], UInt8Array] | None = None
+
+    @classmethod
+    def flat(cls, rows: Rows) -> FaissIndex:
+        """A flat index of `rows`, made in memory by the first search."""
+        return cls(rows, None)
+
+    @classmethod
+    def load(cls, path: Path, rows: Rows, probing: Probing) -> FaissIndex:
+        """The IVF index in a file, of all of `rows`. Raises: LibraryCorrupt, FileNotFoundError."""
+        path.stat()
+        try:
+            index = load_faiss().read_index(str(path))
+        except RuntimeError as error:
+            raise LibraryCorrupt(f"{path} is not an index file ({str(error).splitlines()[-1]})") from error
+        if not hasattr(index, "nlist") or (index.d, index.ntotal) != (rows.dim, len(rows.ids)):
+            raise LibraryCorrupt(f"{path} holds {index.ntotal} vectors of {index.d}, not {len(rows.ids)} of {rows.dim}")
+        return cls(rows, index, probing)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(self, ids: Int64Array, vectors: Float32Array | Float16Array) -> None:
+        """Add or replace, see `VectorIndex`."""
+        self.exact.add(ids, vectors)
+        if self.probing is not None and len(self.rows.ids) - self.faiss.ntotal > TAIL_ROWS:
+            self.absorb()
+
+    def remove(self, ids: Int64Array) -> int:
+        """Take ids out, see `VectorIndex`."""
+        return self.exact.remove(ids)
+
+    def search(self, queries: Float32Array, k: int, allowed: Int64Array | None = None) -> Candidates:
+        """The `k` nearest, see `VectorIndex`."""
+        mask = self.exact.mask(allowed)
+        if k * SCANNED_SHARE > mask.count or (allowed is not None and mask.count <= EXACT_ROWS):
+            return self.exact.search(queries, k, allowed)
+        queries = normalised(queries, self.rows.dim)
+        load_faiss().omp_set_num_threads(1 if len(queries) == 1 else cores())  # two share out one query in longer
+        if self.probing is None:
+            self.absorb()
+            return ranked(queries, k, mask.count, self.rows, partial(self.candidates, mask), doubt=HALF_ROUNDING)
+        spare = max(self.probing.depth, DEEPER * k) - k
+        return ranked(queries, k, mask.count, self.rows, partial(self._near, mask, k), spare=spare, doubt=-np.inf)
+
+    def absorb(self) -> None:
+        """Add to FAISS's index what came since it was made."""
+        if self.faiss is None:
+            faiss = load_faiss()
+            kind = faiss.ScalarQuantizer.QT_fp16
+            self.faiss = faiss.IndexScalarQuantizer(self.rows.dim, kind, faiss.METRIC_INNER_PRODUCT)
+        first = self.faiss.ntotal
+        for start, stop in pieces(len(self.rows.ids) - first, ROWS_AT_ONCE):
+            units = normalised(self.rows.slice(first + start, first + stop), self.rows.dim)
+            if self.probing is None:
+                self.faiss.add(units)
+            else:
+                self.faiss.add_with_ids(units, np.arange(first + start, first + stop))
+
+    def candidates(self, mask: Mask, queries: Float32Array, count: int) -> Candidates:
+        """FAISS's best `count`: for certain but for rounding from a flat index, about that by RaBitQ's estimate."""
+        scores, positions = self.faiss.search(queries, count, params=self._parameters(mask))
+        return positions, scores
+
+    def _near(self, mask: Mask, k: int, queries: Float32Array, count: int) -> Candidates:
+        """About the `count` best, and the best of the tail; at least `k` of each query."""
+        found = self.candidates(mask, queries, count)
+        if self.faiss.ntotal < len(mask.passes):
+            found = falling(joined(found, self.exact.scan(mask, queries, k, start=self.faiss.ntotal)))
+        short = (found[0] >= 0).sum(axis=1) < min(k, mask.count)
+        return self.exact.scan(mask, queries, count) if short.any() else found
+
+    def nprobe(self, mask: Mask) -> int:
+        """How many lists an IVF search looks at: more where a filter lets less of each pass."""
+        assert self.probing is not None
+        return min(int(self.faiss.nlist), max(1, round(self.probing.nprobe / max(mask.share, 1e-6))))
+
+    def _parameters(self, mask: Mask) -> Any:
+        """What FAISS is told of a search: the lists to look at, the filter."""
+        known = self._params
+        if known is not None and known[0] is mask:
+            return known[1]
+        faiss, options = load_faiss(), {}
+        bits = np.packbits(mask.passes, bitorder="little")
+        if mask.count < len(mask.passes):
+            options["sel"] = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
+        if self.probing is None:
+            params = faiss.SearchParameters(**options)
+        else:
+            params = faiss.SearchParametersIVF(nprobe=self.nprobe(mask), **options)
+        self._params = (mask, params, options, bits)  # FAISS only points at what it is given
+        return params

@@ -1,0 +1,210 @@
+"""Which form an index has, and its parameters: by size and by measure.
+
+In: rows, and vectors of texts as questions. Out: a `FaissIndex` over inverted lists and `Facts` of it, or the facts of
+an exact search: for few vectors, without texts to measure with, or where texts lie so far from the photos that a
+quarter of the lists would not do. Recall is measured with texts, never with the photos themselves: a question lies
+outside the distribution of the answers, and needs more lists than a photo that looks for photos.
+
+HNSW, and scalar quantizers in the lists, were measured beside (`tests/bench/ann.py`) and left out: HNSW takes much
+longer to build and as much memory as the vectors, SQ8 and SQfp16 are slower at the same recall. Next: `gpu.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from indexer.base.types import Float32Array
+from indexer.vectors.faiss_index import DEPTH, ROWS_AT_ONCE, FaissIndex, Probing, load_faiss
+from indexer.vectors.protocol import normalised
+from indexer.vectors.rows import Int64Array, Rows
+
+IVF_FROM: Final = 20_000  # vectors; below, an exact search is always fast enough
+RECALL: Final = 0.95  # of the 10 nearest, on average
+QUESTIONS: Final = 400  # texts measured with
+FEWEST_QUESTIONS: Final = 50
+DEPTHS: Final = (30, 50, 75, 100, 150, 200, 300, 400)  # candidates ranked again
+LADDER: Final = 1.2  # from one number of lists to the next that is tried
+MOST_PROBED: Final = 4  # one list in as many, at the most
+ROUNDS: Final = 8  # of k-means
+SAMPLE_PER_LIST: Final = 40
+SCAN_NS, RANK_NS, CENTROID_NS = (
+    8.0,
+    1500.0,
+    40.0,
+)  # a vector scanned, ranked again, a centroid compared (one core of 2.1 GHz)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of an index file; the numbers are those of an IVF index.
+
+    Attributes:
+        form: how it is searched.
+        lists: number of inverted lists.
+        nprobe: how many of them a search looks at.
+        depth: how many candidates are ranked again for ten results.
+        trained_on: number of vectors when the centroids were trained.
+        recall_at_10: of questions that are texts, on average.
+        recall_at_10_low: its lower bound, one-sided, 95 %.
+        questions: how many texts that is measured with.
+    """
+
+    form: Literal["exact", "ivf"] = "exact"
+    lists: int = 0
+    nprobe: int = 0
+    depth: int = 0
+    trained_on: int = 0
+    recall_at_10: float | None = None
+    recall_at_10_low: float | None = None
+    questions: int = 0
+
+
+EXACT: Final = Facts()
+
+
+def planned(
+    rows: Rows, questions: Float32Array, answers: Int64Array | None, old: tuple[FaissIndex, Facts] | None = None
+) -> tuple[FaissIndex | None, Facts]:
+    """The IVF index of `rows` and its facts; without one they are searched exactly.
+
+    Args:
+        rows: what will be searched, by rising id.
+        questions: vectors of texts, float32 `[q, d]`.
+        answers: ids that questions look for (photos); None for all.
+        old: an index of much the same vectors, whose lists are taken over; it is used up.
+    """
+    among = len(rows) if answers is None else len(answers)
+    if len(rows) < IVF_FROM or len(questions) < FEWEST_QUESTIONS or among < 10 * DEPTH:
+        return None, EXACT
+    questions = normalised(questions[:QUESTIONS], rows.dim)
+    for taken_over in (old, None) if old is not None and _still_fits(old[1], len(rows)) else (None,):
+        trained_on = len(rows) if taken_over is None else taken_over[1].trained_on
+        index = trained(rows) if taken_over is None else extended(rows, taken_over[0])
+        probing, recall, low = measured(index, questions, answers)
+        if low >= RECALL:
+            facts = Facts(
+                "ivf", index.faiss.nlist, probing.nprobe, probing.depth, trained_on, recall, low, len(questions)
+            )
+            return FaissIndex(rows, index.faiss, probing), facts
+    log.info("a recall of %.3f by a quarter of %d lists: searching everything instead", recall, index.faiss.nlist)
+    return None, Facts(questions=len(questions))
+
+
+def lists_for(count: int) -> int:
+    """How many lists `count` vectors are cut into."""
+    return max(1, round(2 * math.sqrt(count)))
+
+
+def _still_fits(facts: Facts, count: int) -> bool:
+    """Whether the library has neither doubled nor halved since its centroids were trained."""
+    return facts.form == "ivf" and facts.trained_on / 2 <= count <= facts.trained_on * 2
+
+
+def trained(rows: Rows) -> FaissIndex:
+    """A new IVF index of all `rows`: centroids of a sample, then block after block."""
+    faiss, count = load_faiss(), len(rows.ids)
+    lists = lists_for(count)
+    most = min(count, SAMPLE_PER_LIST * lists)
+    sample = np.sort(np.random.default_rng(0).choice(count, most, replace=False))
+    units = normalised(rows.take(sample), rows.dim)
+    quantizer = faiss.IndexFlatIP(rows.dim)
+    quantizer.add(k_means(units, lists))
+    empty = new_ivf(quantizer, rows.dim, lists)
+    empty.train(units)
+    index = FaissIndex(rows, empty, Probing(1, DEPTH))
+    index.absorb()
+    return index
+
+
+def new_ivf(quantizer: Any, dim: int, lists: int) -> Any:
+    """An empty IVF index; of half-precision vectors where this build of FAISS has no RaBitQ for fast scans."""
+    faiss, metric = load_faiss(), load_faiss().METRIC_INNER_PRODUCT
+    if hasattr(faiss, "IndexIVFRaBitQFastScan"):
+        index = faiss.IndexIVFRaBitQFastScan(quantizer, dim, lists, metric)
+    else:
+        index = faiss.IndexIVFScalarQuantizer(quantizer, dim, lists, faiss.ScalarQuantizer.QT_fp16, metric, False)
+    quantizer.this.disown()
+    index.own_fields = True
+    return index
+
+
+def k_means(units: Float32Array, clusters: int) -> Float32Array:
+    """Unit centroids `[c, d]` of unit vectors `[n, d]`, always the same: spherical k-means (Dhillon & Modha 2001,
+    https://doi.org/10.1023/A:1007612920971)."""
+    kmeans = load_faiss().Kmeans(
+        units.shape[1], clusters, niter=ROUNDS, spherical=True, seed=1, min_points_per_centroid=1
+    )
+    kmeans.train(units)
+    return np.asarray(kmeans.centroids, np.float32)
+
+
+def extended(rows: Rows, old: FaissIndex) -> FaissIndex:
+    """The old index's lists over the positions of `rows`: what is gone is taken out, what is new is added."""
+    faiss, index, before = load_faiss(), old.faiss, old.rows
+    held, alive = before.ids[: index.ntotal], before.alive[: index.ntotal]
+    now = np.minimum(np.searchsorted(rows.ids, held), len(rows.ids) - 1)  # the new position of each old one
+    gone = np.packbits(~(alive & (rows.ids[now] == held)), bitorder="little")
+    covered = np.zeros(len(rows.ids), np.bool_)
+    covered[now[alive & (rows.ids[now] == held)]] = True
+    index.remove_ids(faiss.IDSelectorBitmap(len(gone), faiss.swig_ptr(gone)))
+    for number in range(index.nlist):
+        size = index.invlists.list_size(number)
+        if size:
+            places = faiss.rev_swig_ptr(index.invlists.get_ids(number), size)
+            places[:] = now[places]
+    missing = np.flatnonzero(~covered)
+    for start in range(0, len(missing), ROWS_AT_ONCE):
+        part = missing[start : start + ROWS_AT_ONCE]
+        index.add_with_ids(normalised(rows.take(part), rows.dim), part)
+    return FaissIndex(rows, index, old.probing)
+
+
+def measured(index: FaissIndex, questions: Float32Array, answers: Int64Array | None) -> tuple[Probing, float, float]:
+    """The cheapest search whose recall@10 is `RECALL` beyond chance, that recall, and its lower bound.
+
+    One search with many candidates says the recall for every smaller number of them: a neighbour that stands at the
+    r-th place by estimate is found when r or more are ranked again.
+    """
+    mask = index.exact.mask(answers)
+    truth = index.rows.positions(index.exact.search(questions, DEPTH, answers)[0].ravel()).reshape(-1, DEPTH)
+    lists, per_list = index.faiss.nlist, index.faiss.ntotal / index.faiss.nlist
+    best: tuple[float, Probing, float, float] | None = None
+    reached = (Probing(lists, DEPTHS[-1]), 0.0, 0.0)
+    nprobe = max(1, lists // 200)
+    while nprobe <= max(1, lists // MOST_PROBED):
+        scanned = per_list * nprobe / max(mask.share, 1e-6)
+        if best is not None and _cost_ns(lists, scanned, DEPTHS[0]) > best[0]:
+            break
+        tried = FaissIndex(index.rows, index.faiss, Probing(nprobe, DEPTHS[-1]))
+        ranks = _ranks(tried.candidates(mask, questions, min(DEPTHS[-1], mask.count))[0], truth)  # [q, 10]
+        for depth in DEPTHS:
+            found = (ranks < depth).mean(axis=1)  # [q]
+            recall, low = float(found.mean()), float(found.mean() - 1.645 * found.std() / math.sqrt(len(found)))
+            reached = (Probing(nprobe, depth), round(recall, 4), round(low, 4))
+            cost = _cost_ns(lists, scanned, depth)
+            if low >= RECALL and (best is None or cost < best[0]):
+                best = (cost, *reached)
+        nprobe = max(nprobe + 1, round(nprobe * LADDER))
+    return reached if best is None else best[1:]
+
+
+def _ranks(positions: Int64Array, truth: Int64Array) -> Int64Array:
+    """At which place among `positions` `[q, c]` each of `truth` `[q, 10]` stands; c where it does not."""
+    ranks = np.full(truth.shape, positions.shape[1], np.int64)
+    for row, (some, wanted) in enumerate(zip(positions, truth, strict=True)):
+        order = np.argsort(some)
+        places = np.minimum(np.searchsorted(some, wanted, sorter=order), len(some) - 1)
+        met = some[order[places]] == wanted
+        ranks[row, met] = order[places[met]]
+    return ranks
+
+
+def _cost_ns(lists: int, scanned: float, depth: int) -> float:
+    return lists * CENTROID_NS + scanned * SCAN_NS + depth * RANK_NS
