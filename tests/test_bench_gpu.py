@@ -12,16 +12,11 @@ import pytest
 
 pytest.importorskip("faiss")
 
-from indexer.vectors import mirrors
+from indexer.vectors import gpu as gpu_index
 from tests import gpu_stand_in
 from tests.bench import gpu
 
 SMALL = gpu.Size((600,), batch=10, singles=2)
-
-
-@pytest.fixture(autouse=True)
-def few_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirrors, "PQ_CODES", (8,))
 
 
 def rows_of(text: str) -> dict[str, list[str]]:
@@ -34,22 +29,21 @@ def test_every_copy_is_held_against_the_truth(capsys: pytest.CaptureFixture[str]
     with gpu_stand_in.installed(cuvs=True) as calls:
         gpu.parity(SMALL)
     rows = rows_of(capsys.readouterr().out)
-    assert {name for name, _, _ in calls} >= {"flat", "lists", "pq", "cagra"}
+    assert {name for name, _, _ in calls} >= {"flat", "lists", "cagra"}
     assert rows["flat"] == rows["cagra"] == ["1.0000", "100.0 %", "0.0e+00"]
     assert float(rows["lists"][0]) >= 0.9
-    assert float(rows["pq"][0]) >= 0.8
 
 
 def test_a_copy_that_fails_hides_no_other(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("CUDA error 719\nand more")
 
-    monkeypatch.setattr(mirrors.ListsMirror, "of", fail)
+    monkeypatch.setattr(gpu_index, "half_lists", fail)
     with gpu_stand_in.installed():
         gpu.speed(SMALL, 600)
     rows = rows_of(capsys.readouterr().out)
     assert rows["lists"][0] == "AssertionError: the CPU was asked in the GPU's place"
-    for kind in ("flat", "pq"):
+    for kind in ("flat", "1 of 20 lists"):
         assert [float(cell.replace(",", "")) > 0 for cell in rows[kind][-3:]] == [True] * 3
 
 

@@ -26,12 +26,13 @@ from typing import Any, get_args
 import numpy as np
 
 from indexer.base.types import Float32Array
-from indexer.vectors.base import BoolArray, Int64Array
+from indexer.vectors import form
 from indexer.vectors.choose import has_faiss
-from indexer.vectors.file_index import TAIL_ROWS, FileIndex
-from indexer.vectors.gpu_index import GpuIndex
-from indexer.vectors.lists import ROUNDS, SAMPLE_PER_LIST, lists_for
-from indexer.vectors.mirrors import Gpu, Kind, Rows, gpu_count, load_faiss, memory_bytes
+from indexer.vectors.exact import ExactIndex
+from indexer.vectors.faiss_index import FaissIndex, Probing, load_faiss
+from indexer.vectors.gpu import MOST, Gpu, GpuIndex, Kind, gpu_count, memory_bytes
+from indexer.vectors.protocol import normalised
+from indexer.vectors.rows import Int64Array, Rows
 from tests.bench.common import DEFAULT_MODEL, ROOT, cores, machine
 from tests.bench.synthetic import World
 
@@ -55,61 +56,40 @@ class Size:
 TINY = Size((600,), batch=20, singles=3, images=2, texts=8)
 
 
-class Made(GpuIndex):
-    """An index over made-up rows in memory, as if a file had cut them into lists."""
+class Watched(FaissIndex):
+    """The CPU's index below a copy that is to answer by itself."""
 
-    def __init__(self, rows: Rows, probes: int, kind: Kind | None) -> None:
-        super().__init__(rows.vectors.shape[1], gpu=Gpu(kind or "auto", share=0.9, after=0 if kind else sys.maxsize))
-        self._made, self._given_probes = rows, probes
-        self._tail = blocks(rows.vectors)
-
-    def _first_rows(self, covered: int) -> Rows:
-        return self._made
-
-    def _lists_to_look_at(self, mask: BoolArray | None) -> int:
-        return self._given_probes
-
-    def _is_exact(self, k: int, available: int, filtered: bool) -> bool:
-        return False
-
-    def _probe(self, mask: BoolArray | None, part: Float32Array, count: int) -> tuple[Int64Array, Float32Array]:
-        if self.gpu.after == 0:
-            raise AssertionError("the CPU was asked in the GPU's place")
-        return self._scan(mask, part, count)
+    def search(self, queries: Float32Array, k: int, allowed: Int64Array | None = None) -> tuple[Any, Any]:
+        raise AssertionError("the CPU was asked in the GPU's place")
 
 
-def blocks(vectors: Float32Array) -> list[tuple[Int64Array, Float32Array]]:
-    """Rows as an index in memory holds them; their numbers are their ids."""
-    starts = range(0, len(vectors), TAIL_ROWS)
-    return [(np.arange(at, min(at + TAIL_ROWS, len(vectors))), vectors[at : at + TAIL_ROWS]) for at in starts]
-
-
-def made_up(count: int, batch: int) -> tuple[Rows, Float32Array]:
-    """Unit rows in lists, and questions."""
-    world, vectors = World.of_size(DIM, count), np.empty((count, DIM), np.float32)
+def made_up(count: int, batch: int) -> tuple[FaissIndex, Float32Array]:
+    """Made-up rows in lists, as a library keeps them, and questions."""
+    world, vectors = World.of_size(DIM, count), np.empty((count, DIM), np.float16)
 
     def fill(start: int) -> None:
-        part = world.photos(np.random.default_rng(start), min(CHUNK, count - start))
-        vectors[start : start + len(part)] = part / np.linalg.norm(part, axis=1, keepdims=True)
+        vectors[start : start + CHUNK] = world.photos(np.random.default_rng(start), min(CHUNK, count - start))
 
     with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(fill, range(0, count, CHUNK)))
-    faiss, lists = load_faiss(), lists_for(count)
-    sample = np.random.default_rng(0).choice(count, min(count, SAMPLE_PER_LIST * lists), replace=False)
-    kmeans = faiss.Kmeans(DIM, lists, niter=ROUNDS, spherical=True, seed=1, min_points_per_centroid=1)
-    kmeans.train(vectors[sample])
-    assigner = faiss.GpuIndexFlatIP(faiss.StandardGpuResources(), DIM, faiss.GpuIndexFlatConfig())
-    assigner.add(kmeans.centroids)
-    parts = [assigner.search(vectors[start : start + CHUNK], 1)[1][:, 0] for start in range(0, count, CHUNK)]
-    return Rows(vectors, kmeans.centroids, np.concatenate(parts)), world.texts(np.random.default_rng(1), batch)
+    rows = Rows(DIM, np.arange(count), vectors)
+    return form.trained(rows), normalised(world.texts(np.random.default_rng(1), batch), DIM)
 
 
-def enough_probes(rows: Rows, questions: Float32Array, truth: Int64Array) -> int:
-    """The fewest lists that hold 97 of 100 true neighbours, as `lists.py` counts them."""
-    assert rows.lists is not None
-    assert rows.centroids is not None
-    ranks = np.argsort(np.argsort(-(questions @ rows.centroids.T), axis=1), axis=1)  # [q, c]
-    return int(np.quantile(np.take_along_axis(ranks, rows.lists[truth], axis=1), 0.97)) + 1
+def copied(index: FaissIndex, kind: Kind, nprobe: int = 1) -> GpuIndex:
+    """A copy in one form, which answers from the first search on."""
+    return GpuIndex(Watched(index.rows, index.faiss, Probing(nprobe, 100)), Gpu(kind, share=0.9, after=0))
+
+
+def enough(index: FaissIndex, questions: Float32Array, truth: Int64Array) -> GpuIndex:
+    """Lists on the GPU, as many of them looked at as find 97 of 100 true neighbours."""
+    copy = copied(index, "lists")
+    for nprobe in sorted({round(1.25**step) for step in range(8, 36)}):
+        assert isinstance(copy.cpu, FaissIndex)
+        copy.cpu.probing = Probing(min(nprobe, index.faiss.nlist, MOST), 100)
+        if recall(copy.search(questions, 10)[0], truth) >= 0.97:
+            break
+    return copy
 
 
 def kinds() -> Iterator[Kind]:
@@ -120,55 +100,61 @@ def recall(found: Int64Array, truth: Int64Array) -> float:
     return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found.tolist(), truth.tolist(), strict=True)]))
 
 
+def in_form(index: FaissIndex, kind: Kind, questions: Float32Array, truth: Int64Array) -> GpuIndex:
+    return enough(index, questions, truth) if kind == "lists" else copied(index, kind)
+
+
 def parity(size: Size) -> None:
     """Every copy against an exact search on the CPU: recall@10, equal ids, equal scores."""
-    rows, questions = made_up(size.vectors[0], size.batch)
-    cpu = FileIndex(DIM)
-    cpu._tail = blocks(rows.vectors)
-    truth, scores = cpu.search(questions, 10)
-    probes = enough_probes(rows, questions, truth)
-    assert rows.centroids is not None
-    print(f"\n{len(rows.vectors):,} vectors, {len(questions)} questions, {probes} of {len(rows.centroids)} lists\n")
+    index, questions = made_up(size.vectors[0], size.batch)
+    truth, scores = ExactIndex(index.rows).search(questions, 10)
+    print(f"\n{len(index):,} vectors, {len(questions)} questions, {index.faiss.nlist} lists\n")
     print("| copy | recall@10 | same ids in the same order | greatest difference of a score |\n|---|---:|---:|---:|")
     for kind in kinds():
-        cells = _or_failure(lambda kind=kind: _compared(Made(rows, probes, kind), questions, truth, scores), 3)
+        cells = _or_failure(
+            lambda kind=kind: _compared(in_form(index, kind, questions, truth), questions, truth, scores), 3
+        )
         print(f"| {kind} | {cells}", flush=True)
 
 
-def _compared(index: Made, questions: Float32Array, truth: Int64Array, scores: Float32Array) -> str:
+def _compared(index: GpuIndex, questions: Float32Array, truth: Int64Array, scores: Float32Array) -> str:
     ids, found = index.search(questions, 10)
-    assert index._mirror is not None, "the GPU took no copy; the warning says why"
+    assert index.kind is not None, "the GPU took no copy; the warning says why"
     same, off = float((ids == truth).all(axis=1).mean()), np.abs(found - scores)[ids == truth].max(initial=0)
     return f"{recall(ids, truth):.4f} | {100 * same:.1f} % | {off:.1e} |"
 
 
 def speed(size: Size, count: int) -> None:
     """Building the copies, one query, a batch; recall@10 against the flat copy."""
-    rows, questions = made_up(count, size.batch)
-    truth, _ = Made(rows, 1, "flat").search(questions, 10)
-    probes = enough_probes(rows, questions, truth)
+    index, questions = made_up(count, size.batch)
+    truth, _ = copied(index, "flat").search(questions, 10)
     print(f"\n{count:,} vectors of {DIM}; recall@10 of {size.batch} questions; the best 10 ranked by the CPU's rows\n")
     print("| searched | made in s | one query ms | batch queries/s | recall@10 |\n|---|---:|---:|---:|---:|")
-    print(
-        f"| flat, CPU, {cores()} cores | {_or_failure(lambda: _timed(Made(rows, 1, None), size, questions, truth), 4)}"
-    )
+    cpu = FaissIndex(index.rows, index.faiss, Probing(index.faiss.nlist // 20, 100))
+    print(f"| 1 of 20 lists, CPU, {cores()} cores | {_or_failure(lambda: _timed(cpu, size, questions, truth), 4)}")
     for kind in kinds():
-        cells = _or_failure(lambda kind=kind: _timed(Made(rows, probes, kind), size, questions, truth), 4)
-        print(f"| {kind}{f', {probes} lists' if kind in ('lists', 'pq') else ''} | {cells}", flush=True)
+        cells = _or_failure(
+            lambda kind=kind: _timed(in_form(index, kind, questions, truth), size, questions, truth, kind), 4
+        )
+        print(f"| {kind} | {cells}", flush=True)
 
 
-def _timed(index: Made, size: Size, questions: Float32Array, truth: Int64Array) -> str:
-    on_gpu = index.gpu.after == 0
-    made_s = _seconds(lambda: index.search(questions[:1], 10))
-    assert not on_gpu or index._mirror is not None, "the GPU took no copy; the warning says why"
-    quick = on_gpu or len(index) <= 10**6
-    singles = range(size.singles if quick else size.singles // 10)
-    single_s = [_seconds(lambda at=at: index.search(questions[at : at + 1], 10)) for at in singles]
-    few = questions if quick else questions[: len(questions) // 10]
-    batch_s = statistics.median(_seconds(lambda: index.search(few, 10)) for _ in range(5 if on_gpu else 1))
-    found = recall(index.search(few, 10)[0], truth[: len(few)]) if on_gpu else 1.0
-    made = f"{made_s:.2f}" if on_gpu else "-"
-    return f"{made} | {1000 * statistics.median(single_s):.2f} | {len(few) / batch_s:,.0f} | {found:.4f} |"
+def _timed(
+    index: FaissIndex | GpuIndex, size: Size, questions: Float32Array, truth: Int64Array, kind: Kind | None = None
+) -> str:
+    if isinstance(index, GpuIndex):
+        fresh = GpuIndex(index.cpu, index.gpu)
+        made_s = _seconds(lambda: fresh.search(questions[:1], 10))
+        assert fresh.kind == kind, "the GPU took no copy; the warning says why"
+        index, said = fresh, f"{made_s:.2f}"
+        if kind == "lists" and isinstance(fresh.cpu, FaissIndex) and fresh.cpu.probing is not None:
+            said += f", nprobe {fresh.cpu.probing.nprobe}"
+    else:
+        said = "-"
+    single_s = [_seconds(lambda at=at: index.search(questions[at : at + 1], 10)) for at in range(size.singles)]
+    batch_s = statistics.median(_seconds(lambda: index.search(questions, 10)) for _ in range(5))
+    found = recall(index.search(questions, 10)[0], truth)
+    return f"{said} | {1000 * statistics.median(single_s):.2f} | {len(questions) / batch_s:,.0f} | {found:.4f} |"
 
 
 def encoding(size: Size, device: str) -> None:
@@ -233,7 +219,7 @@ def _or_failure(cells: Callable[[], str], width: int) -> str:
 def fits(count: int) -> bool:
     """Whether so many vectors can be copied and, on this side, held three times over."""
     here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 4 * DIM * count * 1.5 < (memory_bytes() or 10**10) and 4 * DIM * count * 4 < here
+    return 4 * DIM * count * 1.5 < (memory_bytes() or 10**10) and 4 * DIM * count * 3 < here
 
 
 def device_name() -> str | None:
