@@ -1,4 +1,4 @@
-"""Vectors as the index needs them: all of a model, those that changed since, those under some ids.
+"""Vectors as the index needs them: all of a model, those that changed since.
 
 In: a snapshot. Out: ids, kinds and means, page by page. Next: `indexer/search/live_index.py`.
 """
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.base.types import HIDDEN, Float32Array, Model, UInt8Array
-from indexer.catalog.reader import pages, read, read_by_ids
+from indexer.base.types import HIDDEN, Model, UInt8Array
+from indexer.catalog.reader import pages, read
 
 if TYPE_CHECKING:
     from indexer.catalog.reader import Rows, Snapshot
@@ -48,16 +48,6 @@ def count_since(snapshot: Snapshot, model_id: int, change: int) -> int:
     """How many vectors changed after `change`."""
     query = "SELECT count(*) FROM vectors WHERE model_id = :model AND change > :change"
     return int(read(snapshot, query, model=model_id, change=change)[0][0])
-
-
-def means_of(snapshot: Snapshot, model: Model, ids: NDArray[np.int64]) -> Float32Array:
-    """The means of some vectors as the catalog has them now, `[n, d]`; zeros for one that is not there any more."""
-    means = np.zeros((len(ids), model.dim), np.float32)
-    places = {one: place for place, one in enumerate(ids.tolist())}
-    for one, mu in read_by_ids(snapshot, "SELECT id, mu FROM vectors WHERE id IN ({ids})", list(places)):
-        if mu is not None and len(mu) == 2 * model.dim:
-            means[places[one]] = np.frombuffer(mu, np.float16)
-    return means
 
 
 def _page(rows: Rows, dim: int) -> Page:

@@ -58,7 +58,7 @@ class FaissIndex:
         self.exact = ExactIndex(rows)
         self.faiss = index
         self.probing = probing
-        self._params: tuple[Mask, Any, dict[str, Any], UInt8Array] | None = None
+        self._last_told: _Told | None = None
 
     @classmethod
     def flat(cls, rows: Rows) -> FaissIndex:
@@ -119,7 +119,8 @@ class FaissIndex:
 
     def candidates(self, mask: Mask, queries: Float32Array, count: int) -> Candidates:
         """FAISS's best `count`: for certain but for rounding from a flat index, about that by RaBitQ's estimate."""
-        scores, positions = self.faiss.search(queries, count, params=self._parameters(mask))
+        told = self._told(mask)
+        scores, positions = self.faiss.search(queries, count, params=told.params)
         return positions, scores
 
     def _near(self, mask: Mask, k: int, queries: Float32Array, count: int) -> Candidates:
@@ -135,11 +136,11 @@ class FaissIndex:
         assert self.probing is not None
         return min(int(self.faiss.nlist), max(1, round(self.probing.nprobe / max(mask.share, 1e-6))))
 
-    def _parameters(self, mask: Mask) -> Any:
-        """What FAISS is told of a search: the lists to look at, the filter."""
-        known = self._params
-        if known is not None and known[0] is mask:
-            return known[1]
+    def _told(self, mask: Mask) -> _Told:
+        """What FAISS is told of a search; the last one is kept, like the mask."""
+        known = self._last_told
+        if known is not None and known.mask is mask:
+            return known
         faiss, options = load_faiss(), {}
         bits = np.packbits(mask.passes, bitorder="little")
         if mask.count < len(mask.passes):
@@ -148,5 +149,15 @@ class FaissIndex:
             params = faiss.SearchParameters(**options)
         else:
             params = faiss.SearchParametersIVF(nprobe=self.nprobe(mask), **options)
-        self._params = (mask, params, options, bits)  # FAISS only points at what it is given
-        return params
+        self._last_told = told = _Told(mask, params, options, bits)
+        return told
+
+
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """Parameters of a search, and what they only point at: it must live as long as the search, whoever asks next."""
+
+    mask: Mask
+    params: Any
+    options: dict[str, Any]
+    bits: UInt8Array

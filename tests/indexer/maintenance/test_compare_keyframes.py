@@ -65,7 +65,7 @@ def test_an_animation_that_is_not_what_its_frames_say(library: Path) -> None:
         "WHERE asset_id = (SELECT id FROM assets WHERE rel_path = CAST('moving.webp' AS BLOB))",
     )
     assert faults(see(library, sample=0)) == {"comparison": 1}
-    (library / "vectors" / "index-1.faiss").unlink()
+    (library / "vectors" / "index-1.f16").unlink()
     assert faults(see(library)) == {"index file": 1, "sample": 1}
     assert see(library, repair=True).sound
     assert contents(library) == expected
