@@ -35,7 +35,7 @@ def test_more_is_asked_for_until_the_order_is_certain() -> None:
         order = np.argsort(-scores)[:count]
         return order[None], scores[order][None]
 
-    ids, scores = ranked(query, 3, 300, rows, fetch, spare=2, doubt=1e-3)
+    ids, _ = ranked(query, 3, 300, rows, fetch, spare=2, doubt=1e-3)
     assert asked == [5, 20, 80]
     best = np.lexsort((rows.ids, -cosines(query[0], rows.take(np.arange(300)))))[:3]
     assert ids[0].tolist() == rows.ids[best].tolist()
