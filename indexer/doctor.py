@@ -69,17 +69,13 @@ def visit(path: Path, load: Load, *, repair: bool, sample: int, batch_size: int 
 def _look(path: Path, load: Load, sample: int, faults: Faults) -> list[Check]:
     try:
         with Store.open(path) as store:
-            model: list[Check] = []
-            encoder: Encoder | None = None
-            if sample > 0 and store.model() is not None:
-                try:
-                    encoder = load(store)
-                    return store.examine(encoder, sample, faults)
-                except LibraryError:
-                    raise
-                except MMSearchError as error:  # the model's own files: nothing here can mend them
-                    model = [Check("model file", 1, str(error))]
-            return [*store.examine(None, 0, faults), *model]
+            try:
+                encoder = load(store) if sample > 0 and store.model() is not None else None
+                return store.examine(encoder, sample, faults)
+            except LibraryError:
+                raise
+            except MMSearchError as error:  # the model's own files: nothing here can mend them
+                return [*store.examine(None, 0, faults), Check("model file", 1, str(error))]
     except LibraryCorrupt as error:
         return [Check(DATABASE, 1, str(error), MEND)]
 
@@ -92,12 +88,8 @@ def _mend(path: Path, load: Load, faults: Faults, batch_size: int) -> None:
 
 def _compared(before: list[Check], after: list[Check], saved: Salvaged | None) -> list[Check]:
     """Every check as it is now; one that found something before, and nothing now, is mended and says what it was."""
-    was = {check.name: check for check in before if check.faults}
-    checks: list[Check] = []
-    for check in after:
-        old = was.get(check.name)
-        mended = old is not None and not check.faults
-        checks.append(replace(old, mended=True, remedy="") if old is not None and mended else check)
+    was = {check.name: replace(check, mended=True, remedy="") for check in before if check.faults}
+    checks = [check if check.faults else was.get(check.name, check) for check in after]
     if saved is not None and checks[0].mended:
         rows = ", ".join(f"{count} {name}" for name, count in saved.rows.items() if count)
         text = f"{checks[0].found}; saved {rows or 'nothing'}; the damaged file is kept as {saved.aside.name}"

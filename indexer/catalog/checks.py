@@ -65,7 +65,7 @@ class OwnVector:
 def database(connection: Connection) -> list[str]:
     """What the database finds wrong with its own file."""
     if connection.dialect.name != "sqlite":
-        return []  # it looks after itself
+        return []  # a server checks its own files
     said = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]
     return [] if said == ["ok"] else said
 
@@ -92,7 +92,7 @@ def counters(connection: Connection) -> list[Counters]:
 
 
 def newest(connection: Connection) -> Counters:
-    """The highest change and generation that any row speaks of: the counters may not be below."""
+    """The highest change and generation of any row: the counters may not be below."""
     change = connection.execute(select(func.max(vectors.c.change))).scalar_one()
     query = select(func.max(generations.c.change), func.max(generations.c.generation))
     written, generation = connection.execute(query).one()

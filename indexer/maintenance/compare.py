@@ -1,4 +1,4 @@
-"""The stored vectors held against the index file, which has a checksum, and against the model.
+"""Stored vectors compared with the index file, which has a checksum, and with the model.
 
 In: rows of `vectors`, the index file as it lies there, an encoder. Out: the ids that are not right. An own vector is
 encoded again from its file, a caption's from its words; a fused one follows from both. Next: `repair.py`.
@@ -51,7 +51,7 @@ class Faults:
 
 @dataclass(frozen=True)
 class Compared:
-    """How many vectors there are, how many were held against the index file, and that file in words."""
+    """How many vectors there are, how many were compared with the index file, and that file in words."""
 
     vectors: int
     compared: int

@@ -56,11 +56,18 @@ def examine(
         checks += [_references(connection), _counters(connection), _roots(connection)]
         if model is None:
             return checks
-        checks += [_other_models(connection, model), _doubles(connection, model), _without_vector(connection, model)]
+        doubles = len(rows.doubles(connection, model))
+        unencoded = rows.count_unencoded(connection, model)
+        stale = visibility.stale(connection, model)
+        videos, faults.videos = moments.unfit(connection, model)
+        unfit = f"{len(faults.videos)} of {videos} videos have keyframes that do not make up their vector"
         checks += [
-            _kinds(connection, model),
+            _other_models(connection, model),
+            Check("doubles", doubles, f"{doubles} vectors twice" if doubles else "no vector is there twice", MEND),
+            Check("files", unencoded, f"{unencoded or 'no'} files wait to be encoded", "mmsearch index FOLDER"),
+            Check("visibility", stale, f"{stale or 'no'} vectors are found, or hidden, where they should not be", MEND),
             *_vectors(connection, where, model, faults),
-            _moments(connection, model, faults),
+            Check("keyframes", len(faults.videos), unfit, MEND),
             _leftovers(connection, where),
         ]
     if encoder is not None and sample > 0:
@@ -110,23 +117,6 @@ def _other_models(connection: Connection, model: Model) -> Check:
     return Check("model", 0, f"vectors of '{model.name}' ({model.fingerprint[:12]})" + "".join(wait))
 
 
-def _doubles(connection: Connection, model: Model) -> Check:
-    count = len(rows.doubles(connection, model))
-    return Check("doubles", count, f"{count} vectors twice" if count else "no vector is there twice", MEND)
-
-
-def _without_vector(connection: Connection, model: Model) -> Check:
-    count = rows.count_unencoded(connection, model)
-    found = f"{count} files wait to be encoded" if count else "every file has its vector"
-    return Check("files", count, found, "mmsearch index FOLDER")
-
-
-def _kinds(connection: Connection, model: Model) -> Check:
-    count = visibility.stale(connection, model)
-    found = f"{count} vectors are found, or hidden, where they should not be" if count else "hidden and found as due"
-    return Check("visibility", count, found, MEND)
-
-
 def _vectors(connection: Connection, where: Path, model: Model, faults: Faults) -> list[Check]:
     seen = compare.with_index(connection, where / generations.VECTORS_FOLDER, model, faults)
     unusable, differing = len(faults.unusable), len(faults.doubtful)
@@ -138,17 +128,10 @@ def _vectors(connection: Connection, where: Path, model: Model, faults: Faults) 
     ]
 
 
-def _moments(connection: Connection, model: Model, faults: Faults) -> Check:
-    count, faults.videos = moments.unfit(connection, model)
-    found = f"{len(faults.videos)} of {count} videos have keyframes that do not make up their vector"
-    return Check("keyframes", len(faults.videos), found, MEND)
-
-
 def _leftovers(connection: Connection, where: Path) -> Check:
     found = generations.leftovers(connection, where / generations.VECTORS_FOLDER)
-    aside = sorted(
-        path.name for folder in (where, where / generations.VECTORS_FOLDER) for path in folder.glob("*.bad-*")
-    )
+    folders = (where, where / generations.VECTORS_FOLDER)
+    aside = sorted(path.name for folder in folders for path in folder.glob("*.bad-*"))
     kept = f"; kept aside as damaged: {', '.join(aside)}" if aside else ""
     names = ", ".join(path.name for path in found)
     return Check("leftovers", len(found), (f"not in use: {names}" if names else "none") + kept, MEND)

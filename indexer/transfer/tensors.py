@@ -1,7 +1,7 @@
 """The vectors of one model as a file of safetensors: `mu` and `logvar`, float16 [n, d], in the order of their rows.
 
-In: rows of `vectors`, or a file from anywhere. Out: the file; or the blobs of those rows, in which everything the file
-says of itself was held against what lies there. Next: `export.py` and `restore.py`.
+In: rows of `vectors`, or a file from anywhere. Out: the file; or the blobs of those rows, after everything that the file
+says of itself was checked. Next: `export.py` and `restore.py`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Tensors:
         named = {row["model_id"] for row in rows}
         if not named <= self._files.keys():
             strange = min(named - self._files.keys(), key=str)
-            raise LibraryCorrupt(f"vectors.parquet speaks of model {strange}, which models.parquet has not")
+            raise LibraryCorrupt(f"vectors.parquet names model {strange}, which models.parquet has not")
         for model_id in named:
             mine = [row for row in rows if row["model_id"] == model_id and row[NUMBER] is not None]
             first = self._next[model_id]

@@ -1,4 +1,4 @@
-"""The files of an archive, from a folder or a .tar of anybody's, copied to a folder of ours and checked on the way.
+"""The files of an archive, from a folder or a .tar that need not be trusted, copied and checked on the way.
 
 In: what `export.py` wrote, or somebody who means harm. Out: plain files with the names of `archive.py`, each with the
 size and the checksum of the manifest; a link, a device, a path that leads out, anything else ends it. What the files
@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
@@ -23,6 +23,8 @@ from indexer.transfer.archive import MANIFEST, MANIFEST_LIMIT_BYTES, MEMBER, Man
 
 FILES_LIMIT: Final = 1000
 
+Open = Callable[[str], IO[bytes]]  # a member by its name. Raises: LibraryCorrupt where it is missing or no plain file
+
 
 def unpack(source: Path, folder: Path) -> Manifest:
     """Copies of the archive's files in `folder`, each with the size and the checksum of the manifest.
@@ -30,8 +32,8 @@ def unpack(source: Path, folder: Path) -> Manifest:
     Raises: LibraryError when `source` is not there; LibraryCorrupt, OSError, tarfile.TarError.
     """
     opening = _open_folder(source) if source.is_dir() else _open_tar(source)
-    with opening as members:
-        with members.open(MANIFEST) as file:
+    with opening as open_member:
+        with open_member(MANIFEST) as file:
             text = file.read(MANIFEST_LIMIT_BYTES + 1)
         if len(text) > MANIFEST_LIMIT_BYTES:
             raise LibraryCorrupt(f"{MANIFEST} is longer than any")
@@ -42,7 +44,7 @@ def unpack(source: Path, folder: Path) -> Manifest:
         if needed > free:
             raise LibraryError(f"{source} needs {needed:,} bytes at {folder.parent.parent}, where {free:,} are free")
         for name, member in manifest.files.items():
-            with members.open(name) as file:
+            with open_member(name) as file:
                 _copy(file, folder / name, name, member)
     return manifest
 
@@ -59,22 +61,6 @@ def _copy(file: IO[bytes], target: Path, name: str, member: Member) -> None:
         raise LibraryCorrupt(f"{name} is not the file that {MANIFEST} describes")
 
 
-class _Members:
-    """The files of an archive by name; `open` gives only plain ones."""
-
-    def __init__(self, folder: Path | None, tar: tarfile.TarFile | None, known: dict[str, tarfile.TarInfo]) -> None:
-        self._folder, self._tar, self._known = folder, tar, known
-
-    def open(self, name: str) -> IO[bytes]:
-        """One file. Raises: LibraryCorrupt when it is not there, or is a link, a device or a pipe."""
-        if self._folder is not None:
-            return _open_plain(self._folder / name)
-        file = self._tar.extractfile(self._known[name]) if self._tar and name in self._known else None
-        if file is None:
-            raise LibraryCorrupt(f"{name} is missing")
-        return file
-
-
 def _open_plain(path: Path) -> IO[bytes]:
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
@@ -86,12 +72,12 @@ def _open_plain(path: Path) -> IO[bytes]:
 
 
 @contextmanager
-def _open_folder(source: Path) -> Iterator[_Members]:
-    yield _Members(source, None, {})
+def _open_folder(source: Path) -> Iterator[Open]:
+    yield lambda name: _open_plain(source / name)
 
 
 @contextmanager
-def _open_tar(source: Path) -> Iterator[_Members]:
+def _open_tar(source: Path) -> Iterator[Open]:
     """Only an uncompressed tar: one that unpacks to a thousand times its size cannot be written that way."""
     if not source.is_file():
         raise LibraryError(f"{source} is not there; name a folder or a .tar that 'mmsearch export' wrote")
@@ -103,4 +89,11 @@ def _open_tar(source: Path) -> Iterator[_Members]:
             if not member.isreg() or member.issparse() or member.name in known or len(known) >= FILES_LIMIT:
                 raise LibraryCorrupt(f"{member.name} is no plain file, or there twice")
             known[member.name] = member
-        yield _Members(None, tar, known)
+
+        def open_member(name: str) -> IO[bytes]:
+            file = tar.extractfile(known[name]) if name in known else None
+            if file is None:
+                raise LibraryCorrupt(f"{name} is missing")
+            return file
+
+        yield open_member
