@@ -1,7 +1,7 @@
 """The vectors of one model as a file of safetensors: `mu` and `logvar`, float16 [n, d], in the order of their rows.
 
-In: rows of `vectors`, or a file from anywhere. Out: the file; or the blobs of those rows, after everything that the file
-says of itself was checked. Next: `export.py` and `restore.py`.
+In: rows of `vectors`, or a file from anywhere. Out: the file; or the blobs of those rows, after all that the file says
+of itself was checked. Next: `export.py` and `restore.py`.
 """
 
 from __future__ import annotations
