@@ -22,8 +22,8 @@ from indexer.base.types import Posterior
 from indexer.ingest.fusion import caption_expert
 from indexer.search.query_bank import QueryBank, bank_of
 from mmsearch.errors import DataError
-from mmsearch.evaluation.recall import Recall, best_ranks
-from mmsearch.evaluation.subject import Report, Subject, in_batches
+from mmsearch.evaluation.recall import Recall, best_ranks, unit_rows
+from mmsearch.evaluation.subject import Report, Subject, in_batches, joined
 from mmsearch.inference.posterior import product_of_experts
 
 log = logging.getLogger(__name__)
@@ -182,8 +182,7 @@ def as_indexed(images: Posterior, captions: Sequence[Posterior]) -> NDArray[np.f
     """The vectors that `mmsearch index` searches captioned photos by: `indexer/fusion.py`, photo by photo `[n, d]`."""
     mu, logvar = (np.stack([getattr(one, part) for one in captions], axis=1) for part in ("mu", "logvar"))  # [n, c, d]
     experts = [caption_expert(images[i : i + 1], Posterior(mu[i], logvar[i])) for i in range(len(images))]
-    joined = Posterior(np.concatenate([one.mu for one in experts]), np.concatenate([one.logvar for one in experts]))
-    return product_of_experts([images, joined]).mu
+    return product_of_experts([images, joined(experts)]).mu
 
 
 def pooled(captions: Sequence[Posterior]) -> Posterior:
@@ -201,20 +200,14 @@ def _equal(images: Posterior, captions: Sequence[Posterior]) -> list[Posterior]:
     return [replace(one, mu=_of_length(one.mu, images.mu).astype(np.float32)) for one in captions]
 
 
-def _unit(vectors: NDArray[np.floating]) -> Float64Array:
-    wide = vectors.astype(np.float64)
-    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    return np.asarray(wide / np.where(lengths > 0, lengths, 1.0))
-
-
 def _of_length(vectors: NDArray[np.floating], like: NDArray[np.floating]) -> Float64Array:
-    return np.asarray(_unit(vectors) * np.linalg.norm(like.astype(np.float64), axis=1, keepdims=True))
+    return np.asarray(unit_rows(vectors) * np.linalg.norm(like.astype(np.float64), axis=1, keepdims=True))
 
 
 # the photos' posteriors [n, d] and those of their captions, each [n, d] -> search vectors [n, d]
 FUSIONS: Mapping[str, Fusion] = {
-    "captions_alone": lambda images, captions: np.asarray(sum(_unit(one.mu) for one in captions)),
-    BASELINE: lambda images, captions: np.asarray(sum((_unit(one.mu) for one in captions), _unit(images.mu))),
+    "captions_alone": lambda images, captions: np.asarray(sum(unit_rows(one.mu) for one in captions)),
+    BASELINE: lambda images, captions: np.asarray(sum((unit_rows(one.mu) for one in captions), unit_rows(images.mu))),
     "average_of_means": lambda images, captions: np.asarray(sum((one.mu for one in captions), images.mu)),
     "product_of_pooled": lambda images, captions: product_of_experts([images, pooled(captions)]).mu,
     "product": lambda images, captions: product_of_experts([images, *captions]).mu,

@@ -121,7 +121,7 @@ def best_ranks(
     Ties count against us: a wrong item that scores as high stands before the right one; a collapsed model ranks last.
     """
     _check(queries, items, positives, hubness)
-    unit_queries, unit_items = _unit(queries), _unit(items)
+    unit_queries, unit_items = unit_rows(queries), unit_rows(items)
     taken_off = 0.0 if hubness is None else np.asarray(hubness, np.float64)
     ranks = np.empty(len(queries), dtype=np.int64)
     for start in range(0, len(queries), _CHUNK_QUERIES):
@@ -135,10 +135,11 @@ def best_ranks(
     return ranks
 
 
-def _unit(vectors: FloatArray) -> NDArray[np.float64]:
+def unit_rows(vectors: FloatArray) -> NDArray[np.float64]:
+    """Rows of length one `[n, d]`; a zero vector stays, so that it keeps cosine 0 with everything."""
     wide = np.asarray(vectors, dtype=np.float64)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    return wide / np.where(lengths > 0, lengths, 1.0)  # a zero vector keeps cosine 0 with everything
+    return wide / np.where(lengths > 0, lengths, 1.0)
 
 
 def _check(queries: FloatArray, items: FloatArray, positives: Positives, hubness: FloatArray | None) -> None:

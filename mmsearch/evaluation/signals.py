@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from indexer.base.types import Posterior
+from mmsearch.evaluation.recall import unit_rows
 
 Float64Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -55,11 +56,11 @@ def hit_signals(
 
     A tie for the first place is wrong.
     """
-    gallery = _unit(photos.mu)
+    gallery = unit_rows(photos.mu)
     top, second, wrong = (np.empty(len(texts)) for _ in range(3))
     for start in range(0, len(texts), _CHUNK_QUERIES):
         rows = slice(start, start + _CHUNK_QUERIES)
-        scores = _unit(texts.mu[rows]) @ gallery.T  # [c, n]
+        scores = unit_rows(texts.mu[rows]) @ gallery.T  # [c, n]
         own = scores[np.arange(len(scores)), owner[rows]]
         wrong[rows] = (scores >= own[:, None] - _TIE).sum(1) > 1
         second[rows], top[rows] = np.partition(scores, -2, axis=1)[:, -2:].T
@@ -154,9 +155,3 @@ def _area(value: float, drawn: Float64Array) -> Area | None:
         return None
     low, high = np.quantile(drawn, (0.025, 0.975))
     return Area(float(value), float(low), float(high))
-
-
-def _unit(vectors: NDArray[np.floating]) -> Float64Array:
-    wide = vectors.astype(np.float64)
-    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    return np.asarray(wide / np.where(lengths > 0, lengths, 1.0))

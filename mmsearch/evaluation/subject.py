@@ -131,6 +131,11 @@ def in_batches(embed: Callable[[list[Item]], Posterior], items: list[Item], what
     for start in range(0, len(items), _BATCH):
         parts.append(embed(items[start : start + _BATCH]))
         log.info("%s: %d of %d", what, min(start + _BATCH, len(items)), len(items))
+    return joined(parts)
+
+
+def joined(parts: Sequence[Posterior]) -> Posterior:
+    """Posteriors one below the other."""
     return Posterior(np.concatenate([p.mu for p in parts]), np.concatenate([p.logvar for p in parts]))
 
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageFilter
 from indexer.base.types import Posterior
 from mmsearch.errors import DataError
 from mmsearch.evaluation.signals import Area, Float64Array, areas, entropy, hit_signals, spearman
-from mmsearch.evaluation.subject import Embedder, Report, Subject
+from mmsearch.evaluation.subject import Embedder, Report, Subject, joined
 from mmsearch.inference.pictures import to_image
 from mmsearch.inference.preprocess import square
 
@@ -193,11 +193,8 @@ def _alter(
         ]
         for name, way in ways.items():
             parts[name].append(model.embed_images([way(image) for image in squares]))
-    joined = {
-        name: Posterior(np.concatenate([p.mu for p in part]), np.concatenate([p.logvar for p in part]))
-        for name, part in parts.items()
-    }
-    return {str(radius): joined.pop(str(radius)) for radius in RADII_PX}, joined
+    found = {name: joined(part) for name, part in parts.items()}
+    return {str(radius): found.pop(str(radius)) for radius in RADII_PX}, found
 
 
 def _noisy(image: Image.Image, draw: np.random.Generator) -> Image.Image:

@@ -118,11 +118,7 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
         side_px = cast(ImageEncoder, vae.encoders["image"]).trunk.side_px
         best = PixelStage(recipe, corpus, tokenizer, side_px, 0).validate(vae.eval()).mean_recall
         log.info("typos: mean recall %.2f", best)
-    extra = {
-        "temperature": float((-contrast.log_scale.detach()).exp()),
-        "validation_mean_recall": best,
-        "data": [Path(source.path).name for source in recipe.data],
-    }
+    extra = _noted(recipe, contrast, best)
     trained = save_model(
         folder / "model", vae, architecture, name=recipe.name, tokenizer_json=tokenizer.to_str(), extra=extra
     )
@@ -136,7 +132,7 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
 
 
 def _train_heads(recipe: Recipe, corpus: Corpus, folder: Path, resume: bool, device: str) -> Path:
-    """Heads on the features of a backbone that stays as it is; `mmsearch/models/backbone.py` reads the folder."""
+    """Heads on the features of a backbone that stays as it is."""
     backbone = Backbone.load(recipe.model.backbone, device)
     images, texts = backbone_features(backbone, corpus, Path(recipe.cache))
     architecture = Architecture(
@@ -155,13 +151,17 @@ def _train_heads(recipe: Recipe, corpus: Corpus, folder: Path, resume: bool, dev
     vae, contrast = vae.to(device), Contrast(recipe.objective.temperature).to(device)
     stage = FeatureStage(recipe, corpus, images, texts)
     best = Loop(recipe, vae, contrast, stage, folder / stage.name).run(resume).best
-    extra = {
-        "backbone_fingerprint": backbone.fingerprint,
+    extra = {"backbone_fingerprint": backbone.fingerprint, **_noted(recipe, contrast, best)}
+    return save_model(folder / "model", vae, architecture, name=recipe.name, extra=extra)
+
+
+def _noted(recipe: Recipe, contrast: Contrast, best: float | None) -> dict[str, object]:
+    """What `model.json` says of the training."""
+    return {
         "temperature": float((-contrast.log_scale.detach()).exp()),
         "validation_mean_recall": best,
         "data": [Path(source.path).name for source in recipe.data],
     }
-    return save_model(folder / "model", vae, architecture, name=recipe.name, extra=extra)
 
 
 def _prepare(folder: Path, recipe: Recipe, resume: bool) -> None:
