@@ -13,15 +13,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import URL
-
 from indexer.base.errors import LibraryError, LibraryNotFound, SchemaOlder, SchemaOutdated
 from indexer.base.lock import writer_lock
 from indexer.base.types import Encoder, Float32Array, IndexReport, Modality, Posterior, ProgressCallback
 from indexer.catalog import counts, hits
 from indexer.catalog.captions import CaptionedPhoto, captioned_photos
 from indexer.catalog.counts import SkippedFile
-from indexer.catalog.database import Catalog, Model, mismatch
+from indexer.catalog.database import URL, Catalog, Model, mismatch
 from indexer.catalog.roots import is_offline
 from indexer.catalog.vectors import own_posteriors
 from indexer.files.excludes import Excludes
@@ -62,16 +60,15 @@ class Store:
         to be made or brought up to date and another process is writing; SchemaOlder when it cannot be written.
         """
         path = Path(os.path.abspath(path))
-        if url is None:
-            if not create and not (path / CATALOG_FILE).is_file():
-                raise LibraryNotFound(
-                    f"no library at {path}; run 'mmsearch index FOLDER' first, or name one with --library"
-                )
-            url = URL.create("sqlite", database=str(path / CATALOG_FILE))  # a string would trip over '?' in a name
+        where = url or path / CATALOG_FILE
+        if url is None and not create and not (path / CATALOG_FILE).is_file():
+            raise LibraryNotFound(
+                f"no library at {path}; run 'mmsearch index FOLDER' first, or name one with --library"
+            )
         if create:
             _make_folder(path)
         try:
-            return cls(path, Catalog.open(url, migrate_schema=False))
+            return cls(path, Catalog.open(where, migrate_schema=False))
         except SchemaOutdated as error:
             if not create and not isinstance(error, SchemaOlder):
                 raise
@@ -81,7 +78,7 @@ class Store:
                     "run 'mmsearch status' once where it can"
                 ) from error
             with writer_lock(path):
-                return cls(path, Catalog.open(url, migrate_schema=True))
+                return cls(path, Catalog.open(where, migrate_schema=True))
 
     def ingest(
         self,

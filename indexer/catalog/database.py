@@ -32,7 +32,7 @@ from indexer.catalog import readonly
 from indexer.catalog.reader import BUSY_TIMEOUT_S, last_change, live_model, mismatch
 from indexer.catalog.schema import SCHEMA_REVISION
 
-__all__ = ["Catalog", "Model", "last_change", "live_model", "migrate", "mismatch"]
+__all__ = ["URL", "Catalog", "Connection", "Model", "last_change", "live_model", "migrate", "mismatch"]
 
 log = logging.getLogger(__name__)
 MAKE_ROOM = "nothing is lost, make room and run the same command again"
@@ -45,13 +45,15 @@ class Catalog:
         self.engine = engine
 
     @classmethod
-    def open(cls, url: str | URL, *, migrate_schema: bool) -> Catalog:
-        """Open the database at `url`; a writer (`migrate_schema`) also brings its schema up to date.
+    def open(cls, where: Path | str | URL, *, migrate_schema: bool) -> Catalog:
+        """Open the SQLite file or the database at `where`; a writer (`migrate_schema`) brings its schema up to date.
 
         Raises: LibraryCorrupt when the file is no database; SchemaOutdated when its schema is not this version's;
         LibraryError when the database cannot be reached.
         """
-        catalog = cls(_engine(make_url(url)))
+        # a string would trip over '?' in the name of a file
+        url = URL.create("sqlite", database=str(where)) if isinstance(where, Path) else make_url(where)
+        catalog = cls(_engine(url))
         try:
             revision = catalog._revision()
             if revision != SCHEMA_REVISION:

@@ -12,12 +12,11 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sqlalchemy import Connection
-
 from indexer.base.failpoints import reach
 from indexer.base.types import Modality
 from indexer.catalog import assets, fused, metadata, root_updates, vectors
 from indexer.catalog.assets import Description, FileState
+from indexer.catalog.database import Connection
 from indexer.catalog.roots import Root, all_roots, offline_reason
 from indexer.catalog.vectors import Blobs, Donor
 from indexer.ingest.encode import encode_pictures, encode_texts

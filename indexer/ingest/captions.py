@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection
-
 from indexer.base.errors import DecodeError
 from indexer.base.failpoints import reach
 from indexer.catalog import assets, captions, fused, metadata, notices, vectors
 from indexer.catalog.captions import CaptionRow, Key
+from indexer.catalog.database import Connection
 from indexer.catalog.roots import Target
 from indexer.catalog.vectors import to_blobs
 from indexer.decoding.camera_phrases import captions_of

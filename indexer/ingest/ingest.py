@@ -12,13 +12,11 @@ import logging
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import Connection
-
 from indexer.base.failpoints import reach
 from indexer.base.profile import Profiler
 from indexer.base.types import Encoder, IndexReport, Progress, ProgressCallback
 from indexer.catalog import assets, library, notices, root_updates
-from indexer.catalog.database import Catalog
+from indexer.catalog.database import Catalog, Connection
 from indexer.catalog.roots import Target, offline_reason
 from indexer.files.excludes import Excludes
 from indexer.files.roots import device_of

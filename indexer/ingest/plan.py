@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import cast
 
-from sqlalchemy import Connection
-
 from indexer.base.types import Modality, Model
 from indexer.catalog import assets
+from indexer.catalog.database import Connection
 from indexer.catalog.roots import Target
 from indexer.files.kinds import is_remedied
 from indexer.files.scan import Scan

@@ -10,15 +10,13 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import Connection
-
 from indexer.base.errors import LibraryError
 from indexer.base.failpoints import reach
 from indexer.base.profile import Profiler
 from indexer.base.types import Encoder, IndexReport, Progress, ProgressCallback
 from indexer.catalog import assets, vectors
 from indexer.catalog.assets import Unencoded
-from indexer.catalog.database import Catalog
+from indexer.catalog.database import Catalog, Connection
 from indexer.catalog.library import add_model
 from indexer.catalog.roots import Root, all_roots, offline_reason
 from indexer.catalog.vectors import Blobs

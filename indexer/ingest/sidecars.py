@@ -14,10 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection
-
 from indexer.base.errors import DecodeError
 from indexer.catalog import assets, metadata, notices
+from indexer.catalog.database import Connection
 from indexer.catalog.metadata import Sidecar, SidecarRow
 from indexer.catalog.roots import Target
 from indexer.decoding.metadata import Metadata, clean, from_packet, keywords, place

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import Connection
-
 from indexer.base.errors import FolderNotFound
 from indexer.catalog import root_updates
+from indexer.catalog.database import Connection
 from indexer.catalog.roots import Target, all_roots, as_known, holders, is_offline, part_of
 
 
