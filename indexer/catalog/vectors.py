@@ -84,7 +84,7 @@ def set_own(connection: Connection, model: Model, blobs: Mapping[int, Blobs | No
         connection.execute(delete(vectors).where(of_these, vectors.c.model_id != model.id))
         keyframes.drop_others(connection, model.id, chunk)
         present.update(connection.scalars(select(vectors.c.asset_id).where(of_these, vectors.c.model_id == model.id)))
-    rewritten = {asset_id: blobs[asset_id] or _NONE for asset_id in present}
+    rewritten = {asset_id: blobs[asset_id] or _NO_VECTOR for asset_id in present}
     keyframes.write(connection, model.id, {asset_id: pair.frames for asset_id, pair in rewritten.items()})
     if rewritten:
         mine = and_(vectors.c.asset_id == bindparam("asset"), is_own, vectors.c.model_id == model.id)
@@ -99,10 +99,11 @@ def set_own(connection: Connection, model: Model, blobs: Mapping[int, Blobs | No
 
 def add_own(connection: Connection, model: Model, blobs: Mapping[int, Blobs]) -> None:
     """Own vectors for assets that have none of this model."""
+    if not blobs:
+        return
     base = {"model_id": model.id, "role": OWN, "change": next_change(connection)}
     fresh = [base | {"asset_id": key, "mu": pair.mu, "logvar": pair.logvar} for key, pair in blobs.items()]
-    if fresh:
-        connection.execute(vectors.insert(), fresh)
+    connection.execute(vectors.insert(), fresh)
     keyframes.write(connection, model.id, {key: pair.frames for key, pair in blobs.items() if pair.frames})
 
 
@@ -152,4 +153,4 @@ def own_posteriors(connection: Connection, model: Model) -> tuple[Posterior, Pos
     return from_blobs(images, model.dim), from_blobs(texts, model.dim)
 
 
-_NONE = Blobs(b"", b"")
+_NO_VECTOR = Blobs(b"", b"")
