@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
-from sqlalchemy import Connection
 
 from indexer.base.types import HIDDEN, Encoder, Float32Array
 from indexer.catalog import checks
 from indexer.catalog import keyframes as moments
 from indexer.catalog.checks import OwnVector, StoredVector
-from indexer.catalog.database import Catalog, Model
+from indexer.catalog.database import Catalog, Connection, Model
 from indexer.catalog.roots import all_roots, offline_reason
 from indexer.catalog.vectors import Blobs, from_blobs
 from indexer.decoding.sandbox import DecodeJournal, Sandbox

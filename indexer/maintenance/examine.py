@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection
-
 from indexer.base.types import Encoder
 from indexer.catalog import checks as rows
 from indexer.catalog import keyframes as moments
 from indexer.catalog import visibility
-from indexer.catalog.database import Catalog, Model, live_model
+from indexer.catalog.database import Catalog, Connection, Model, live_model
 from indexer.catalog.roots import all_roots, offline_reason
 from indexer.maintenance import compare
 from indexer.maintenance.compare import Faults

@@ -13,11 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import Connection
-
 from indexer.catalog import pruning
 from indexer.catalog.assets import count_live, mark
-from indexer.catalog.database import Catalog, live_model
+from indexer.catalog.database import Catalog, Connection, live_model
 from indexer.catalog.roots import Target, all_roots, known_targets, offline_reason
 from indexer.catalog.scopes import chunked
 from indexer.files.excludes import is_excluded_by_default

@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sqlalchemy import Connection
-
 from indexer.base.errors import FolderNotFound, LibraryError
 from indexer.catalog import root_updates
 from indexer.catalog.assets import count_live
-from indexer.catalog.database import Catalog
+from indexer.catalog.database import Catalog, Connection
 from indexer.catalog.roots import Root, Target, all_roots, as_known, some_are_there
 from indexer.files.roots import device_of
 from indexer.files.unicode_names import as_on_disk

@@ -10,11 +10,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sqlalchemy import Connection
-
 from indexer.base.failpoints import reach
 from indexer.catalog import mending, visibility
-from indexer.catalog.database import Catalog, live_model
+from indexer.catalog.database import Catalog, Connection, live_model
 from indexer.catalog.roots import all_roots, offline_reason
 from indexer.maintenance.compare import Faults
 from indexer.search import index_files as generations

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection
-
 from indexer.catalog import counts
-from indexer.catalog.database import live_model
+from indexer.catalog.database import Connection, live_model
 from indexer.catalog.roots import all_roots, offline_reason
 from indexer.catalog.schema import LIVE, MISSING, SKIPPED
 from indexer.search.index_files import facts as index_facts

@@ -15,12 +15,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sqlalchemy import Connection
 
 from indexer.base.durable import sha256_of, sync
 from indexer.base.errors import LibraryError
 from indexer.catalog import tables
-from indexer.catalog.database import Catalog
+from indexer.catalog.database import Catalog, Connection
 from indexer.catalog.schema import SCHEMA_REVISION
 from indexer.catalog.tables import Kind, WholeTable
 from indexer.transfer.archive import MANIFEST, Manifest, Member, arrow_schema, tensors_name

@@ -18,12 +18,11 @@ from typing import Final, get_args
 import numpy as np
 import pyarrow as pa
 from safetensors import SafetensorError
-from sqlalchemy import Connection
 
 from indexer.base.errors import LibraryCorrupt
 from indexer.base.types import CAPTION, HIDDEN, IMAGE, TEXT, Modality
 from indexer.catalog import tables
-from indexer.catalog.database import Catalog, live_model
+from indexer.catalog.database import Catalog, Connection, live_model
 from indexer.catalog.schema import FUSED, LIVE, MISSING, OWN, SCHEMA_REVISION, SKIPPED
 from indexer.catalog.tables import Row, WholeTable
 from indexer.search import index_files as generations

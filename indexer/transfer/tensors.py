@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
-from sqlalchemy import Connection
 
 from indexer.base.errors import LibraryCorrupt
 from indexer.base.types import Model
 from indexer.catalog import tables
+from indexer.catalog.database import Connection
 from indexer.catalog.tables import BLOBS, NUMBER, Row
 from indexer.transfer.archive import tensors_name
 
