@@ -70,11 +70,6 @@ class Catalog:
             raise
         return catalog
 
-    @classmethod
-    def open_file(cls, path: Path, *, migrate_schema: bool) -> Catalog:
-        """The same for a SQLite file; a string would trip over '?' in its name."""
-        return cls.open(URL.create("sqlite", database=str(path)), migrate_schema=migrate_schema)
-
     def close(self) -> None:
         """Release every connection."""
         self.engine.dispose()

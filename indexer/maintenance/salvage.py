@@ -34,7 +34,7 @@ def salvage(catalog_file: Path) -> Salvaged:
     fresh = catalog_file.with_name(catalog_file.name + ".new")
     for leftover in _family(fresh):
         leftover.unlink(missing_ok=True)
-    catalog = Catalog.open_file(fresh, migrate_schema=True)
+    catalog = Catalog.open(fresh, migrate_schema=True)
     try:
         with catalog.begin() as connection:
             with tables.bulk(connection):

@@ -92,7 +92,7 @@ def _settle(partial: Path, where: Path, dest: Path) -> tuple[int, int, list[Stor
 
     Returns how many files and vectors it knows, and its index files.
     """
-    catalog = Catalog.open_file(partial / CATALOG_FILE, migrate_schema=False)
+    catalog = Catalog.open(partial / CATALOG_FILE, migrate_schema=False)
     inside = str(where) + os.sep
     try:
         with catalog.begin() as connection:

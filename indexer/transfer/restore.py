@@ -86,7 +86,7 @@ def _damaged(source: Path, error: Exception) -> LibraryCorrupt:
 
 def _fill(where: Path, unpacked: Path, manifest: Manifest) -> None:
     """The catalog and the index file of the library in `where`."""
-    catalog = Catalog.open_file(where / CATALOG_FILE, migrate_schema=True)
+    catalog = Catalog.open(where / CATALOG_FILE, migrate_schema=True)
     try:
         with catalog.begin() as connection, ParquetReader() as parquet:
             tables.make_room(connection)

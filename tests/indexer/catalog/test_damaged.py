@@ -12,7 +12,7 @@ FILES = 2000
 
 
 def filled(path: Path) -> None:
-    catalog = Catalog.open_file(path, migrate_schema=True)
+    catalog = Catalog.open(path, migrate_schema=True)
     with catalog.begin() as connection:
         root = root_updates.add(connection, path.with_name("photos"))
         for number in range(FILES):
@@ -21,7 +21,7 @@ def filled(path: Path) -> None:
 
 
 def recovered(path: Path) -> dict[str, int]:
-    fresh = Catalog.open_file(path.with_name("fresh.sqlite"), migrate_schema=True)
+    fresh = Catalog.open(path.with_name("fresh.sqlite"), migrate_schema=True)
     with fresh.begin() as connection:
         with tables.bulk(connection):
             saved = damaged.recover(path, connection)

@@ -49,7 +49,7 @@ def test_rows_go_into_another_catalog_and_kinds_follow(
     connection: Connection, model: Model, add_file: AddFile, tmp_path: Path
 ) -> None:
     vectors.set_own(connection, model, {add_file("b\udcff.png"): ONE})
-    other = Catalog.open_file(tmp_path / "other.sqlite", migrate_schema=True)
+    other = Catalog.open(tmp_path / "other.sqlite", migrate_schema=True)
     with other.begin() as into:
         with tables.bulk(into):
             tables.make_room(into)
@@ -73,7 +73,7 @@ def test_rows_go_into_another_catalog_and_kinds_follow(
 
 def test_a_copy_is_of_one_moment_and_never_of_a_damaged_file(catalog: Catalog, tmp_path: Path) -> None:
     tables.copy_to(catalog, tmp_path / "copy.sqlite")
-    copy = Catalog.open_file(tmp_path / "copy.sqlite", migrate_schema=False)
+    copy = Catalog.open(tmp_path / "copy.sqlite", migrate_schema=False)
     with copy.begin() as connection:
         assert tables.library_ids(connection) == [1]
     copy.close()
