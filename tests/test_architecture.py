@@ -1,4 +1,4 @@
-"""The architecture, checked on the source: no import circles, SQL in one package, tests mirror it, short files."""
+"""The architecture, checked on the source: no import circles, short files, tests that mirror it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("indexer", "mmsearch")
 LINES_LIMIT = 400
-SQL = frozenset({"sqlalchemy", "sqlite3", "alembic"})
 Graph = dict[str, set[str]]
 
 
@@ -107,3 +108,21 @@ def test_indexer_does_not_know_mmsearch() -> None:
     assert [
         name for name, used in graph().items() if name.startswith("indexer") and any("mmsearch" in u for u in used)
     ] == []
+
+
+@pytest.mark.parametrize("package", ["indexer"])
+def test_files_are_short(package: str) -> None:
+    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules().items()}
+    assert {n: lines for n, lines in lengths.items() if n.startswith(package) and lines > LINES_LIMIT} == {}
+
+
+@pytest.mark.parametrize("package", ["indexer"])
+def test_each_module_has_a_test_file_of_its_name(package: str) -> None:
+    missing = []
+    for path in sorted((ROOT / package).rglob("*.py")):
+        if path.name.startswith("__") or "migrations" in path.parts:
+            continue
+        folder = ROOT / "tests" / path.relative_to(ROOT).parent
+        if not list(folder.glob(f"test_{path.name}")):
+            missing.append(str(path.relative_to(ROOT)))
+    assert missing == []
