@@ -1,58 +1,85 @@
-"""Features of pairs by the trunks: each photo and caption its own row; what cannot be read is left out."""
+"""Features of photos and captions: each with its pair, whatever the batches, and without what cannot be read."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from mmsearch.errors import DataError, DecodeError
-from mmsearch.models.checkpoint import Architecture, build
-from mmsearch.tuning import features as module
-from mmsearch.tuning.features import read_features
+from indexer.base.errors import DecodeError
+from mmsearch.errors import DataError
+from mmsearch.tuning import features
 from mmsearch.tuning.pairs import Pair
-
-SHAPE = Architecture(kind="backbone", latent_dim=2, hidden_dim=4, image_features=1, text_features=1)
 
 
 class Lengths:
-    """A photo's feature is its number, a caption's its length."""
+    """A photo's feature is the number in its name, a caption's its length; a name without a number cannot be read."""
 
-    def prepare(self, path: Path) -> np.ndarray:
-        if "broken" in path.name:
+    def __init__(self) -> None:
+        self.text_batches: list[list[str]] = []
+
+    def prepare(self, path: Path) -> NDArray[np.uint8]:
+        if not path.stem.isdigit():
             raise DecodeError(f"{path} cannot be read")
         return np.full((2, 2, 3), int(path.stem), np.uint8)
 
-    def images(self, batch: np.ndarray) -> np.ndarray:
-        return batch[:, 0, 0, :1].astype(np.float32)
+    def images(self, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return squares[:, 0, 0, :1].astype(np.float32)
 
-    def texts(self, texts: Sequence[str]) -> np.ndarray:
+    def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.text_batches.append(list(texts))
         return np.array([[len(text)] for text in texts], np.float32)
 
 
+@pytest.fixture
+def trunks(monkeypatch: pytest.MonkeyPatch) -> Lengths:
+    made = Lengths()
+    monkeypatch.setattr(features, "_trunks", lambda *_: made)
+    monkeypatch.setattr(features, "_BATCH", 3)
+    return made
+
+
+def read(pairs: list[Pair]) -> features.Features:
+    return features.read_features(Path("model"), cast(Any, None), cast(Any, None), pairs, "cpu")
+
+
 def pair(name: str, *captions: str) -> Pair:
-    return Pair(Path(name), name.encode(), captions)
+    return Pair(Path(f"{name}.png"), name.encode(), captions)
 
 
-def test_rows_are_those_of_the_readable_pairs(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(module, "_trunks", lambda *_: Lengths())
-    pairs = [pair(f"{n}.jpg", "x" * (n % 7 + 1), "y" * (n % 5 + 1)) for n in range(70)]
-    pairs.insert(33, pair("broken.jpg", "nobody sees this"))
+def test_features_stay_with_their_pairs(trunks: Lengths) -> None:
+    pairs = [pair(str(number), "x" * (7 * number % 5 + 1), "y" * (number + 1)) for number in range(8)]
+    found = read(pairs)
+    assert found.pairs == tuple(pairs)
+    assert found.images[:, 0].tolist() == list(range(8))
+    assert found.texts[:, 0].tolist() == [len(caption) for one in pairs for caption in one.captions]
+    lengths = [len(text) for batch in trunks.text_batches for text in batch]
+    assert lengths == sorted(lengths), "like lengths share a batch"
+    assert max(map(len, trunks.text_batches)) <= 3
+
+
+def test_photos_that_cannot_be_read_are_named_and_left_out(trunks: Lengths, caplog: pytest.LogCaptureFixture) -> None:
+    pairs = [
+        pair("1", "one"),
+        pair("broken", "no"),
+        *(pair(f"bad{number}", "no") for number in range(3)),
+        pair("7", "six"),
+    ]
     with caplog.at_level(logging.WARNING):
-        found = read_features(Path("model"), build(SHAPE), SHAPE, pairs, "cpu")
-    assert "broken.jpg cannot be read; left out" in caplog.text
-    assert [one.path.name for one in found.pairs] == [f"{n}.jpg" for n in range(70)]
-    assert found.images[:, 0].tolist() == list(range(70))
-    assert found.texts[:, 0].tolist() == [length for n in range(70) for length in (n % 7 + 1, n % 5 + 1)]
-    assert found.owner.tolist() == [n for n in range(70) for _ in range(2)]
+        found = read(pairs)
+    assert found.pairs == (pairs[0], pairs[-1])
+    assert found.images[:, 0].tolist() == [1, 7]
+    assert found.texts[:, 0].tolist() == [3, 3]
+    assert caplog.text.count("cannot be read; left out") == 4
 
 
-def test_nothing_readable_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_trunks", lambda *_: Lengths())
-    with pytest.raises(DataError, match="none of the 1 photos with captions can be read; run 'mmsearch index' again"):
-        read_features(Path("model"), build(SHAPE), SHAPE, [pair("broken.jpg", "a dog")], "cpu")
+def test_where_none_can_be_read_it_is_one_line(trunks: Lengths) -> None:
+    with pytest.raises(
+        DataError, match=r"^none of the 1 photos with captions can be read; run 'mmsearch index' again$"
+    ):
+        read([pair("broken", "no")])
