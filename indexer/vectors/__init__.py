@@ -1,1 +1,1 @@
-"""Nearest neighbours behind one Protocol: `base.py` says what holds, `exact.py` is the truth, `choose.py` picks."""
+"""Nearest neighbours behind one Protocol: `protocol.py` says what holds, `exact.py` is the truth, `choose.py` picks."""

@@ -98,8 +98,8 @@ def retrieval(
 
     Args:
         images: `[n, d]`. texts: `[m, d]`. image_of_text: `[m]`, the row of the image each text describes.
-        image_hubness: `[n]`, how near the images are to just any text; corrects text to image.
-        text_hubness: `[m]`, how near the texts are to just any image; corrects image to text.
+        image_hubness: `[n]`, how near the images are to any text; corrects text to image.
+        text_hubness: `[m]`, how near the texts are to any image; corrects image to text.
     """
     owner = np.asarray(image_of_text, dtype=np.int64)  # [m]
     if owner.shape != (len(texts),):

@@ -1,7 +1,7 @@
 """A real disk that fills up at many points: one line, exit code 2, a sound library, and the next run continues.
 
 The disk is a tmpfs of two mebibytes; what stands on it besides leaves as much room as a test says. Only root mounts
-one: elsewhere the full disk is the injected one of `tests/indexer/test_failpoints.py`.
+one: elsewhere the full disk is the injected one of `tests/indexer/base/test_failpoints.py`.
 """
 
 from __future__ import annotations
