@@ -179,7 +179,7 @@ def gain_over(ranks: NDArray[np.int64], baseline: NDArray[np.int64], draws: NDAr
 
 
 def as_indexed(images: Posterior, captions: Sequence[Posterior]) -> NDArray[np.floating]:
-    """The vectors that `mmsearch index` searches captioned photos by: `indexer/ingest/fusion.py`, photo by photo `[n, d]`."""
+    """The vectors of captioned photos as `mmsearch index` makes them (`indexer/ingest/fusion.py`), `[n, d]`."""
     mu, logvar = (np.stack([getattr(one, part) for one in captions], axis=1) for part in ("mu", "logvar"))  # [n, c, d]
     experts = [caption_expert(images[i : i + 1], Posterior(mu[i], logvar[i])) for i in range(len(images))]
     return product_of_experts([images, joined(experts)]).mu

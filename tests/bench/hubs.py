@@ -3,10 +3,10 @@
     python -m tests.bench.hubs
     python -m tests.bench.hubs --model runs/default/shipped --pairs 20000
 
-Recall on Flickr8k `val` by the cosine less the hubness (`indexer/search/query_bank.py`), for banks of training pairs that differ in
-one thing each from the one that ships. Names: photos of the classes that were held out of training, among all names of
-ImageNet. The last table puts the photos of the bank among those of `val`, as a larger library, and looks for each
-caption's photo among only the nearest by cosine.
+Recall on Flickr8k `val` by the cosine less the hubness (`search/query_bank.py`), for banks of training pairs that
+differ in one thing each from the one that ships. Names: photos of the classes that were held out of training, among
+all names of ImageNet. The last table puts the photos of the bank among those of `val`, as a larger library, and looks
+for each caption's photo among only the nearest by cosine.
 """
 
 from __future__ import annotations
