@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -34,19 +34,9 @@ class FileState:
     content_hash: bytes | None
     error: str | None = None
 
-    def values(self, root_id: int) -> dict[str, Any]:
-        """The columns of its row."""
-        return {
-            "root_id": root_id,
-            "rel_path": self.rel_path,
-            "modality": self.modality,
-            "state": LIVE if self.error is None else SKIPPED,
-            "error": self.error,
-            "size_bytes": self.size_bytes,
-            "mtime_ns": self.mtime_ns,
-            "content_hash": self.content_hash,
-            "seen_at": now(),
-        }
+    def values(self) -> dict[str, Any]:
+        """The columns of its row, but for its root."""
+        return asdict(self) | {"state": LIVE if self.error is None else SKIPPED, "seen_at": now()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +50,6 @@ class Description:
     latitude_deg: float | None = None
     longitude_deg: float | None = None
     excerpt: str | None = None  # the beginning of a text
-
-    def values(self) -> dict[str, Any]:
-        """The columns of its row."""
-        return {
-            "width_px": self.width_px,
-            "height_px": self.height_px,
-            "taken_at": self.taken_at,
-            "camera": self.camera,
-            "latitude_deg": self.latitude_deg,
-            "longitude_deg": self.longitude_deg,
-            "excerpt": self.excerpt,
-        }
 
 
 class KnownFile(NamedTuple):
@@ -157,24 +135,25 @@ def unencoded(connection: Connection, root: Root, model: Model) -> list[Unencode
 def insert(connection: Connection, root: Root, file: FileState, description: Description) -> int:
     """The row of a new file; its id."""
     # As parameters: `.values(...)` makes a new statement of every row, which took five times as long as the row itself.
-    key = connection.execute(assets.insert(), file.values(root.id) | description.values()).inserted_primary_key
+    values = {"root_id": root.id} | file.values() | asdict(description)
+    key = connection.execute(assets.insert(), values).inserted_primary_key
     assert key is not None
     return int(key[0])
 
 
 def replace(connection: Connection, asset_id: int, root: Root, file: FileState, description: Description) -> None:
     """The file of a row has other content now."""
-    _set(connection, asset_id, file.values(root.id) | description.values())
+    _set(connection, asset_id, {"root_id": root.id} | file.values() | asdict(description))
 
 
 def keep(connection: Connection, asset_id: int, root: Root, file: FileState) -> None:
     """The file of a row has another path or time, or can be read again; its content is the one on record."""
-    _set(connection, asset_id, file.values(root.id))
+    _set(connection, asset_id, {"root_id": root.id} | file.values())
 
 
 def unopened(connection: Connection, asset_id: int, file: FileState) -> None:
     """The file of a row cannot be opened: what is known of its content stays for when it can."""
-    known = file.values(0)
+    known = file.values()
     _set(connection, asset_id, {name: known[name] for name in ("state", "error", "size_bytes", "mtime_ns", "seen_at")})
 
 

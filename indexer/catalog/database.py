@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +28,7 @@ from indexer.base.errors import LibraryCorrupt, LibraryError, SchemaOlder, Schem
 from indexer.base.failpoints import reach
 from indexer.base.types import Model
 from indexer.catalog import readonly
-from indexer.catalog.reader import BUSY_TIMEOUT_S, last_change, live_model, mismatch
+from indexer.catalog.reader import BUSY_TIMEOUT_S, is_damage, last_change, live_model, mismatch
 from indexer.catalog.schema import SCHEMA_REVISION
 
 __all__ = ["URL", "Catalog", "Connection", "Model", "last_change", "live_model", "migrate", "mismatch"]
@@ -92,7 +91,7 @@ class Catalog:
         except (IntegrityError, ProgrammingError):
             raise  # a fault of ours, not of the disk
         except DatabaseError as error:
-            if isinstance(error, OperationalError) and not _is_damage(error):
+            if isinstance(error, OperationalError) and not is_damage(error.orig):
                 raise LibraryError(self._unusable(error)) from error
             raise self._damaged(_complaint(error)) from error
         except (NoResultFound, MultipleResultsFound) as error:
@@ -151,12 +150,6 @@ def migrate(catalog: Catalog) -> None:
         except CommandError as error:
             raise LibraryError(f"this library was written by a newer mmsearch ({error}); update mmsearch") from error
     reach("migrate.committed")
-
-
-def _is_damage(error: OperationalError) -> bool:
-    """Whether SQLite finds the file itself wrong (an unknown format, a table missing) and not its surroundings."""
-    code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # none: text that is not UTF-8
-    return isinstance(error.orig, sqlite3.Error) and code == sqlite3.SQLITE_ERROR
 
 
 def _is_about_room(error: DatabaseError) -> bool:

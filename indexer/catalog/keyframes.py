@@ -2,7 +2,7 @@
 
 In: blobs of encoded files. Out: rows of `frames`; those that a damaged catalog has. A video is found by the mixture of
 its keyframes, one vector like any other; which of them the query meant is asked of the few that were found. Next:
-`assets.py`, which writes these rows with the vectors; `search.py`, which asks for the nearest to a query.
+`vectors.py`, which writes these rows with the vectors; `hits.py`, which asks for those of the hits.
 """
 
 from __future__ import annotations

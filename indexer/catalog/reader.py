@@ -128,7 +128,7 @@ class CatalogReader:
             finally:
                 connection.rollback()  # nothing was written
         except sqlite3.DatabaseError as error:
-            damaged = not isinstance(error, sqlite3.OperationalError) or _is_damage(error)
+            damaged = not isinstance(error, sqlite3.OperationalError) or is_damage(error)
             if not damaged:
                 raise LibraryError(f"the catalog {self._path} cannot be used now ({error})") from error
             raise LibraryCorrupt(
@@ -174,9 +174,10 @@ class CatalogReader:
         return found
 
 
-def _is_damage(error: sqlite3.OperationalError) -> bool:
+def is_damage(error: BaseException | None) -> bool:
     """Whether SQLite finds the file itself wrong (an unknown format, a table missing) and not its surroundings."""
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # none: text that is not UTF-8
+    return isinstance(error, sqlite3.Error) and code == sqlite3.SQLITE_ERROR
 
 
 @cache

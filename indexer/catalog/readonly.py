@@ -2,7 +2,8 @@
 
 In: the path of a catalog. Out: connections of the driver. Usually SQLite makes two files beside a database in WAL mode,
 also to read it. Where it cannot, a database whose log is gone (its last user closed it) is whole by itself and does not
-change; one with a log needs the files that are there. Next: `catalog.py`, which asks `is_read_only` first.
+change; one with a log needs the files that are there. Next: `reader.py` and `database.py`,
+which ask `is_read_only` first.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The tables of the catalog: what is on disk, what was said about it, and the vectors of both.
 
 In: nothing. Out: SQLAlchemy tables, the values of their `state` and `kind` columns. A change here needs a migration and
-a new `SCHEMA_REVISION`; a test compares the two. Next: `catalog.py`, which opens a database with these tables.
+a new `SCHEMA_REVISION`; a test compares the two. Next: `database.py`, which opens one.
 
     roots ── assets ── captions          a folder; a file in it; a text about a photo (photo.txt, a CSV's row)
                │ ├──── frames            the vectors of a video's keyframes, with their times
@@ -103,7 +103,7 @@ roots = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("path", PathBytes, nullable=False, unique=True),
-    Column("device", BigInteger),  # roots.device_of; in older libraries the system's device number
+    Column("device", BigInteger),  # files.roots.device_of; in older libraries the system's device number
     Column("captions_seen", String(64)),  # digest of the captions.csv files as last read
     Column("pairing_due", Boolean, nullable=False),  # set before files change, cleared when captions are in step again
     sqlite_autoincrement=True,

@@ -1,1 +1,1 @@
-"""The catalog's schema over time, one file a step under `versions/`. Run by `catalog.migrate`; needs no alembic.ini."""
+"""The catalog's schema over time, a file for each step in `versions/`. Run by `database.migrate`, without an alembic.ini."""

@@ -1,4 +1,4 @@
-"""Alembic's way in: the connection comes from `catalog.migrate`, inside a transaction that also covers the DDL.
+"""Alembic's way in: the connection comes from `database.migrate`, inside a transaction that also covers the DDL.
 
 In: `config.attributes["connection"]`. Out: a database at the newest revision. Next: `versions/`.
 """
