@@ -1,1 +1,1 @@
-"""The catalog's schema over time, a file for each step in `versions/`. Run by `database.migrate`, without an alembic.ini."""
+"""The catalog's schema over time, a file for each step in `versions/`, run by `database.migrate`; no alembic.ini."""
