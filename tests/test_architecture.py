@@ -1,4 +1,4 @@
-"""The architecture, checked on the source: no import circles, short files, tests that mirror it."""
+"""The architecture, checked on the source: no import circles, SQL in one package, tests mirror it, short files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("indexer", "mmsearch")
 LINES_LIMIT = 400
+SQL = frozenset({"sqlalchemy", "sqlite3", "alembic"})
 Graph = dict[str, set[str]]
 
 
@@ -110,13 +111,30 @@ def test_indexer_does_not_know_mmsearch() -> None:
     ] == []
 
 
+def test_sql_is_in_the_catalog_only() -> None:
+    using = {name for name in modules() if {one.partition(".")[0] for one in imports_of(name)} & SQL}
+    assert {name for name in using if not name.startswith("indexer.catalog")} == set()
+
+
+def test_connections_have_a_type() -> None:
+    untyped = [
+        f"{name}:{node.lineno}"
+        for name in modules()
+        if name != "indexer.catalog.database"  # where the driver hands over a connection of its own
+        for node in ast.walk(tree_of(name))
+        if isinstance(node, ast.arg) and "connection" in node.arg and node.annotation is not None
+        if ast.unparse(node.annotation) == "Any"
+    ]
+    assert untyped == []
+
+
 @pytest.mark.parametrize("package", ["indexer"])
 def test_files_are_short(package: str) -> None:
     lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules().items()}
     assert {n: lines for n, lines in lengths.items() if n.startswith(package) and lines > LINES_LIMIT} == {}
 
 
-@pytest.mark.parametrize("package", ["indexer"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_each_module_has_a_test_file_of_its_name(package: str) -> None:
     missing = []
     for path in sorted((ROOT / package).rglob("*.py")):

@@ -1,4 +1,4 @@
-"""The index in memory: exact answers over the catalog's vectors, filters, changes replayed."""
+"""The index in memory: exact answers over the catalog's vectors, filters, hubness, changes replayed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from indexer.base.types import CAPTION, IMAGE, TEXT, Modality, Model
 from indexer.search.live_index import SEARCHED, LiveIndex, from_catalog
+from indexer.search.query_bank import QueryBank
 from indexer.store import Store
 from tests.fakes import COLOURS, FakeEncoder, paint
 
@@ -73,6 +74,23 @@ def test_hidden_ones_are_not_found_and_others_take_their_place(
     assert not set(ids.tolist()) & set(hidden.tolist())
     ((few, _),) = live.nearest(query, 10, None, hidden[:0], among=np.sort(all_ids[3:6]))
     assert set(few.tolist()) == set(all_ids[3:6].tolist())
+
+
+def test_a_bank_takes_the_hubness_off_what_is_of_the_other_modality(filled: Store, encoder: FakeEncoder) -> None:
+    live, _ = live_of(filled)
+    query = encoder.embed_texts(["red"]).mu
+    centre = encoder.embed_texts(["blue"]).mu
+    bank = QueryBank("text", 0.3 * centre / np.linalg.norm(centre), np.ones(1, np.float32), sharpness=20.0)
+    plain = dict(zip(*(part.tolist() for part in live.nearest(query, 50, None, NONE)[0]), strict=True))
+    ((ids, scores),) = live.nearest(query, 50, None, NONE, bank=bank)
+    kinds = dict(zip(live.ids.tolist(), live.kinds.tolist(), strict=True))
+    assert (np.diff(scores) <= 1e-6).all()
+    for number, score in zip(ids.tolist(), scores.tolist(), strict=True):
+        if kinds[number] == IMAGE:
+            assert abs(score - plain[number]) <= 0.31
+        else:
+            assert score == pytest.approx(plain[number], abs=1e-5), "texts are not what a text is a hub for"
+    assert any(abs(score - plain[number]) > 0.05 for number, score in zip(ids.tolist(), scores.tolist(), strict=True))
 
 
 def test_an_index_that_replayed_changes_equals_one_built_anew(
