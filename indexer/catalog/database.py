@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import (
@@ -180,7 +180,7 @@ def _engine(url: URL) -> Engine:
         return engine
 
     @event.listens_for(engine, "connect")
-    def configure(connection: Any, _record: Any) -> None:
+    def configure(connection: sqlite3.Connection, _record: object) -> None:
         # The driver would open transactions late and close them before DDL; SQLAlchemy says BEGIN below instead.
         connection.isolation_level = None
         cursor = connection.cursor()

@@ -42,12 +42,12 @@ def unfused(connection: Connection, model: Model) -> list[int]:
     fused = vectors.alias()
     same = and_(fused.c.asset_id == vectors.c.asset_id, fused.c.model_id == model.id)
     done = exists().where(same, fused.c.role == FUSED, fused.c.mu.is_not(None))
-    speaking = (of.where(captions.c.asset_id == assets.c.id).correlate(assets) for of in _speaking(model))
+    said = (of.where(captions.c.asset_id == assets.c.id).correlate(assets) for of in _caption_vectors(model))
     query = (
         select(vectors.c.asset_id)
         .join(assets, assets.c.id == vectors.c.asset_id)
         .where(own_of(model), assets.c.state == LIVE, assets.c.modality == "image", ~done)
-        .where(or_(*(exists(one) for one in speaking)))
+        .where(or_(*(exists(one) for one in said)))
         .order_by(vectors.c.asset_id)
     )
     return list(connection.scalars(query))
@@ -65,8 +65,8 @@ def photos(connection: Connection, model: Model, photo_ids: Sequence[int]) -> di
 def experts(connection: Connection, model: Model, photo_ids: Sequence[int]) -> dict[int, list[Blobs]]:
     """What is said of each photo; what is said twice counts once."""
     said: dict[int, set[Blobs]] = {photo_id: set() for photo_id in photo_ids}
-    for speaking in _speaking(model):
-        for row in connection.execute(speaking.where(captions.c.asset_id.in_(photo_ids))):
+    for query in _caption_vectors(model):
+        for row in connection.execute(query.where(captions.c.asset_id.in_(photo_ids))):
             said[row.asset_id].add(Blobs(row.mu, row.logvar))
     # a sum in an order of its own: the same bits whatever was indexed first
     return {photo_id: sorted(blobs, key=lambda one: (one.mu, one.logvar)) for photo_id, blobs in said.items()}
@@ -87,7 +87,7 @@ def store(connection: Connection, model: Model, blobs: Mapping[int, Blobs]) -> N
         connection.execute(update(vectors).where(mine, vectors.c.asset_id == bindparam("photo")), again)
 
 
-def _speaking(model: Model) -> tuple[Select[Any], Select[Any]]:
+def _caption_vectors(model: Model) -> tuple[Select[Any], Select[Any]]:
     """Live captions with their vectors: those of a CSV's rows, and those of text files.
 
     Two queries, since one with OR in its join makes SQLite read every vector for every photo.

@@ -1,7 +1,7 @@
 """What pictures, and the sidecars beside them, say of the pictures: table `about`.
 
 In: `Metadata`. Out: rows; dates and places in `assets`, where hits find them; words for captions. A picture without a
-row of its own was never asked: it came from an older version, or is a copy of a known one. Next: `captions.py`.
+row of its own was never read: it came from an older version, or is a copy of a known one. Next: `captions.py`.
 """
 
 from __future__ import annotations
@@ -70,16 +70,16 @@ def write(connection: Connection, asset_id: int, said: Metadata | None, sidecar:
         add(connection, asset_id, said, sidecar)
 
 
-def unasked(connection: Connection, target: Target) -> list[tuple[int, str]]:
-    """(id, path) of the pictures of `target` that were never asked what they say."""
+def unread(connection: Connection, target: Target) -> list[tuple[int, str]]:
+    """(id, path) of the pictures of `target` whose metadata was never read."""
     own = and_(about.c.asset_id == assets.c.id, about.c.source.is_(None))
     query = select(assets.c.id, assets.c.rel_path).join(about, own, isouter=True).where(below(target))
     query = query.where(assets.c.modality == "image", assets.c.state == LIVE, about.c.id.is_(None))
     return [(number, rel_path) for number, rel_path in connection.execute(query)]
 
 
-def answered(connection: Connection, said: Mapping[int, Metadata]) -> None:
-    """Pictures that were asked, by id, and what they say."""
+def record(connection: Connection, said: Mapping[int, Metadata]) -> None:
+    """What pictures say that were read now, by id."""
     for asset_id, one in said.items():
         write(connection, asset_id, one)
         _show(connection, asset_id, one)

@@ -39,7 +39,7 @@ def _kind() -> ColumnElement[int]:
     is_spoken = exists().where(caption.c.id == vectors.c.caption_id, caption.c.live)
     same_asset = and_(fused.c.asset_id == vectors.c.asset_id, fused.c.model_id == vectors.c.model_id)
     is_fused = exists().where(same_asset, fused.c.role == FUSED, fused.c.mu.is_not(None))
-    speaks = exists().where(
+    is_caption = exists().where(
         caption.c.text_asset_id == vectors.c.asset_id,
         caption.c.live,
         photo.c.id == caption.c.asset_id,
@@ -50,7 +50,7 @@ def _kind() -> ColumnElement[int]:
         (vectors.c.caption_id.is_not(None), case((is_spoken, CAPTION), else_=HIDDEN)),
         (vectors.c.role == FUSED, IMAGE),
         (is_image, case((is_fused, HIDDEN), else_=IMAGE)),
-        else_=case((speaks, CAPTION), else_=TEXT),
+        else_=case((is_caption, CAPTION), else_=TEXT),
     )
 
 

@@ -1,4 +1,4 @@
-"""Pictures that were never asked what they say of themselves: of an older version, or copies of known ones.
+"""Pictures whose metadata was never read: of an older version, or copies of known ones.
 
 In: the pictures of a target without a row of their own in `about`. Out: rows. That opens each file once and reads its
 header; nothing is encoded again but the words that turn up, so a library of 100,000 photos pays minutes once, and an
@@ -23,30 +23,30 @@ from indexer.files.kinds import HEAD_BYTES, kind_of
 from indexer.ingest.run import Run
 
 _PARSED_IN_C: Final = ("heif", "avif", "video")  # the headers of all others are read in Python
-CHUNK: Final = 400  # files asked in one transaction
+CHUNK: Final = 400  # files read in one transaction
 
 
 def catch_up(run: Run, target: Target) -> int:
-    """Ask the pictures of `target` that were never asked; how many were. Commits as it goes."""
-    asked = 0
+    """Read the metadata of the pictures of `target` that have none; how many. Commits as it goes."""
+    done = 0
     with run.catalog.begin() as connection:
-        unasked = metadata.unasked(connection, target)
-    if not unasked:
+        unread = metadata.unread(connection, target)
+    if not unread:
         return 0
     side_px = run.encoder.side_px
     with ThreadPoolExecutor(cores(), thread_name_prefix="metadata") as pool, Sandbox(side_px) as sandbox:
-        for start in range(0, len(unasked), CHUNK):
-            chunk = unasked[start : start + CHUNK]
-            answers = pool.map(lambda one: _ask(target.root.path / one[1], sandbox), chunk)
+        for start in range(0, len(unread), CHUNK):
+            chunk = unread[start : start + CHUNK]
+            answers = pool.map(lambda one: _read(target.root.path / one[1], sandbox), chunk)
             said = {asset_id: one for (asset_id, _), one in zip(chunk, answers, strict=True) if one is not None}
             with run.catalog.begin() as connection:
-                metadata.answered(connection, said)
+                metadata.record(connection, said)
                 root_updates.set_pairing_due(connection, [target.root.id])
-            asked += len(said)
-    return asked
+            done += len(said)
+    return done
 
 
-def _ask(path: Path, sandbox: Sandbox) -> Metadata | None:
+def _read(path: Path, sandbox: Sandbox) -> Metadata | None:
     """What a picture says; None where the file cannot be opened now."""
     try:
         with path.open("rb") as file, contextlib.suppress(DecodeError):

@@ -27,10 +27,10 @@ def test_pictures_are_asked_once(connection: Connection, add_file: AddFile, root
     target = Target(root, "", ())
     first, second = add_file("album/a.jpg"), add_file("b.jpg")
     add_file("c.txt", "text"), add_file("d.jpg", error="broken")
-    assert metadata.unasked(connection, target) == [(first, "album/a.jpg"), (second, "b.jpg")]
-    assert metadata.unasked(connection, Target(root, "album", ())) == [(first, "album/a.jpg")]
-    metadata.answered(connection, {first: OWN, second: Metadata()})
-    assert metadata.unasked(connection, target) == [], "a picture that says nothing was asked, too"
+    assert metadata.unread(connection, target) == [(first, "album/a.jpg"), (second, "b.jpg")]
+    assert metadata.unread(connection, Target(root, "album", ())) == [(first, "album/a.jpg")]
+    metadata.record(connection, {first: OWN, second: Metadata()})
+    assert metadata.unread(connection, target) == [], "a picture that says nothing was asked, too"
     assert shown(connection, first) == (OWN.taken_at, "X100", None, None)
 
 
@@ -39,7 +39,7 @@ def test_the_file_comes_before_its_sidecar_and_the_sidecar_fills_gaps(
 ) -> None:
     target = Target(root, "", ())
     photo = add_file("album/a.jpg")
-    metadata.answered(connection, {photo: OWN})
+    metadata.record(connection, {photo: OWN})
     metadata.write(connection, photo, BESIDE, SIDECAR)
     metadata.show(connection, target)
     assert shown(connection, photo) == (OWN.taken_at, "X100", 47.5, 8.25)
@@ -53,7 +53,7 @@ def test_the_file_comes_before_its_sidecar_and_the_sidecar_fills_gaps(
 def test_what_is_said_in_words_comes_back_as_it_was(connection: Connection, add_file: AddFile, root: Root) -> None:
     target = Target(root, "", ())
     photo, silent = add_file("album/a.jpg"), add_file("b.jpg")
-    metadata.answered(connection, {photo: OWN, silent: Metadata(camera="X100")})
+    metadata.record(connection, {photo: OWN, silent: Metadata(camera="X100")})
     metadata.write(connection, photo, BESIDE, SIDECAR)
     assert list(metadata.with_words(connection, target)) == [
         Said(photo, "album/a.jpg", "album/a.jpg", OWN),
