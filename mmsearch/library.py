@@ -293,7 +293,7 @@ class Library:
         return visit(self.path, load, repair=repair, sample=sample, batch_size=self.config.batch_size)
 
     def rebuild(self, progress: ProgressCallback | None = None) -> IndexReport:
-        """Encode every file again, with the model given to `open`; the way to change a library's model."""
+        """Encode every file that the model given to `open` has not encoded yet, and make it the library's model."""
         store = self._open_store()
         return store.rebuild(self._model.load(store.model()), progress=progress, batch_size=self.config.batch_size)
 

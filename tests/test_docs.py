@@ -142,6 +142,16 @@ def test_every_program_that_is_named_anywhere_is_there() -> None:
             assert name == "tests.bench.NAME" or importlib.util.find_spec(name) is not None, f"{path}: {name}"
 
 
+def test_every_module_that_is_named_is_there() -> None:
+    tree = [
+        f"/{path.relative_to(ROOT)}" for top in ("mmsearch", "indexer", "tests") for path in (ROOT / top).rglob("*.py")
+    ]
+    sources = [ROOT / path[1:] for path in tree if not path.startswith("/tests/")]
+    for path in (*DOCS, *sources):
+        for name in re.findall(r"`(?:\.\./)*([\w/]+\.py)`", path.read_text(encoding="utf-8")):
+            assert any(module.endswith(f"/{name}") for module in tree), f"{path.relative_to(ROOT)} names {name}"
+
+
 def test_the_changelog_keeps_its_form() -> None:
     release = r"## (Unreleased|\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d)"
     kind = "### (Added|Changed|Deprecated|Removed|Fixed|Security)"

@@ -264,7 +264,7 @@ def rebuild(
     device: DeviceOption = Device.AUTO,
     as_json: JsonOption = False,
 ) -> int:
-    """Encode every file of the library again; with '--model', with another model."""
+    """Encode the library with another model, '--model'; what that model encoded before is kept."""
     from mmsearch.cli.progress import progress_on_stderr
     from mmsearch.cli.render import show_report
 
