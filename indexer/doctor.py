@@ -1,8 +1,8 @@
 """One visit to the doctor: look, mend, bring the folders concerned up to date, look again.
 
 In: the library's folder and a way to its model. Out: a `DoctorReport`. Without `repair` nothing is written. A database
-that cannot be read is replaced by what can be saved of it before anything else. Next: `maintenance/examine.py`,
-then `maintenance/repair.py`.
+that cannot be read is replaced by what can be saved of it before anything else. Next: `maintenance/examine.py`;
+`catalog/damaged.py`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from pathlib import Path
 from indexer.base.errors import LibraryCorrupt, LibraryError, MMSearchError
 from indexer.base.lock import writer_lock
 from indexer.base.types import Encoder
-from indexer.maintenance.compare import Faults
-from indexer.maintenance.examine import MEND, Check
-from indexer.maintenance.salvage import Salvaged, salvage
+from indexer.catalog.damaged import Salvaged, salvage
+from indexer.maintenance.compare import MEND, Check, Faults
 from indexer.search.search import CATALOG_FILE
 from indexer.store import Store
 

@@ -32,8 +32,7 @@ from indexer.search.search import CATALOG_FILE, Question, Searcher, StoredHit
 from indexer.vectors.choose import Device
 
 if TYPE_CHECKING:  # what only its own command loads
-    from indexer.maintenance.compare import Faults
-    from indexer.maintenance.examine import Check
+    from indexer.maintenance.compare import Check, Faults
     from indexer.maintenance.prune import PruneReport
     from indexer.transfer.backup import CopyReport
 
@@ -234,7 +233,7 @@ class Store:
 
     def mend(self, faults: Faults) -> list[Path]:
         """Mend what `examine` found; the folders to `ingest` afterwards. Raises: LibraryLocked."""
-        from indexer.maintenance.repair import mend
+        from indexer.maintenance.examine import mend
 
         with writer_lock(self.path):
             self._searchers.clear()

@@ -19,23 +19,6 @@ VECTORS_AT_ONCE: Final = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Dangling:
-    """Rows of `table` whose `column` names a row that is not there."""
-
-    table: str
-    column: str
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """The last change of a vector and the last number of an index file."""
-
-    change: int
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
 class StoredVector:
     """A row of `vectors`; its blobs should be float16 `[d]` each, or both be missing until the next run (`is_due`)."""
 
@@ -70,10 +53,10 @@ def database(connection: Connection) -> list[str]:
     return [] if said == ["ok"] else said
 
 
-def dangling(connection: Connection) -> list[Dangling]:
-    """Every reference that leads nowhere, counted by column."""
-    counted = [Dangling(table.name, name, _count(connection, table, lost)) for table, name, lost in references()]
-    return [one for one in counted if one.rows]
+def dangling(connection: Connection) -> list[tuple[str, str, int]]:
+    """Every column (its table first) that names rows which are not there, and in how many rows it does."""
+    counted = [(table.name, name, _count(connection, table, lost)) for table, name, lost in references()]
+    return [one for one in counted if one[2]]
 
 
 def references() -> Iterator[tuple[Table, str, ColumnElement[bool]]]:
@@ -86,17 +69,18 @@ def references() -> Iterator[tuple[Table, str, ColumnElement[bool]]]:
                 yield table, column.name, and_(column.is_not(None), ~there)
 
 
-def counters(connection: Connection) -> list[Counters]:
-    """What the library counts by: one row."""
-    return [Counters(*row) for row in connection.execute(select(library.c.change, library.c.generation))]
+def counters(connection: Connection) -> list[tuple[int, int]]:
+    """The last change of a vector and the last generation of an index file, as counted in the one row of `library`."""
+    found = connection.execute(select(library.c.change, library.c.generation))
+    return [(change, generation) for change, generation in found]
 
 
-def newest(connection: Connection) -> Counters:
+def newest(connection: Connection) -> tuple[int, int]:
     """The highest change and generation of any row: the counters may not be below."""
     change = connection.execute(select(func.max(vectors.c.change))).scalar_one()
     query = select(func.max(generations.c.change), func.max(generations.c.generation))
     written, generation = connection.execute(query).one()
-    return Counters(max(change or 0, written or 0), generation or 0)
+    return max(change or 0, written or 0), generation or 0
 
 
 def other_models(connection: Connection, model: Model) -> list[tuple[str, int]]:

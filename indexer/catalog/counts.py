@@ -16,16 +16,6 @@ from sqlalchemy import Connection, func, select
 from indexer.catalog.schema import LIVE, SKIPPED, assets, captions, library, notices, roots
 
 
-@dataclass(frozen=True, slots=True)
-class FileCount:
-    """How many files of one root have one modality and one state."""
-
-    root_id: int
-    modality: str
-    state: str
-    files: int
-
-
 @dataclass(frozen=True)
 class SkippedFile:
     """A file that is not in the library, and why; `when` is UTC."""
@@ -35,10 +25,11 @@ class SkippedFile:
     when: datetime
 
 
-def files(connection: Connection) -> list[FileCount]:
-    """Every file is in one of these counts."""
+def files(connection: Connection) -> dict[tuple[int, str, str], int]:
+    """How many files have one root, one modality and one state. Every file is in one of these counts."""
     groups = (assets.c.root_id, assets.c.modality, assets.c.state)
-    return [FileCount(*row) for row in connection.execute(select(*groups, func.count()).group_by(*groups))]
+    rows = connection.execute(select(*groups, func.count()).group_by(*groups))
+    return {(root_id, modality, state): count for root_id, modality, state, count in rows}
 
 
 def live_captions(connection: Connection, root_ids: Collection[int]) -> int:

@@ -1,28 +1,85 @@
-"""What can still be read of a damaged SQLite file, row by row, into a new catalog.
+"""A damaged SQLite file: every row that can still be read goes into a new one, and the damaged one is kept aside.
 
-In: the damaged file, a transaction on the new one. Out: how many rows of each table came through. Next: `mending.py`,
-which makes them fit together again.
+In: the damaged file. Out: a catalog that opens, and how many rows were saved of each table. What is lost is found again
+by `mmsearch index`: files are new to the catalog, folders have to be named again. The index file is a cache, and is not
+carried over. Next: `mending.py`, which makes the rows fit together again.
 """
 
 from __future__ import annotations
 
+import logging
+import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 from sqlalchemy import Connection
 
+from indexer.base.durable import aside_name
 from indexer.base.errors import LibraryError
+from indexer.base.failpoints import reach
+from indexer.catalog import mending, tables
+from indexer.catalog.database import Catalog
 from indexer.catalog.schema import generations, library, metadata
 
+log = logging.getLogger(__name__)
 IDS_AT_ONCE: Final = 256  # rows asked for together; where a page is damaged, fewer and fewer until the bad one is alone
 LEAST_ROW_BYTES: Final = 16  # no row is smaller: how many ids to look at where the damaged file does not say
 PROBES: Final = 64  # ids asked for first, evenly spread: where none answers, none will
 FAILURES: Final = 50_000  # queries that fail one after another before the rest of a table is given up: about a second
 UNREADABLE: Final = (sqlite3.DatabaseError, UnicodeDecodeError)  # SQLite's complaint may quote damaged text
+
+
+@dataclass(frozen=True)
+class Salvaged:
+    """Rows saved by table, and where the damaged file lies now."""
+
+    rows: dict[str, int]
+    aside: Path
+
+
+def salvage(catalog_file: Path) -> Salvaged:
+    """Replace a damaged catalog by what can be read of it. The caller holds the writer's lock."""
+    fresh = catalog_file.with_name(catalog_file.name + ".new")
+    for leftover in _family(fresh):
+        leftover.unlink(missing_ok=True)
+    catalog = Catalog.open(fresh, migrate_schema=True)
+    try:
+        with catalog.begin() as connection:
+            with tables.bulk(connection):
+                saved = recover(catalog_file, connection)
+            mending.salvaged(connection, catalog_file.parent)
+    finally:
+        catalog.close()
+    reach("salvage.copied")
+    aside = _swap(catalog_file, fresh)
+    log.warning("%s is damaged; kept as %s", catalog_file, aside.name)
+    return Salvaged(saved, aside)
+
+
+def _swap(catalog_file: Path, fresh: Path) -> Path:
+    """The damaged file gets a second name before the new one takes its first: there is a catalog at every moment."""
+    aside = aside_name(catalog_file)
+    for path, kept in zip(_family(catalog_file), _family(aside), strict=True):
+        if path.exists() and path.stat().st_size and not path.name.endswith("-shm"):
+            try:
+                os.link(path, kept)
+            except OSError:  # a file system without links
+                shutil.copy2(path, kept)
+    for path in _family(catalog_file)[1:]:
+        path.unlink(missing_ok=True)  # a log of the old file must never be read into the new one
+    reach("salvage.aside")
+    os.replace(fresh, catalog_file)
+    return aside
+
+
+def _family(path: Path) -> list[Path]:
+    return [path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")]
 
 
 def recover(damaged: Path, into: Connection) -> dict[str, int]:

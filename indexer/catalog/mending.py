@@ -6,8 +6,8 @@ encodes what was taken out. Next: `visibility.py`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
@@ -18,18 +18,6 @@ from indexer.catalog.library import next_change
 from indexer.catalog.root_updates import set_pairing_due
 from indexer.catalog.schema import FUSED, assets, captions, library, roots, vectors
 from indexer.catalog.scopes import chunked
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What a vector is computed from: its file, unless it follows from other vectors or from words on record."""
-
-    id: int
-    follows: bool
-    root_id: int
-    rel_path: str
-    size_bytes: int
-    mtime_ns: int
 
 
 def salvaged(connection: Connection, where: Path) -> None:
@@ -63,16 +51,15 @@ def references(connection: Connection, where: Path) -> None:
 def counters(connection: Connection) -> None:
     """One row of `library`, with counters that no row is ahead of."""
     newest, found = checks.newest(connection), checks.counters(connection)
+    change, generation = (max(numbers) for numbers in zip(newest, *found, strict=True))
     if len(found) == 1:
-        change, generation = max(newest.change, found[0].change), max(newest.generation, found[0].generation)
         connection.execute(update(library).values(change=change, generation=generation))
         return
     # the live model is the one that most can be found by
     by_model = select(vectors.c.model_id).where(vectors.c.kind != HIDDEN).group_by(vectors.c.model_id)
     model_id = connection.execute(by_model.order_by(func.count().desc()).limit(1)).scalar_one_or_none()
     connection.execute(delete(library))
-    values = {"change": newest.change, "generation": newest.generation}
-    connection.execute(insert(library).values(id=1, model_id=model_id, **values))
+    connection.execute(insert(library).values(id=1, model_id=model_id, change=change, generation=generation))
 
 
 def drop_doubles(connection: Connection, model: Model) -> set[int]:
@@ -83,17 +70,33 @@ def drop_doubles(connection: Connection, model: Model) -> set[int]:
     return ids
 
 
-def origins(connection: Connection, ids: Collection[int]) -> Iterator[Origin]:
-    """What each of these vectors is computed from."""
-    follows = or_(vectors.c.role == FUSED, captions.c.text.is_not(None))
+def replaceable(connection: Connection, online: Mapping[int, Path], ids: Collection[int]) -> set[int]:
+    """Those of the vectors that can be computed again now: fusions, captions, files that are as they were indexed.
+
+    Args:
+        online: the folders that are there, by the id of their root.
+    """
+    follows = or_(vectors.c.role == FUSED, captions.c.text.is_not(None))  # from other vectors, or words on record
     columns = (vectors.c.id, follows, assets.c.root_id, assets.c.rel_path, assets.c.size_bytes, assets.c.mtime_ns)
     query = (
         select(*columns)
         .join(assets, assets.c.id == vectors.c.asset_id)
         .join(captions, captions.c.id == vectors.c.caption_id, isouter=True)
     )
+    found: set[int] = set()
     for chunk in chunked(ids):
-        yield from (Origin(*row) for row in connection.execute(query.where(vectors.c.id.in_(chunk))))
+        for number, is_certain, root_id, rel_path, *state in connection.execute(query.where(vectors.c.id.in_(chunk))):
+            if is_certain or (root_id in online and _state_of(online[root_id] / rel_path) == state):
+                found.add(number)
+    return found
+
+
+def _state_of(path: Path) -> list[int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
 
 
 def forget(connection: Connection, model: Model, ids: Collection[int]) -> set[int]:

@@ -7,7 +7,7 @@ Next: `counts.py`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from sqlalchemy import Connection, delete, or_, select
 
@@ -27,18 +27,14 @@ POINTING: Final = tuple(
 )
 
 
-class FilePath(NamedTuple):
-    """A file by its id, and its path below the root."""
+def files(connection: Connection, target: Target, *, missing_only: bool) -> Iterator[tuple[int, str]]:
+    """The files of a target, by their ids, with their paths below the root.
 
-    id: int
-    rel_path: str
-
-
-def files(connection: Connection, target: Target, *, missing_only: bool) -> Iterator[FilePath]:
-    """The files of a target; with `missing_only` those that the last index run did not find."""
+    With `missing_only` those that the last index run did not find.
+    """
     query = select(assets.c.id, assets.c.rel_path).where(below(target))
     query = query.where(assets.c.state == MISSING) if missing_only else query
-    yield from (FilePath(*row) for row in connection.execute(query))
+    yield from ((number, rel_path) for number, rel_path in connection.execute(query))
 
 
 def delete_files(connection: Connection, ids: Sequence[int]) -> None:

@@ -7,21 +7,12 @@ follow from them again, so that an interrupted run is taken up. Next: `scopes.py
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, select, update
 
 from indexer.catalog.roots import Root
 from indexer.catalog.schema import roots
-
-
-@dataclass(frozen=True, slots=True)
-class Pairing:
-    """Whether captions have to be looked at, and the digest of the caption files as last read."""
-
-    is_due: bool
-    captions_seen: str | None
 
 
 def add(connection: Connection, folder: Path) -> Root:
@@ -44,10 +35,11 @@ def remember_device(connection: Connection, root: Root, device: int) -> None:
     connection.execute(update(roots).where(roots.c.id == root.id).values(device=device))
 
 
-def pairing_of(connection: Connection, root: Root) -> Pairing:
-    """What is known of the captions of a root."""
+def pairing_of(connection: Connection, root: Root) -> tuple[bool, str | None]:
+    """Whether the captions of a root have to be looked at, and the digest of its caption files as last read."""
     query = select(roots.c.pairing_due, roots.c.captions_seen).where(roots.c.id == root.id)
-    return Pairing(*connection.execute(query).one())
+    is_due, captions_seen = connection.execute(query).one()
+    return is_due, captions_seen
 
 
 def set_pairing_due(connection: Connection, root_ids: Collection[int], *, due: bool = True) -> None:

@@ -118,9 +118,9 @@ def _settle(connection: Connection, run: Run, target: Target, seen: Scan, plan: 
     run.tally.unchanged += plan.unchanged
     run.tally.skipped += plan.still_skipped
     run.tally.excluded += plan.excluded
-    known = root_updates.pairing_of(connection, target.root)
-    other_captions = not target.prefix and known.captions_seen != signature(seen)
-    due = bool(plan.changes or known.is_due or target.prefix or other_captions)
+    is_due, captions_seen = root_updates.pairing_of(connection, target.root)
+    other_captions = not target.prefix and captions_seen != signature(seen)
+    due = bool(plan.changes or is_due or target.prefix or other_captions)
     root_updates.set_pairing_due(connection, [target.root.id], due=due)
     notices.forget_below(connection, target, "scan")
     for unseen in seen.unreadable:

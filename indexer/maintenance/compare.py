@@ -1,7 +1,8 @@
 """Stored vectors compared with the index file, which has a checksum, and with the model.
 
 In: rows of `vectors`, the index file as it lies there, an encoder. Out: the ids that are not right. An own vector is
-encoded again from its file, a caption's from its words; a fused one follows from both. Next: `repair.py`.
+encoded again from its file, a caption's from its words; a fused one follows from both. Next: `examine.py`, which mends
+them.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from indexer.base.types import HIDDEN, Encoder, Float32Array
 from indexer.catalog import checks
@@ -29,6 +31,7 @@ from indexer.search.live_index import LiveIndex
 from indexer.vectors.protocol import normalised
 from indexer.vectors.rows import Int64Array
 
+MEND: Final = "mmsearch doctor --repair"
 LOGVAR_LIMIT: Final = 0.1  # a posterior is never wider than the prior; the rest is rounding
 ALIKE: Final = 0.9999  # cosine of a vector in the index with the float16 row it was made from
 SAME_MODEL: Final = 0.98  # cosine of a vector encoded in float32 here and in int8 on another machine, at the least
@@ -38,41 +41,49 @@ Item = TypeVar("Item")
 Vector = TypeVar("Vector", StoredVector, OwnVector)
 
 
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at. `faults` counts what is wrong, `found` says it in words, `remedy` is what to type."""
+
+    name: str
+    faults: int
+    found: str
+    remedy: str = ""
+    mended: bool = False
+
+
 @dataclass
 class Faults:
-    """What `repair.py` mends: ids of vectors, and whether the index file has to be made again."""
+    """Ids of vectors that are wrong, for `examine.mend`."""
 
     unusable: set[int] = field(default_factory=set)  # no search can use them
     doubtful: set[int] = field(default_factory=set)  # usable, and not what the index or the file says
     videos: set[int] = field(default_factory=set)  # own vectors that the keyframes beside them do not make
-    index: bool = False
 
 
-@dataclass(frozen=True)
-class Compared:
-    """How many vectors there are, how many were compared with the index file, and that file in words."""
-
-    vectors: int
-    compared: int
-    index: str
-
-
-def with_index(connection: Connection, folder: Path, model: Model, faults: Faults) -> Compared:
+def with_index(connection: Connection, folder: Path, model: Model, faults: Faults) -> list[Check]:
     """Read every vector of `model` once: can it be used, and is it the one in the index file?"""
-    live, index, sound = generations.examine(connection, folder, model)
-    faults.index = not sound
-    held = _Held(live) if live is not None else None
-    count = 0
+    live, index, is_sound = generations.examine(connection, folder, model)
+    count = compared = recognised = 0
     for page in checks.stored_vectors(connection, model):
         kept = [row for row in page if not row.is_due]
         usable = _usable(kept, model.dim)
         faults.unusable.update({row.id for row in kept} - {row.id for row in usable})
         count += len(kept)
-        if held is not None:
-            faults.doubtful.update(held.differing(page, usable))
-    if held is not None and held.strangers:
-        faults.index, index = True, f"{held.strangers} vectors of the index file are not the catalog's"
-    return Compared(count, held.compared if held else 0, index)
+        if live is not None and len(live.ids):
+            recognised += int(_places(live, page)[1].sum())
+            found, differing = _in_index(live, usable)
+            compared += found
+            faults.doubtful.update(differing)
+    if live is not None and recognised < len(live.ids):
+        is_sound, index = False, f"{len(live.ids) - recognised} vectors of the index file are not the catalog's"
+    bad, other = len(faults.unusable), len(faults.doubtful)
+    usability = f"{bad} of {count} vectors cannot be used" if bad else f"{count} vectors can be used"
+    return [
+        Check("vectors", bad, usability, MEND),
+        Check("index file", int(not is_sound), index, MEND),
+        Check("comparison", other, f"{other} of {compared} vectors differ from the index file", MEND),
+    ]
 
 
 def sample(catalog: Catalog, model: Model, encoder: Encoder, count: int) -> tuple[int, set[int]]:
@@ -103,48 +114,28 @@ def sample(catalog: Catalog, model: Model, encoder: Encoder, count: int) -> tupl
     return len(images) + len(texts), strange
 
 
-class _Held:
-    """The index file's vectors by id."""
+def _in_index(live: LiveIndex, usable: Sequence[StoredVector]) -> tuple[int, set[int]]:
+    """How many of these vectors the index file has; the ids of those that it has otherwise, or lacks."""
+    due = [row for row in usable if row.kind != HIDDEN and row.change <= live.change]  # newer ones are replayed
+    if not due:
+        return 0, set()
+    places, there = _places(live, due)
+    ids = np.array([row.id for row in due], np.int64)
+    differing = set(ids[~there].tolist())
+    if there.any():
+        rows = live.index.rows
+        held = normalised(rows.take(places[there]), rows.dim)
+        stored = _unit([row.mu for row, found in zip(due, there, strict=True) if found], rows.dim)
+        cosines = np.einsum("nd,nd->n", stored, held)  # [n]
+        differing |= set(ids[there][(cosines < ALIKE) & stored.any(axis=1)].tolist())
+    return int(there.sum()), differing
 
-    def __init__(self, live: LiveIndex) -> None:
-        self._rows = live.index.rows
-        self._change = live.change
-        self._sorted: Int64Array = live.ids
-        self._met = np.zeros(len(live.ids), np.bool_)
-        self.compared = 0
 
-    @property
-    def strangers(self) -> int:
-        """Vectors of the file that no row read so far accounts for."""
-        return int((~self._met).sum())
-
-    def differing(self, page: Sequence[StoredVector], usable: Sequence[StoredVector]) -> set[int]:
-        """The ids of a page of rows whose vector in the file is another one, or missing."""
-        if not len(self._sorted):
-            return set()
-        self._find(np.array([row.id for row in page], np.int64), mark=True)
-        due = [row for row in usable if row.kind != HIDDEN and row.change <= self._change]  # others are replayed
-        if not due:
-            return set()
-        ids = np.array([row.id for row in due], np.int64)
-        places, there = self._find(ids)
-        differ = set(ids[~there].tolist())
-        if there.any():
-            held = normalised(self._rows.take(places[there]), self._rows.dim)
-            rows = [row for row, found in zip(due, there, strict=True) if found]
-            self.compared += len(rows)
-            stored = _unit([row.mu for row in rows], held.shape[1])
-            cosines = np.einsum("nd,nd->n", stored, held)  # [n]
-            is_zero = ~stored.any(axis=1)
-            differ |= set(ids[there][(cosines < ALIKE) & ~is_zero].tolist())
-        return differ
-
-    def _find(self, ids: Int64Array, *, mark: bool = False) -> tuple[Int64Array, np.ndarray[Any, np.dtype[np.bool_]]]:
-        places = np.minimum(np.searchsorted(self._sorted, ids), len(self._sorted) - 1)
-        there = self._sorted[places] == ids
-        if mark:
-            self._met[places[there]] = True
-        return places, there
+def _places(live: LiveIndex, rows: Sequence[StoredVector]) -> tuple[Int64Array, NDArray[np.bool_]]:
+    """Where each of these vectors is in the index, and whether it is there, `[n]` each."""
+    ids = np.array([row.id for row in rows], np.int64)
+    places = np.minimum(np.searchsorted(live.ids, ids), len(live.ids) - 1)
+    return places, live.ids[places] == ids
 
 
 def _usable(rows: Sequence[Vector], dim: int) -> list[Vector]:
@@ -163,9 +154,8 @@ def _unit(blobs: Sequence[bytes], dim: int) -> Float32Array:
 
 
 def _load(root: Path, row: OwnVector, encoder: Encoder, sandbox: Sandbox) -> Loaded:
-    reader = Reader(
-        root, encoder, {"image": (), "text": ()}, sandbox, DecodeJournal(root)
-    )  # not opened: nothing is noted
+    journal = DecodeJournal(root)  # not opened: nothing is noted
+    reader = Reader(root, encoder, {"image": (), "text": ()}, sandbox, journal)
     return load(reader, Job(row.rel_path, row.modality, None, None))
 
 

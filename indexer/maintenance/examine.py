@@ -1,51 +1,34 @@
-"""Whether a library is as it should be: every check of its state, each as one line, and nothing is written.
+"""Whether a library is as it should be, every check as one line; and what can be mended of it without loss.
 
-In: an open catalog, the library's folder, an encoder for the sample (or none). Out: `Check`s, and in `Faults` the ids
-that `repair.py` needs. SQLite keeps no checksums, so vectors are compared with the index file, which has one, and a
-sample of them with what the model makes of the files today. Next: `compare.py`, then `repair.py`.
+In: an open catalog, the library's folder, an encoder for the sample (or none). Out: `Check`s, and the ids of wrong
+vectors as `Faults`, which `mend` takes. SQLite keeps no checksums, so vectors are compared with the index file, which
+has one, and a sample of them with what the model makes of the files today. Next: `compare.py`; `catalog/mending.py`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
+from indexer.base.failpoints import reach
 from indexer.base.types import Encoder
 from indexer.catalog import checks as rows
 from indexer.catalog import keyframes as moments
-from indexer.catalog import visibility
+from indexer.catalog import mending, visibility
 from indexer.catalog.database import Catalog, Connection, Model, live_model
 from indexer.catalog.roots import all_roots, offline_reason
 from indexer.maintenance import compare
-from indexer.maintenance.compare import Faults
+from indexer.maintenance.compare import MEND, Check, Faults
 from indexer.search import index_files as generations
 
-MEND: Final = "mmsearch doctor --repair"
 
-
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at. `faults` counts what is wrong, `found` says it in words, `remedy` is what to type."""
-
-    name: str
-    faults: int
-    found: str
-    remedy: str = ""
-    mended: bool = False
-
-
-def examine(
-    catalog: Catalog, where: Path, encoder: Encoder | None, sample: int, faults: Faults | None = None
-) -> list[Check]:
-    """Every check of the library in folder `where`, in one snapshot of the catalog.
+def examine(catalog: Catalog, where: Path, encoder: Encoder | None, sample: int, faults: Faults) -> list[Check]:
+    """Every check of the library in folder `where`, in one snapshot of the catalog. Nothing is written.
 
     Args:
         encoder: the live model, or None to leave out the sample.
         sample: how many files and captions are encoded again.
-        faults: takes what was found, for `repair.py`.
+        faults: takes what was found, for `mend`.
     """
-    faults = Faults() if faults is None else faults
     with catalog.begin() as connection:
         checks = [_database(connection)]
         if checks[0].faults:
@@ -64,7 +47,7 @@ def examine(
             Check("doubles", doubles, f"{doubles} vectors twice" if doubles else "no vector is there twice", MEND),
             Check("files", unencoded, f"{unencoded or 'no'} files wait to be encoded", "mmsearch index FOLDER"),
             Check("visibility", stale, f"{stale or 'no'} vectors are found, or hidden, where they should not be", MEND),
-            *_vectors(connection, where, model, faults),
+            *compare.with_index(connection, where / generations.VECTORS_FOLDER, model, faults),
             Check("keyframes", len(faults.videos), unfit, MEND),
             _leftovers(connection, where),
         ]
@@ -76,6 +59,33 @@ def examine(
     return checks
 
 
+def mend(catalog: Catalog, where: Path, faults: Faults) -> list[Path]:
+    """Mend the library in folder `where`; the folders whose files have to be encoded again afterwards.
+
+    A wrong vector is forgotten where its file is at hand or its words are on record, and stays where they are not.
+    One transaction: a crash leaves the library as it was, or mended. The caller holds the writer's lock.
+    """
+    with catalog.begin() as connection:
+        mending.counters(connection)
+        mending.references(connection, where)
+        model = live_model(connection)
+        due: list[Path] = []
+        if model is not None:
+            known = all_roots(connection)
+            online = {root.id: root.path for root in known if offline_reason(connection, root) is None}
+            wrong = faults.unusable | mending.replaceable(connection, online, faults.doubtful | faults.videos)
+            settled = wrong | mending.drop_doubles(connection, model)
+            roots = mending.forget(connection, model, wrong)
+            due = [path for root_id, path in online.items() if root_id in roots]
+            visibility.refresh(connection)
+        reach("repair.mending")
+    reach("repair.mended")
+    if model is not None and faults.doubtful <= settled:
+        generations.remake(catalog, where / generations.VECTORS_FOLDER, model)
+        reach("repair.remade")
+    return due
+
+
 def _database(connection: Connection) -> Check:
     said = rows.database(connection)
     if said:
@@ -85,19 +95,19 @@ def _database(connection: Connection) -> Check:
 
 def _references(connection: Connection) -> Check:
     found = rows.dangling(connection)
-    lines = [f"{one.rows} rows of {one.table} whose {one.column} leads nowhere" for one in found]
+    lines = [f"{count} rows of {table} whose {column} leads nowhere" for table, column, count in found]
     text = "; ".join(lines) or "every row leads where it should"
-    return Check("references", sum(one.rows for one in found), text, MEND)
+    return Check("references", sum(count for _, _, count in found), text, MEND)
 
 
 def _counters(connection: Connection) -> Check:
     found = rows.counters(connection)
     if len(found) != 1:
         return Check("counters", 1, f"{len(found)} rows where the library has one", MEND)
-    held, newest = found[0], rows.newest(connection)
-    late = int(held.change < newest.change) + int(held.generation < newest.generation)
-    text = f"change {held.change}, generation {held.generation}"
-    wanted = f"; rows are at change {newest.change}, generation {newest.generation}" if late else ""
+    (change, generation), (newest_change, newest_generation) = found[0], rows.newest(connection)
+    late = int(change < newest_change) + int(generation < newest_generation)
+    text = f"change {change}, generation {generation}"
+    wanted = f"; rows are at change {newest_change}, generation {newest_generation}" if late else ""
     return Check("counters", late, text + wanted, MEND)
 
 
@@ -113,17 +123,6 @@ def _other_models(connection: Connection, model: Model) -> Check:
     others = rows.other_models(connection, model)
     wait = [f"; {count} of '{name}', which wait for 'mmsearch rebuild --model {name}'" for name, count in others]
     return Check("model", 0, f"vectors of '{model.name}' ({model.fingerprint[:12]})" + "".join(wait))
-
-
-def _vectors(connection: Connection, where: Path, model: Model, faults: Faults) -> list[Check]:
-    seen = compare.with_index(connection, where / generations.VECTORS_FOLDER, model, faults)
-    unusable, differing = len(faults.unusable), len(faults.doubtful)
-    blobs = f"{unusable} of {seen.vectors}" if unusable else f"{seen.vectors}"
-    return [
-        Check("vectors", unusable, f"{blobs} vectors {'cannot' if unusable else 'can'} be used", MEND),
-        Check("index file", int(faults.index), seen.index, MEND),
-        Check("comparison", differing, f"{differing} of {seen.compared} vectors differ from the index file", MEND),
-    ]
 
 
 def _leftovers(connection: Connection, where: Path) -> Check:

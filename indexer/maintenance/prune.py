@@ -84,7 +84,7 @@ def prune(
             elif offline:
                 forgotten.append(target)
                 every = pruning.files(connection, target, missing_only=False)
-                doomed.update({file.id: target.root.path / file.rel_path for file in every})
+                doomed.update({number: target.root.path / rel_path for number, rel_path in every})
             else:
                 counts["offline"] += count_live(connection, target)
     if not dry_run:
@@ -110,8 +110,8 @@ def _sorted_out(connection: Connection, target: Target) -> dict[Fate, dict[int, 
     """The hidden files of an online root by what became of them."""
     found: dict[Fate, dict[int, Path]] = {"gone": {}, "here": {}, "held": {}}
     bare: dict[str, bool] = {}
-    for file in pruning.files(connection, target, missing_only=True):
-        found[_fate(target, file.rel_path, bare)][file.id] = target.root.path / file.rel_path
+    for number, rel_path in pruning.files(connection, target, missing_only=True):
+        found[_fate(target, rel_path, bare)][number] = target.root.path / rel_path
     return found
 
 

@@ -6,6 +6,7 @@ In: a snapshot of its catalog, its folder. Out: `Status`. Nothing here writes. N
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -59,29 +60,26 @@ def status(connection: Connection, where: Path) -> Status:
     everything = all_roots(connection)
     reasons = {root.id: offline_reason(connection, root) for root in everything}
     online = {root_id for root_id, reason in reasons.items() if reason is None}
-    groups = counts.files(connection)
+    files = counts.files(connection)
 
-    def found(modality: str) -> int:
-        return sum(one.files for one in live if one.modality == modality and one.root_id in online)
+    def live(modality: str, within: Collection[int]) -> int:
+        return sum(files.get((root_id, modality, LIVE), 0) for root_id in within)
 
-    live = [one for one in groups if one.state == LIVE]
+    def of_state(wanted: str) -> int:
+        return sum(count for (_, _, state), count in files.items() if state == wanted)
+
+    in_root = {root.id: live("image", [root.id]) + live("text", [root.id]) for root in everything}
     model = live_model(connection)
     measured = index_facts(connection, model) if model else EXACT
     return Status(
-        images=found("image"),
-        texts=found("text"),
+        images=live("image", online),
+        texts=live("text", online),
         captions=counts.live_captions(connection, online),
-        missing=sum(one.files for one in groups if one.state == MISSING),
-        offline=sum(one.files for one in live if one.root_id not in online),
-        skipped=sum(one.files for one in groups if one.state == SKIPPED) + counts.noticed(connection),
+        missing=of_state(MISSING),
+        offline=sum(count for root_id, count in in_root.items() if root_id not in online),
+        skipped=of_state(SKIPPED) + counts.noticed(connection),
         roots=tuple(
-            RootStatus(
-                root.path,
-                root.id in online,
-                sum(one.files for one in live if one.root_id == root.id),
-                reasons[root.id],
-            )
-            for root in everything
+            RootStatus(root.path, root.id in online, in_root[root.id], reasons[root.id]) for root in everything
         ),
         size_bytes=_size_bytes(where),
         model_name=model.name if model else None,

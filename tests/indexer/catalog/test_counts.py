@@ -8,7 +8,6 @@ from sqlalchemy import Connection
 
 from indexer.catalog import assets, captions, counts, library
 from indexer.catalog.captions import Key
-from indexer.catalog.counts import FileCount
 from indexer.catalog.roots import Root
 from tests.indexer.catalog.conftest import AddFile
 
@@ -18,12 +17,11 @@ def test_every_file_is_in_one_count(connection: Connection, add_file: AddFile, r
     gone = add_file("d.jpg")
     add_file("e.jpg", error="broken")
     assets.mark(connection, [gone], missing=True)
-    found = {(one.modality, one.state): one for one in counts.files(connection)}
-    assert found == {
-        ("image", "live"): FileCount(root.id, "image", "live", 2),
-        ("text", "live"): FileCount(root.id, "text", "live", 1),
-        ("image", "missing"): FileCount(root.id, "image", "missing", 1),
-        ("image", "skipped"): FileCount(root.id, "image", "skipped", 1),
+    assert counts.files(connection) == {
+        (root.id, "image", "live"): 2,
+        (root.id, "text", "live"): 1,
+        (root.id, "image", "missing"): 1,
+        (root.id, "image", "skipped"): 1,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -9,7 +10,6 @@ from sqlalchemy import Connection
 from indexer.base.types import Model
 from indexer.catalog import captions, checks, fused, mending, root_updates, vectors
 from indexer.catalog.captions import Key
-from indexer.catalog.checks import Counters
 from indexer.catalog.roots import Root, all_roots
 from tests.indexer.catalog.conftest import AddFile
 from tests.indexer.catalog.test_checks import ONE, sql
@@ -42,10 +42,10 @@ def test_counters_are_never_behind_a_row(connection: Connection, model: Model, a
     vectors.set_own(connection, model, {add_file("a.png"): ONE})
     sql(connection, ["UPDATE vectors SET change = 70", "UPDATE library SET change = 3, generation = 5"])
     mending.counters(connection)
-    assert checks.counters(connection) == [Counters(70, 5)]
+    assert checks.counters(connection) == [(70, 5)]
     sql(connection, ["DELETE FROM library"])
     mending.counters(connection)
-    assert checks.counters(connection) == [Counters(70, 0)]
+    assert checks.counters(connection) == [(70, 0)]
     assert connection.exec_driver_sql("SELECT model_id FROM library").scalar_one() == model.id
 
 
@@ -57,13 +57,20 @@ def test_doubles_are_deleted(connection: Connection, model: Model, add_file: Add
     assert checks.doubles(connection, model) == []
 
 
-def test_what_a_vector_is_made_from(connection: Connection, model: Model, root: Root, add_file: AddFile) -> None:
+def test_what_can_be_computed_again(
+    connection: Connection, model: Model, root: Root, add_file: AddFile, tmp_path: Path
+) -> None:
     photo = add_file("a.png")
     vectors.set_own(connection, model, {photo: ONE})
     fused.store(connection, model, {photo: ONE})
-    own, whole = sorted(mending.origins(connection, {1, 2, 99}), key=lambda one: one.id)
-    assert (own.follows, whole.follows) == (False, True)
-    assert (own.root_id, own.rel_path, own.size_bytes, own.mtime_ns) == (root.id, "a.png", 10, 20)
+    (own, whole) = connection.exec_driver_sql("SELECT id FROM vectors ORDER BY role = 'fused'").scalars()
+    ids, folder = {own, whole, 99}, {root.id: tmp_path}
+    assert mending.replaceable(connection, {}, ids) == {whole}, "it follows from others, wherever the file is"
+    assert mending.replaceable(connection, folder, ids) == {whole}, "the file is gone"
+    (tmp_path / "a.png").write_bytes(bytes(10))
+    assert mending.replaceable(connection, folder, ids) == {whole}, "the file has changed"
+    os.utime(tmp_path / "a.png", ns=(20, 20))
+    assert mending.replaceable(connection, folder, ids) == {own, whole}
 
 
 def test_a_vector_is_forgotten_with_the_fusions_it_is_part_of(
@@ -80,4 +87,4 @@ def test_a_vector_is_forgotten_with_the_fusions_it_is_part_of(
     assert vectors.own(connection, model, photo) == vectors.own(connection, model, other) == ONE
     empty = "SELECT asset_id FROM vectors WHERE mu IS NULL ORDER BY asset_id"
     assert list(connection.exec_driver_sql(empty).scalars()) == [photo, text]  # the fusion, and the text
-    assert root_updates.pairing_of(connection, root).is_due
+    assert root_updates.pairing_of(connection, root)[0]

@@ -17,8 +17,8 @@ def test_the_files_of_a_target(connection: Connection, root: Root, add_file: Add
     ids = {name: add_file(name) for name in ("a/x.png", "a/y.png", "b.png")}
     mark(connection, [ids["a/x.png"], ids["b.png"]], missing=True)
     whole, part = Target(root, "", ()), Target(root, "a", ())
-    assert {file.rel_path for file in pruning.files(connection, whole, missing_only=False)} == set(ids)
-    assert [tuple(file) for file in pruning.files(connection, part, missing_only=True)] == [(ids["a/x.png"], "a/x.png")]
+    assert {name for _, name in pruning.files(connection, whole, missing_only=False)} == set(ids)
+    assert list(pruning.files(connection, part, missing_only=True)) == [(ids["a/x.png"], "a/x.png")]
 
 
 def test_a_caption_that_goes_takes_the_fusion_of_its_photo(
@@ -33,7 +33,7 @@ def test_a_caption_that_goes_takes_the_fusion_of_its_photo(
     assert (tables.count(connection, "assets"), tables.count(connection, "captions")) == (1, 0)
     assert vectors.own(connection, model, photo) == ONE
     assert fused.unfused(connection, model) == []
-    assert root_updates.pairing_of(connection, root).is_due
+    assert root_updates.pairing_of(connection, root)[0]
     pruning.delete_files(connection, [photo])
     assert [tables.count(connection, name) for name in ("assets", "captions", "vectors")] == [0, 0, 0]
     assert checks.dangling(connection) == []

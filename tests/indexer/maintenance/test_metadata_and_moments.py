@@ -14,9 +14,9 @@ import pytest
 from sqlalchemy import select
 
 from indexer.base.errors import LibraryCorrupt
+from indexer.catalog.damaged import salvage
 from indexer.catalog.schema import about, frames
 from indexer.decoding.sandbox import JOURNAL_FILE
-from indexer.maintenance.salvage import salvage
 from indexer.store import CATALOG_FILE, Store
 from indexer.transfer.restore import restore
 from tests.fakes import FakeEncoder
