@@ -191,3 +191,31 @@ class Progress:
 
 
 ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class IndexFacts:
+    """What was measured when an index file was written; the numbers are those of an IVF index.
+
+    Attributes:
+        form: how it is searched.
+        lists: number of inverted lists.
+        nprobe: how many of them a search looks at.
+        depth: how many candidates are ranked again for ten results.
+        trained_on: number of vectors when the centroids were trained.
+        recall_at_10: of questions that are texts, on average.
+        recall_at_10_low: its lower bound, one-sided, 95 %.
+        questions: how many texts that is measured with.
+    """
+
+    form: Literal["exact", "ivf"] = "exact"
+    lists: int = 0
+    nprobe: int = 0
+    depth: int = 0
+    trained_on: int = 0
+    recall_at_10: float | None = None
+    recall_at_10_low: float | None = None
+    questions: int = 0
+
+
+EXACT_SEARCH: Final = IndexFacts()

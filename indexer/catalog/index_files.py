@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.base.errors import LibraryCorrupt
-from indexer.base.types import Model, UInt8Array
+from indexer.base.types import IndexFacts, Model, UInt8Array
 from indexer.catalog.reader import read
-from indexer.vectors.form import Facts
 
 if TYPE_CHECKING:  # SQLAlchemy is for those who write
     from sqlalchemy import Connection
@@ -54,7 +53,7 @@ class IndexFiles:
     change: int
     rows: StoredFile
     faiss: StoredFile | None
-    facts: Facts | None
+    facts: IndexFacts | None
     entries: bytes
 
     @property
@@ -133,11 +132,11 @@ def put(connection: Connection, files: IndexFiles) -> None:
     )
 
 
-def _parsed(text: str) -> tuple[Facts | None, StoredFile | None]:
+def _parsed(text: str) -> tuple[IndexFacts | None, StoredFile | None]:
     """Facts, and FAISS's file; neither where an earlier version wrote the row, or nobody who can be understood."""
     try:
         facts = json.loads(text)
         faiss = facts.pop("faiss")
-        return Facts(**facts), None if faiss is None else StoredFile(**faiss)
+        return IndexFacts(**facts), None if faiss is None else StoredFile(**faiss)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None, None

@@ -204,7 +204,7 @@ generations = Table(
     Column("dim", Integer, nullable=False),
     Column("change", BigInteger, nullable=False),  # the last change the file includes
     Column("entries", LargeBinary, nullable=False),  # int64 ids, then uint8 kinds: filters without a scan of `vectors`
-    Column("facts", Text, nullable=False, server_default="{}"),  # JSON: vectors.form.Facts; {}: a file not to trust
+    Column("facts", Text, nullable=False, server_default="{}"),  # JSON: IndexFacts; {}: a file not to trust
 )
 
 notices = Table(

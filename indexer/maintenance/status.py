@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from indexer.base.types import EXACT_SEARCH, IndexFacts
 from indexer.catalog import counts
 from indexer.catalog.database import Connection, live_model
 from indexer.catalog.roots import all_roots, offline_reason
 from indexer.catalog.schema import LIVE, MISSING, SKIPPED
 from indexer.search.index_files import facts as index_facts
 from indexer.vectors.choose import backend
-from indexer.vectors.form import EXACT, Facts
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def status(connection: Connection, where: Path) -> Status:
 
     in_root = {root.id: live("image", [root.id]) + live("text", [root.id]) for root in everything}
     model = live_model(connection)
-    measured = index_facts(connection, model) if model else EXACT
+    measured = index_facts(connection, model) if model else EXACT_SEARCH
     return Status(
         images=live("image", online),
         texts=live("text", online),
@@ -91,7 +91,7 @@ def status(connection: Connection, where: Path) -> Status:
     )
 
 
-def _search(facts: Facts) -> str:
+def _search(facts: IndexFacts) -> str:
     """How a search goes, in words."""
     if facts.recall_at_10 is None or facts.recall_at_10_low is None:
         return "exact"

@@ -21,7 +21,7 @@ import numpy as np
 from indexer.base.durable import set_aside, sha256_of, sync
 from indexer.base.errors import LibraryCorrupt, LibraryError
 from indexer.base.failpoints import reach
-from indexer.base.types import CAPTION, IMAGE, TEXT, Float32Array, Model
+from indexer.base.types import CAPTION, EXACT_SEARCH, IMAGE, TEXT, Float32Array, IndexFacts, Model
 from indexer.catalog import changes
 from indexer.catalog import index_files as table
 from indexer.catalog.index_files import IndexFiles, StoredFile
@@ -29,7 +29,7 @@ from indexer.catalog.reader import last_change
 from indexer.search.live_index import LiveIndex, from_catalog
 from indexer.vectors.choose import Device, has_faiss, index_over
 from indexer.vectors.faiss_index import FaissIndex
-from indexer.vectors.form import EXACT, FEWEST_QUESTIONS, IVF_FROM, QUESTIONS, Facts, planned
+from indexer.vectors.form import FEWEST_QUESTIONS, IVF_FROM, QUESTIONS, planned
 from indexer.vectors.rows import SUFFIX, Rows, write_rows
 
 if TYPE_CHECKING:  # SQLAlchemy is for those who write
@@ -82,10 +82,10 @@ def open_index(
         return from_catalog(snapshot, model, device), files is None
 
 
-def facts(snapshot: Snapshot, model: Model) -> Facts:
+def facts(snapshot: Snapshot, model: Model) -> IndexFacts:
     """What was measured when the index files were written."""
     files = table.newest(snapshot, model)
-    return EXACT if files is None or files.facts is None else files.facts
+    return EXACT_SEARCH if files is None or files.facts is None else files.facts
 
 
 def wants_questions(snapshot: Snapshot, folder: Path, model: Model) -> bool:
@@ -218,10 +218,10 @@ def _temporary(path: Path) -> Path:
     return path.with_name(path.name + ".tmp")
 
 
-def _planned(folder: Path, live: LiveIndex, path: Path) -> tuple[FaissIndex | None, Facts]:
+def _planned(folder: Path, live: LiveIndex, path: Path) -> tuple[FaissIndex | None, IndexFacts]:
     """FAISS's index of the vectors in the file at `path`, and its facts, see `form.planned`."""
     if len(live.ids) < IVF_FROM or not has_faiss():
-        return None, EXACT
+        return None, EXACT_SEARCH
     photos = live.ids[live.kinds == IMAGE]
     old = (live.index, live.facts) if isinstance(live.index, FaissIndex) else None
     rows = Rows.open(path, live.ids, live.model.dim)
@@ -239,7 +239,7 @@ def _is_current(snapshot: Snapshot, folder: Path, files: IndexFiles, model: Mode
 
 def _could_be_planned(snapshot: Snapshot, folder: Path, files: IndexFiles, model: Model) -> bool:
     """Whether nothing was measured, since FAISS or questions were not there, and they are now."""
-    unplanned = files.count >= IVF_FROM and files.facts == EXACT
+    unplanned = files.count >= IVF_FROM and files.facts == EXACT_SEARCH
     return unplanned and has_faiss() and not wants_questions(snapshot, folder, model)
 
 

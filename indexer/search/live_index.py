@@ -6,18 +6,30 @@ index that replayed changes equals one built anew: both read the same float16 ro
 
 from __future__ import annotations
 
+import mmap
+import tempfile
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from indexer.base.errors import LibraryCorrupt
-from indexer.base.types import CAPTION, HIDDEN, IMAGE, TEXT, Float32Array, Modality, Model, UInt8Array
+from indexer.base.types import (
+    CAPTION,
+    EXACT_SEARCH,
+    HIDDEN,
+    IMAGE,
+    TEXT,
+    Float32Array,
+    IndexFacts,
+    Modality,
+    Model,
+    UInt8Array,
+)
 from indexer.catalog import changes
 from indexer.catalog.reader import last_change
 from indexer.search.query_bank import QueryBank
 from indexer.vectors.choose import Device, index_over
-from indexer.vectors.form import EXACT, Facts
 from indexer.vectors.protocol import VectorIndex
 from indexer.vectors.rows import Float16Array, Int64Array, Rows, pieces
 
@@ -31,6 +43,7 @@ SEARCHED: Final[dict[Modality | None, tuple[int, ...]]] = {
 }
 
 DEEPER: Final = 64  # of 9,192 photos R@10 is 46.5 with these as with all, 43.2 by cosine (tests/bench/hubs.py)
+IN_MEMORY_BYTES: Final = 1 << 28  # of vectors read from the catalog
 FEW_HIDDEN: Final = 64  # ids: as many more results are asked for, and they are passed over; no filter is made for them
 
 
@@ -44,7 +57,7 @@ class LiveIndex:
         ids: Int64Array,
         kinds: UInt8Array,
         change: int,
-        facts: Facts = EXACT,
+        facts: IndexFacts = EXACT_SEARCH,
     ) -> None:
         self.model = model
         self.index = index
@@ -132,8 +145,8 @@ class LiveIndex:
 
     def _apply(self, page: changes.Page) -> None:
         shown = page.kinds != HIDDEN
-        self.index.remove(page.ids[~shown])
-        self.index.add(page.ids[shown], page.means)
+        self.index.rows.remove(page.ids[~shown])
+        self.index.rows.add(page.ids[shown], page.means)
         kept = ~np.isin(self.ids, page.ids)
         ids = np.concatenate([self.ids[kept], page.ids[shown]])
         order = np.argsort(ids)
@@ -141,13 +154,24 @@ class LiveIndex:
 
 
 def from_catalog(snapshot: Snapshot, model: Model, device: Device) -> LiveIndex:
-    """The index of `model`'s vectors, out of the catalog alone."""
-    rows = Rows(model.dim)
+    """The index of `model`'s vectors, out of the catalog alone; many of them lie in a temporary file meanwhile."""
     ids: list[Int64Array] = [np.empty(0, np.int64)]
     kinds: list[UInt8Array] = [np.empty(0, np.uint8)]
-    for page in changes.everything(snapshot, model):
-        ids.append(page.ids)
-        kinds.append(page.kinds)
-        rows.add(page.ids, page.means)
-    index = index_over(rows, device)
-    return LiveIndex(model, index, np.concatenate(ids), np.concatenate(kinds), last_change(snapshot))
+    with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES) as spool:
+        for page in changes.everything(snapshot, model):
+            ids.append(page.ids)
+            kinds.append(page.kinds)
+            spool.write(page.means.data)
+        every = np.concatenate(ids)
+        matrix = _matrix(spool, (len(every), model.dim))
+    index = index_over(Rows(model.dim, every, matrix), device)
+    return LiveIndex(model, index, every, np.concatenate(kinds), last_change(snapshot))
+
+
+def _matrix(spool: tempfile.SpooledTemporaryFile[bytes], shape: tuple[int, int]) -> Float16Array:
+    """What was written, float16 of that shape; mapped where it is much, so that it goes with the last who uses it."""
+    size = spool.tell()
+    spool.seek(0)
+    if size <= IN_MEMORY_BYTES:
+        return np.frombuffer(spool.read(), np.float16).reshape(shape)
+    return np.frombuffer(mmap.mmap(spool.fileno(), size, access=mmap.ACCESS_READ), np.float16).reshape(shape)

@@ -13,9 +13,9 @@ import logging
 from pathlib import Path
 from typing import Final, Literal
 
+from indexer.base.types import EXACT_SEARCH, IndexFacts
 from indexer.vectors.exact import ExactIndex
 from indexer.vectors.faiss_index import FaissIndex, Probing
-from indexer.vectors.form import Facts
 from indexer.vectors.gpu import Gpu, GpuIndex, gpu_count
 from indexer.vectors.protocol import VectorIndex
 from indexer.vectors.rows import Rows
@@ -61,13 +61,13 @@ def _hint_once() -> None:
 
 
 def index_over(
-    rows: Rows, device: Device = "auto", facts: Facts | None = None, path: Path | None = None
+    rows: Rows, device: Device = "auto", facts: IndexFacts = EXACT_SEARCH, path: Path | None = None
 ) -> VectorIndex:
     """What searches `rows`: by FAISS's index in the file at `path`, of which `facts` are known, where there is one.
 
     Raises: LibraryCorrupt, FileNotFoundError.
     """
-    facts, gpu, index = facts or Facts(), _gpu_for(device), None
+    gpu, index = _gpu_for(device), None
     if not has_faiss():
         _hint_once()
     elif path is not None and facts.form == "ivf":

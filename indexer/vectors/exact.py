@@ -17,7 +17,7 @@ import numpy as np
 from indexer.base.matmul import products
 from indexer.base.types import Float32Array
 from indexer.vectors.protocol import ROUNDING, Candidates, chosen_columns, falling, joined, normalised, ranked
-from indexer.vectors.rows import ROWS_AT_ONCE, BoolArray, Float16Array, Int64Array, Rows, pieces
+from indexer.vectors.rows import ROWS_AT_ONCE, BoolArray, Int64Array, Rows, pieces
 
 KEPT_BYTES: Final = 1 << 26  # of unit vectors in float32
 
@@ -40,21 +40,8 @@ class ExactIndex:
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
-        self._units: Float32Array = np.empty((0, rows.dim), np.float32)  # of the first positions
-        self._mask_of: tuple[Int64Array | None, Mask] | None = None
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def add(self, ids: Int64Array, vectors: Float32Array | Float16Array) -> None:
-        """Add or replace, see `VectorIndex`."""
-        self.rows.add(ids, vectors)
-        self._mask_of = None
-
-    def remove(self, ids: Int64Array) -> int:
-        """Take ids out, see `VectorIndex`."""
-        self._mask_of = None
-        return self.rows.remove(ids)
+        self._units: dict[int, Float32Array] = {}  # unit vectors from a position on: from the first, and of a tail
+        self._last_mask: tuple[Int64Array | None, int, Mask] | None = None
 
     def search(self, queries: Float32Array, k: int, allowed: Int64Array | None = None) -> Candidates:
         """The `k` nearest, see `VectorIndex`."""
@@ -63,16 +50,17 @@ class ExactIndex:
 
     def mask(self, allowed: Int64Array | None) -> Mask:
         """Which positions may be found. The last one is kept: most searches have the same filter."""
-        known = self._mask_of
-        if known is not None and known[0] is allowed and (allowed is None or not allowed.flags.writeable):
-            return known[1]
+        known, version = self._last_mask, self.rows.version
+        fixed = allowed is None or not allowed.flags.writeable  # else its owner could change it meanwhile
+        if known is not None and known[0] is allowed and known[1] == version and fixed:
+            return known[2]
         if allowed is None:
             passes = self.rows.alive.copy()
         else:
             passes = np.zeros(len(self.rows.ids), np.bool_)
             passes[self.rows.positions(allowed)] = True
         mask = Mask(passes, int(np.count_nonzero(passes)))
-        self._mask_of = (allowed, mask)
+        self._last_mask = (allowed, version, mask)
         return mask
 
     def scan(self, mask: Mask, queries: Float32Array, count: int, start: int = 0) -> Candidates:
@@ -90,16 +78,22 @@ class ExactIndex:
 
     def _blocks(self, mask: Mask, start: int) -> Iterator[tuple[Int64Array, Float32Array]]:
         """Positions `[n]` that may be found and their unit vectors `[n, d]`."""
-        places = np.flatnonzero(mask.passes[start:]) + start
-        keep = 4 * self.rows.dim * len(mask.passes) <= KEPT_BYTES
-        if keep and len(self._units) < len(mask.passes):
-            added = self.rows.slice(len(self._units), len(mask.passes))
-            self._units = np.concatenate([self._units, normalised(added, self.rows.dim)])
-        for first, stop in pieces(len(places), ROWS_AT_ONCE):
-            some = places[first:stop]
-            whole = len(some) == some[-1] - some[0] + 1
-            if keep:
-                yield some, self._units[some[0] : some[-1] + 1] if whole else self._units[some]
+        places, stop = np.flatnonzero(mask.passes[start:]) + start, len(mask.passes)
+        kept = self._kept_units(start, stop) if 4 * self.rows.dim * (stop - start) <= KEPT_BYTES else None
+        for first, last in pieces(len(places), ROWS_AT_ONCE):
+            some = places[first:last]
+            low, high = int(some[0]), int(some[-1]) + 1
+            if kept is not None:
+                yield some, kept[low - start : high - start] if len(some) == high - low else kept[some - start]
             else:
-                half = self.rows.slice(int(some[0]), int(some[-1]) + 1) if whole else self.rows.take(some)
+                half = self.rows.slice(low, high) if len(some) == high - low else self.rows.take(some)
                 yield some, normalised(half, self.rows.dim)
+
+    def _kept_units(self, start: int, stop: int) -> Float32Array:
+        """The unit vectors of positions from `start` on, which never change: what is new is added."""
+        kept = self._units.get(start, np.empty((0, self.rows.dim), np.float32))
+        if len(kept) < stop - start:
+            new = normalised(self.rows.slice(start + len(kept), stop), self.rows.dim)
+            kept = np.concatenate([kept, new])
+            self._units = {0: self._units[0], start: kept} if 0 in self._units else {start: kept}
+        return kept

@@ -12,6 +12,7 @@ was made. More of them go into FAISS's index in memory, so that a search does no
 from __future__ import annotations
 
 import importlib
+import threading
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from indexer.base.profile import cores
 from indexer.base.types import Float32Array, UInt8Array
 from indexer.vectors.exact import ExactIndex, Mask
 from indexer.vectors.protocol import ROUNDING, Candidates, falling, joined, normalised, ranked
-from indexer.vectors.rows import Float16Array, Int64Array, Rows, pieces
+from indexer.vectors.rows import Int64Array, Rows, pieces
 
 TAIL_ROWS: Final = 4096  # some 0.3 ms in numpy
 EXACT_ROWS: Final = 10_000  # a search among as few reads them all, which takes some 10 ms
@@ -59,6 +60,7 @@ class FaissIndex:
         self.faiss = index
         self.probing = probing
         self._last_told: _Told | None = None
+        self._lock = threading.Lock()
 
     @classmethod
     def flat(cls, rows: Rows) -> FaissIndex:
@@ -77,19 +79,6 @@ class FaissIndex:
             raise LibraryCorrupt(f"{path} holds {index.ntotal} vectors of {index.d}, not {len(rows.ids)} of {rows.dim}")
         return cls(rows, index, probing)
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def add(self, ids: Int64Array, vectors: Float32Array | Float16Array) -> None:
-        """Add or replace, see `VectorIndex`."""
-        self.exact.add(ids, vectors)
-        if self.probing is not None and len(self.rows.ids) - self.faiss.ntotal > TAIL_ROWS:
-            self.absorb()
-
-    def remove(self, ids: Int64Array) -> int:
-        """Take ids out, see `VectorIndex`."""
-        return self.exact.remove(ids)
-
     def search(self, queries: Float32Array, k: int, allowed: Int64Array | None = None) -> Candidates:
         """The `k` nearest, see `VectorIndex`."""
         mask = self.exact.mask(allowed)
@@ -97,25 +86,22 @@ class FaissIndex:
             return self.exact.search(queries, k, allowed)
         queries = normalised(queries, self.rows.dim)
         load_faiss().omp_set_num_threads(1 if len(queries) == 1 else cores())  # two share out one query in longer
-        if self.probing is None:
+        if self.probing is None or len(mask.passes) - self.faiss.ntotal > TAIL_ROWS:
             self.absorb()
+        if self.probing is None:
             return ranked(queries, k, mask.count, self.rows, partial(self.candidates, mask), doubt=HALF_ROUNDING)
         spare = max(self.probing.depth, DEEPER * k) - k
         return ranked(queries, k, mask.count, self.rows, partial(self._near, mask, k), spare=spare, doubt=-np.inf)
 
     def absorb(self) -> None:
         """Add to FAISS's index what came since it was made."""
-        if self.faiss is None:
-            faiss = load_faiss()
-            kind = faiss.ScalarQuantizer.QT_fp16
-            self.faiss = faiss.IndexScalarQuantizer(self.rows.dim, kind, faiss.METRIC_INNER_PRODUCT)
-        first = self.faiss.ntotal
-        for start, stop in pieces(len(self.rows.ids) - first, ROWS_AT_ONCE):
-            units = normalised(self.rows.slice(first + start, first + stop), self.rows.dim)
-            if self.probing is None:
-                self.faiss.add(units)
-            else:
-                self.faiss.add_with_ids(units, np.arange(first + start, first + stop))
+        with self._lock:
+            if self.faiss is None:
+                kind = load_faiss().ScalarQuantizer.QT_fp16
+                self.faiss = load_faiss().IndexScalarQuantizer(self.rows.dim, kind, load_faiss().METRIC_INNER_PRODUCT)
+            first = self.faiss.ntotal  # FAISS counts on from there: its ids are the positions
+            for start, stop in pieces(len(self.rows.ids) - first, ROWS_AT_ONCE):
+                self.faiss.add(normalised(self.rows.slice(first + start, first + stop), self.rows.dim))
 
     def candidates(self, mask: Mask, queries: Float32Array, count: int) -> Candidates:
         """FAISS's best `count`: for certain but for rounding from a flat index, about that by RaBitQ's estimate."""

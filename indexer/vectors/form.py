@@ -1,9 +1,9 @@
 """Which form an index has, and its parameters: by size and by measure.
 
-In: rows, and vectors of texts as questions. Out: a `FaissIndex` over inverted lists and `Facts` of it, or the facts of
-an exact search: for few vectors, without texts to measure with, or where texts lie so far from the photos that a
-quarter of the lists would not do. Recall is measured with texts, never with the photos themselves: a question lies
-outside the distribution of the answers, and needs more lists than a photo that looks for photos.
+In: rows, and vectors of texts as questions. Out: an IVF index and its `IndexFacts`, or those of an exact search: for
+few vectors, without texts to measure with, or where texts lie so far from the photos that a quarter of the lists would
+not do. Recall is measured with texts, never with photos themselves: a question lies outside the distribution of the
+answers, and needs more lists than a photo that looks for photos.
 
 HNSW, and scalar quantizers in the lists, were measured beside (`tests/bench/ann.py`) and left out: HNSW takes much
 longer to build and as much memory as the vectors, SQ8 and SQfp16 are slower at the same recall. Next: `gpu.py`.
@@ -13,22 +13,21 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 
-from indexer.base.types import Float32Array
+from indexer.base.types import EXACT_SEARCH, Float32Array, IndexFacts
 from indexer.vectors.faiss_index import DEPTH, ROWS_AT_ONCE, FaissIndex, Probing, load_faiss
 from indexer.vectors.protocol import normalised
-from indexer.vectors.rows import Int64Array, Rows
+from indexer.vectors.rows import Int64Array, Rows, pieces
 
 IVF_FROM: Final = 20_000  # vectors; below, an exact search is always fast enough
 RECALL: Final = 0.95  # of the 10 nearest, on average
 QUESTIONS: Final = 400  # texts measured with
 FEWEST_QUESTIONS: Final = 50
 DEPTHS: Final = (30, 50, 75, 100, 150, 200, 300, 400)  # candidates ranked again
-LADDER: Final = 1.2  # from one number of lists to the next that is tried
+LADDER: Final = 1.1  # from one number of lists to the next that is tried
 MOST_PROBED: Final = 4  # one list in as many, at the most
 ROUNDS: Final = 8  # of k-means
 SAMPLE_PER_LIST: Final = 40
@@ -37,37 +36,9 @@ SCAN_NS, RANK_NS, CENTROID_NS = 12.0, 800.0, 40.0  # of a vector scanned, one ra
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What is known of an index file; the numbers are those of an IVF index.
-
-    Attributes:
-        form: how it is searched.
-        lists: number of inverted lists.
-        nprobe: how many of them a search looks at.
-        depth: how many candidates are ranked again for ten results.
-        trained_on: number of vectors when the centroids were trained.
-        recall_at_10: of questions that are texts, on average.
-        recall_at_10_low: its lower bound, one-sided, 95 %.
-        questions: how many texts that is measured with.
-    """
-
-    form: Literal["exact", "ivf"] = "exact"
-    lists: int = 0
-    nprobe: int = 0
-    depth: int = 0
-    trained_on: int = 0
-    recall_at_10: float | None = None
-    recall_at_10_low: float | None = None
-    questions: int = 0
-
-
-EXACT: Final = Facts()
-
-
 def planned(
-    rows: Rows, questions: Float32Array, answers: Int64Array | None, old: tuple[FaissIndex, Facts] | None = None
-) -> tuple[FaissIndex | None, Facts]:
+    rows: Rows, questions: Float32Array, answers: Int64Array | None, old: tuple[FaissIndex, IndexFacts] | None = None
+) -> tuple[FaissIndex | None, IndexFacts]:
     """The IVF index of `rows` and its facts; without one they are searched exactly.
 
     Args:
@@ -78,19 +49,19 @@ def planned(
     """
     among = len(rows) if answers is None else len(answers)
     if len(rows) < IVF_FROM or len(questions) < FEWEST_QUESTIONS or among < 10 * DEPTH:
-        return None, EXACT
+        return None, EXACT_SEARCH
     questions = normalised(questions[:QUESTIONS], rows.dim)
     for taken_over in (old, None) if old is not None and _still_fits(old[1], len(rows)) else (None,):
         trained_on = len(rows) if taken_over is None else taken_over[1].trained_on
         index = trained(rows) if taken_over is None else extended(rows, taken_over[0])
         probing, recall, low = measured(index, questions, answers)
         if low >= RECALL:
-            facts = Facts(
+            facts = IndexFacts(
                 "ivf", index.faiss.nlist, probing.nprobe, probing.depth, trained_on, recall, low, len(questions)
             )
             return FaissIndex(rows, index.faiss, probing), facts
     log.info("a recall of %.3f by a quarter of %d lists: searching everything instead", recall, index.faiss.nlist)
-    return None, Facts(questions=len(questions))
+    return None, IndexFacts(questions=len(questions))
 
 
 def lists_for(count: int) -> int:
@@ -98,7 +69,7 @@ def lists_for(count: int) -> int:
     return max(1, round(2 * math.sqrt(count)))
 
 
-def _still_fits(facts: Facts, count: int) -> bool:
+def _still_fits(facts: IndexFacts, count: int) -> bool:
     """Whether the library has neither doubled nor halved since its centroids were trained."""
     return facts.form == "ivf" and facts.trained_on / 2 <= count <= facts.trained_on * 2
 
@@ -144,22 +115,39 @@ def k_means(units: Float32Array, clusters: int) -> Float32Array:
 def extended(rows: Rows, old: FaissIndex) -> FaissIndex:
     """The old index's lists over the positions of `rows`: what is gone is taken out, what is new is added."""
     faiss, index, before = load_faiss(), old.faiss, old.rows
-    held, alive = before.ids[: index.ntotal], before.alive[: index.ntotal]
+    held = before.ids[: index.ntotal]
     now = np.minimum(np.searchsorted(rows.ids, held), len(rows.ids) - 1)  # the new position of each old one
-    gone = np.packbits(~(alive & (rows.ids[now] == held)), bitorder="little")
-    covered = np.zeros(len(rows.ids), np.bool_)
-    covered[now[alive & (rows.ids[now] == held)]] = True
+    stays = before.alive[: index.ntotal] & (rows.ids[now] == held)
+    gone, missing = np.packbits(~stays, bitorder="little"), np.setdiff1d(np.arange(len(rows.ids)), now[stays])
     index.remove_ids(faiss.IDSelectorBitmap(len(gone), faiss.swig_ptr(gone)))
+    _clear_last_blocks(index)
     for number in range(index.nlist):
         size = index.invlists.list_size(number)
         if size:
             places = faiss.rev_swig_ptr(index.invlists.get_ids(number), size)
             places[:] = now[places]
-    missing = np.flatnonzero(~covered)
-    for start in range(0, len(missing), ROWS_AT_ONCE):
-        part = missing[start : start + ROWS_AT_ONCE]
+    for start, stop in pieces(len(missing), ROWS_AT_ONCE):
+        part = missing[start:stop]
         index.add_with_ids(normalised(rows.take(part), rows.dim), part)
     return FaissIndex(rows, index, old.probing)
+
+
+def _clear_last_blocks(index: Any) -> None:
+    """Pack the last block of each list anew: in FAISS 1.15.1 what `remove_ids` leaves behind there spoils the bits of
+    vectors that are added later."""
+    faiss, lists = load_faiss(), load_faiss().downcast_InvertedLists(index.invlists)
+    if not hasattr(lists, "block_size"):  # lists of whole vectors
+        return
+    packer = index.get_CodePacker()
+    for number in range(index.nlist):
+        blocks, used = divmod(lists.list_size(number), lists.n_per_block)
+        if used:
+            codes = faiss.rev_swig_ptr(lists.get_codes(number), (blocks + 1) * lists.block_size)
+            block = codes[blocks * lists.block_size :].reshape(1, -1)
+            kept = [packer.unpack_1(block, place) for place in range(used)]
+            block[:] = 0
+            for place, code in enumerate(kept):
+                packer.pack_1(code, place, block)
 
 
 def measured(index: FaissIndex, questions: Float32Array, answers: Int64Array | None) -> tuple[Probing, float, float]:
@@ -173,7 +161,7 @@ def measured(index: FaissIndex, questions: Float32Array, answers: Int64Array | N
     lists, per_list = index.faiss.nlist, index.faiss.ntotal / index.faiss.nlist
     best: tuple[float, Probing, float, float] | None = None
     reached = (Probing(lists, DEPTHS[-1]), 0.0, 0.0)
-    nprobe = max(1, lists // 200)
+    nprobe = max(1, lists // 100)
     while nprobe <= max(1, lists // MOST_PROBED):
         scanned = per_list * nprobe / max(mask.share, 1e-6)
         if best is not None and _cost_ns(lists, scanned, DEPTHS[0]) > best[0]:

@@ -22,7 +22,7 @@ from indexer.base.types import Float32Array
 from indexer.vectors.exact import ExactIndex, Mask
 from indexer.vectors.faiss_index import EXACT_ROWS, HALF_ROUNDING, SCANNED_SHARE, FaissIndex, load_faiss
 from indexer.vectors.protocol import Candidates, falling, joined, normalised, ranked
-from indexer.vectors.rows import Float16Array, Int64Array, pieces
+from indexer.vectors.rows import Int64Array, Rows, pieces
 
 Kind = Literal["flat", "lists", "cagra"]
 
@@ -105,17 +105,6 @@ class GpuIndex:
         self._asked = 0
         self._given_up = False
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def add(self, ids: Int64Array, vectors: Float32Array | Float16Array) -> None:
-        """Add or replace, see `VectorIndex`."""
-        self.cpu.add(ids, vectors)
-
-    def remove(self, ids: Int64Array) -> int:
-        """Take ids out, see `VectorIndex`."""
-        return self.cpu.remove(ids)
-
     def search(self, queries: Float32Array, k: int, allowed: Int64Array | None = None) -> Candidates:
         """The `k` nearest, see `VectorIndex`."""
         self._asked += len(queries)
@@ -151,34 +140,27 @@ class GpuIndex:
         return best[0][:, :count], best[1][:, :count]
 
     def _search_copy(self, queries: Float32Array, count: int, mask: Mask) -> Candidates:
-        if count > (CAGRA_MOST if self.kind == "cagra" else MOST):
-            raise _BeyondGpu
         if self.kind == "cagra":
             return self._search_graph(queries, count)
-        if self.kind == "flat":
-            scores, positions = self._copy.search(queries, count)
-            return positions, scores
-        assert isinstance(self.cpu, FaissIndex)
-        nprobe = self.cpu.nprobe(mask)
-        if nprobe > MOST:
+        nprobe = self.cpu.nprobe(mask) if self.kind == "lists" and isinstance(self.cpu, FaissIndex) else 0
+        if max(count, nprobe) > MOST:
             raise _BeyondGpu
-        scores, positions = self._copy.search(queries, count, params=load_faiss().SearchParametersIVF(nprobe=nprobe))
+        params = load_faiss().SearchParametersIVF(nprobe=nprobe) if nprobe else None
+        scores, positions = self._copy.search(queries, count, params=params)
         return positions, scores
 
     def _search_graph(self, queries: Float32Array, count: int) -> Candidates:
         """A graph may return a row twice, and places that are none."""
+        if count > CAGRA_MOST:
+            raise _BeyondGpu
         more = min(CAGRA_MOST, count + count // 4 + 8, self._covered)
         params = load_faiss().SearchParametersCagra()
         params.itopk_size = max(128, -(-2 * more // 32) * 32)  # the width of the search: at least twice the results
         scores, positions = self._copy.search(queries, more, params=params)
-        positions = np.where((positions >= 0) & (positions < self._covered), positions, -1)
-        order = np.argsort(positions, axis=1, kind="stable")
-        by_place = np.take_along_axis(positions, order, axis=1)
-        again = np.zeros(positions.shape, np.bool_)
-        np.put_along_axis(again, order[:, 1:], by_place[:, 1:] == by_place[:, :-1], axis=1)
-        positions = np.where(again, -1, positions)
-        first = np.argsort(positions < 0, axis=1, kind="stable")[:, :count]
-        return np.take_along_axis(positions, first, axis=1), np.take_along_axis(scores, first, axis=1)
+        once = np.zeros(positions.shape, np.bool_)
+        for row, some in zip(once, positions, strict=True):
+            row[np.unique(some, return_index=True)[1]] = True
+        return np.where(once & (positions < self._covered), positions, -1), scores
 
     def _make_copy(self) -> None:
         """Make the copy anew, or give it up."""
@@ -188,36 +170,17 @@ class GpuIndex:
                 self._give_up("")
                 return
             started, count = time.perf_counter(), len(self.rows.ids)
-            has_lists = isinstance(self.cpu, FaissIndex) and self.cpu.probing is not None
-            kind = chosen(self.gpu, 2 * count * self.rows.dim, has_lists, memory_bytes())
+            lists = self.cpu if isinstance(self.cpu, FaissIndex) and self.cpu.probing is not None else None
+            kind = chosen(self.gpu, 2 * count * self.rows.dim, lists is not None, memory_bytes())
             if kind is None:
                 self._give_up(f"no room for {count} vectors in any form")
                 return
             self._resources = self._resources or load_faiss().StandardGpuResources()
-            self._copy, self._covered = self._copied(kind, count)
-            self.kind = kind
+            self._copy = whole_copy(self._resources, self.rows, kind, lists)
+            self.kind, self._covered = kind, count
             log.info("%d vectors on the GPU as '%s' in %.1f s", count, kind, time.perf_counter() - started)
         except (RuntimeError, MemoryError, ImportError) as error:
             self._give_up(str(error))
-
-    def _copied(self, kind: Kind, count: int) -> tuple[Any, int]:
-        """A copy on the GPU and how many positions it covers."""
-        faiss, dim = load_faiss(), self.rows.dim
-        if kind == "lists":
-            assert isinstance(self.cpu, FaissIndex)
-            self.cpu.absorb()
-            options = half_options(faiss.GpuClonerOptions())
-            return faiss.index_cpu_to_gpu(self._resources, 0, half_lists(self.cpu), options), count
-        units = np.empty((count, dim), np.float32)
-        for start, stop in pieces(count):
-            units[start:stop] = normalised(self.rows.slice(start, stop), dim)
-        if kind == "flat":
-            copy = faiss.GpuIndexFlatIP(self._resources, dim, half_options(faiss.GpuIndexFlatConfig()))
-            copy.add(units)  # in one call: the memory is taken once, and not half as much again as it grows
-        else:
-            copy = faiss.GpuIndexCagra(self._resources, dim, faiss.METRIC_INNER_PRODUCT, faiss.GpuIndexCagraConfig())
-            copy.train(units)
-        return copy, count
 
     def _give_up(self, reason: str) -> None:
         """The CPU answers from now on; said once, and not at all where there is no GPU."""
@@ -230,8 +193,26 @@ class _BeyondGpu(Exception):
     """What FAISS does not do on a GPU."""
 
 
-def half_options(options: Any) -> Any:
-    """FAISS's options, with float16 vectors."""
+def whole_copy(resources: Any, rows: Rows, kind: Kind, lists: FaissIndex | None) -> Any:
+    """A copy of all `rows` on the GPU, at half precision."""
+    faiss = load_faiss()
+    if kind == "lists":
+        assert lists is not None
+        lists.absorb()
+        return faiss.index_cpu_to_gpu(resources, 0, half_lists(lists), _half(faiss.GpuClonerOptions()))
+    units = np.empty((len(rows.ids), rows.dim), np.float32)
+    for start, stop in pieces(len(units)):
+        units[start:stop] = normalised(rows.slice(start, stop), rows.dim)
+    if kind == "flat":
+        copy = faiss.GpuIndexFlatIP(resources, rows.dim, _half(faiss.GpuIndexFlatConfig()))
+        copy.add(units)  # in one call: the memory is taken once, and not half as much again as it grows
+        return copy
+    copy = faiss.GpuIndexCagra(resources, rows.dim, faiss.METRIC_INNER_PRODUCT, faiss.GpuIndexCagraConfig())
+    copy.train(units)
+    return copy
+
+
+def _half(options: Any) -> Any:
     options.useFloat16 = True
     return options
 

@@ -32,18 +32,9 @@ Fetch = Callable[[Float32Array, int], Candidates]  # (queries, count) -> the `co
 
 
 class VectorIndex(Protocol):
-    """An index in memory, over the rows of a file and what came since."""
+    """A search of the rows of a file and what came since."""
 
-    rows: Rows
-
-    def __len__(self) -> int:
-        """Vectors in the index."""
-
-    def add(self, ids: Int64Array, vectors: Float32Array | Float16Array) -> None:
-        """Add or replace: ids int64 `[n]` without repeats, vectors `[n, d]`. Raises: DimensionMismatch, ValueError."""
-
-    def remove(self, ids: Int64Array) -> int:
-        """Take these ids out; the number that were in."""
+    rows: Rows  # what changes, changes there
 
     def search(self, queries: Float32Array, k: int, allowed: Int64Array | None = None) -> Candidates:
         """Queries `[m, d]` -> ids `[m, k]` and cosines `[m, k]`, only ids in `allowed` where it is given."""

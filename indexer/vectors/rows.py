@@ -26,81 +26,62 @@ SUFFIX: Final = ".f16"
 
 
 class Rows:
-    """`ids` int64 `[n]` and `alive` bool `[n]`, by position."""
+    """`ids` int64 `[n]` and `alive` bool `[n]`, by position; `version` counts changes."""
 
     def __init__(self, dim: int, ids: Int64Array | None = None, matrix: Float16Array | None = None) -> None:
         self.dim = dim
-        self._matrix: Float16Array = np.empty((0, dim), np.float16) if matrix is None else matrix
-        self._tail: list[Float16Array] = []
-        self._new_ids: list[Int64Array] = []
-        self._ids: Int64Array = np.empty(0, np.int64) if ids is None else ids
-        self._alive: BoolArray = np.ones(len(self._ids), np.bool_)
+        self.ids: Int64Array = np.empty(0, np.int64) if ids is None else ids  # of tombstones, too
+        self.alive: BoolArray = np.ones(len(self.ids), np.bool_)
+        self.version = 0
+        self._new: Float16Array = np.empty((0, dim), np.float16)
+        self._matrix = self._new if matrix is None else matrix
         self._order: Int64Array | None = None  # positions that are alive, by rising id
-        self._greatest = int(self._ids.max(initial=-1))
 
     @classmethod
     def open(cls, path: Path, ids: Int64Array, dim: int) -> Rows:
         """The rows of a file, mapped. Raises: LibraryCorrupt, FileNotFoundError."""
         if path.stat().st_size != 2 * dim * len(ids):
             raise LibraryCorrupt(f"{path} has {path.stat().st_size} bytes, {len(ids)} rows of {dim} belong in it")
-        matrix = np.memmap(path, "<f2", "r", shape=(len(ids), dim)) if len(ids) else None
-        return cls(dim, ids, None if matrix is None else np.asarray(matrix))
+        return cls(dim, ids, np.asarray(np.memmap(path, "<f2", "r", shape=(len(ids), dim))) if len(ids) else None)
 
     def __len__(self) -> int:
         return int(np.count_nonzero(self.alive))
 
-    @property
-    def ids(self) -> Int64Array:
-        """The id at each position, also of tombstones, int64 `[n]`."""
-        self._gather_new()
-        return self._ids
-
-    def held_ids(self) -> Int64Array:
-        """The ids that are in, int64 `[n]`, by position."""
-        return self.ids[self.alive]
-
-    @property
-    def alive(self) -> BoolArray:
-        """Whether there is a vector at each position, bool `[n]`."""
-        self._gather_new()
-        return self._alive
-
     def add(self, ids: Int64Array, vectors: Float32Array | Float16Array) -> None:
-        """See `VectorIndex`."""
+        """Add or replace: ids int64 `[n]` without repeats, vectors `[n, d]`. Raises: DimensionMismatch, ValueError."""
         ids, vectors = np.ascontiguousarray(ids, np.int64), np.array(vectors, np.float16)
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
             shape = vectors.shape
             raise DimensionMismatch(f"index has d={self.dim}, vectors have shape {shape}; run 'mmsearch rebuild'")
         if ids.shape != (len(vectors),):
             raise ValueError(f"{len(vectors)} vectors came with ids of shape {ids.shape}")
-        if not len(ids):
-            return
-        if ids.min() < 0 or len(np.unique(ids)) != len(ids):
+        if (ids < 0).any() or len(np.unique(ids)) != len(ids):
             raise ValueError("ids must be >= 0 and must not repeat within one call")
-        if ids.min() <= self._greatest:
-            self.remove(ids)
-        self._greatest = max(self._greatest, int(ids.max()))
-        self._new_ids.append(ids)
-        self._tail.append(vectors)
+        self.remove(ids)
+        self.ids = np.concatenate([self.ids, ids])
+        self.alive = np.concatenate([self.alive, np.ones(len(ids), np.bool_)])
+        self._new = np.concatenate([self._new, vectors])
+        self._changed()
 
     def remove(self, ids: Int64Array) -> int:
         """Take ids out; the number that were in."""
         positions = self.positions(ids)
-        if len(positions):
-            self._alive[positions] = False
-            self._order = None
+        self.alive[positions] = False
+        self._changed()
         return len(positions)
+
+    def _changed(self) -> None:
+        self.version, self._order = self.version + 1, None
 
     def positions(self, ids: Int64Array) -> Int64Array:
         """The positions of those of `ids` that are in, in the order of `ids`, int64."""
-        alive = self.alive
         if self._order is None:
-            places = np.flatnonzero(alive)
-            held = self._ids[places]
+            places = np.flatnonzero(self.alive)
+            held = self.ids[places]
             self._order = places if bool((held[1:] > held[:-1]).all()) else places[np.argsort(held)]
         if not len(self._order):
             return np.empty(0, np.int64)
-        held = self._ids[self._order]
+        held = self.ids[self._order]
         places = np.minimum(np.searchsorted(held, ids), len(held) - 1)
         found: Int64Array = self._order[places[held[places] == ids]]
         return found
@@ -108,12 +89,10 @@ class Rows:
     def take(self, positions: Int64Array) -> Float16Array:
         """The vectors at positions `[n]`, float16 `[n, d]`, as they were given."""
         first = len(self._matrix)
-        if not self._tail:
+        if not len(self._new):
             return self._matrix[positions]
-        if not first:
-            return self._new()[positions]
         vectors, new = np.empty((len(positions), self.dim), np.float16), positions >= first
-        vectors[~new], vectors[new] = self._matrix[positions[~new]], self._new()[positions[new] - first]
+        vectors[~new], vectors[new] = self._matrix[positions[~new]], self._new[positions[new] - first]
         return vectors
 
     def slice(self, start: int, stop: int) -> Float16Array:
@@ -121,24 +100,12 @@ class Rows:
         first = len(self._matrix)
         if stop <= first:
             return self._matrix[start:stop]
-        new = self._new()[max(0, start - first) : stop - first]
+        new = self._new[max(0, start - first) : stop - first]
         return new if start >= first else np.concatenate([self._matrix[start:], new])
 
     def vectors_of(self, ids: Int64Array) -> Float16Array:
         """The vectors of those of `ids` that are in, in the order of `ids`, float16 `[n, d]`."""
         return self.take(self.positions(ids))
-
-    def _new(self) -> Float16Array:
-        if len(self._tail) != 1:
-            self._tail = [np.concatenate([np.empty((0, self.dim), np.float16), *self._tail])]
-        return self._tail[0]
-
-    def _gather_new(self) -> None:
-        """Ids are joined when they are asked for: a first reading adds thousands of pages, one after the other."""
-        if self._new_ids:
-            self._ids = np.concatenate([self._ids, *self._new_ids])
-            self._alive = np.concatenate([self._alive, np.ones(len(self._ids) - len(self._alive), np.bool_)])
-            self._new_ids, self._order = [], None
 
 
 def write_rows(path: Path, parts: Iterable[Float16Array]) -> None:

@@ -36,12 +36,11 @@ from typing import Any
 
 import numpy as np
 
-from indexer.base.types import Float32Array
+from indexer.base.types import Float32Array, IndexFacts
 from indexer.vectors import form
 from indexer.vectors.choose import index_over
 from indexer.vectors.exact import ExactIndex
 from indexer.vectors.faiss_index import DEPTH, FaissIndex, load_faiss
-from indexer.vectors.form import Facts
 from indexer.vectors.protocol import VectorIndex, cosines, normalised
 from indexer.vectors.rows import Float16Array, Int64Array, Rows, pieces, write_rows
 from tests.bench.common import ROOT, machine, table
@@ -93,7 +92,7 @@ def _photos(world: World, rng: np.random.Generator, size: int) -> Iterator[Float
         yield world.photos(rng, stop - start).astype(np.float16)
 
 
-def _in_words(facts: Facts, index: VectorIndex) -> str:
+def _in_words(facts: IndexFacts, index: VectorIndex) -> str:
     if facts.form == "exact":
         return "everything, FAISS flat" if isinstance(index, FaissIndex) else "everything, numpy"
     return f"{facts.nprobe} of {facts.lists} lists, {facts.depth} ranked again"
@@ -219,12 +218,12 @@ import json, sys, time
 from pathlib import Path
 import numpy as np
 from indexer.vectors.choose import index_over
-from indexer.vectors.form import Facts
+from indexer.base.types import IndexFacts
 from indexer.vectors.rows import Rows
 def resident_mb():
     lines = dict(line.split(":") for line in open("/proc/self/status") if line.startswith(("RssAnon", "RssFile")))
     return np.array([int(lines[name].split()[0]) / 1000 for name in ("RssAnon", "RssFile")])
-folder, facts, size = Path(sys.argv[1]), Facts(**json.loads(sys.argv[2])), int(sys.argv[3])
+folder, facts, size = Path(sys.argv[1]), IndexFacts(**json.loads(sys.argv[2])), int(sys.argv[3])
 queries = np.load(folder / "questions.npy")
 queries[:1] @ np.ones((queries.shape[1], 2048), np.float32)
 before, started = resident_mb(), time.perf_counter()
@@ -238,7 +237,7 @@ print(first_ms, *(resident_mb() - before))
 """
 
 
-def _cold(folder: Path, facts: Facts, size: int) -> dict[str, float]:
+def _cold(folder: Path, facts: IndexFacts, size: int) -> dict[str, float]:
     command = [sys.executable, "-c", COLD, str(folder), json.dumps(asdict(facts)), str(size)]
     numbers = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
     return dict(zip(("first_ms", "anon_mb", "mapped_mb"), map(float, numbers), strict=True))

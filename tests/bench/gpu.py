@@ -108,7 +108,7 @@ def parity(size: Size) -> None:
     """Every copy against an exact search on the CPU: recall@10, equal ids, equal scores."""
     index, questions = made_up(size.vectors[0], size.batch)
     truth, scores = ExactIndex(index.rows).search(questions, 10)
-    print(f"\n{len(index):,} vectors, {len(questions)} questions, {index.faiss.nlist} lists\n")
+    print(f"\n{len(index.rows):,} vectors, {len(questions)} questions, {index.faiss.nlist} lists\n")
     print("| copy | recall@10 | same ids in the same order | greatest difference of a score |\n|---|---:|---:|---:|")
     for kind in kinds():
         cells = _or_failure(

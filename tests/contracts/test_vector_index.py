@@ -38,21 +38,21 @@ class Library:
         self.index = over(Rows(dim))
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.index.rows)
 
     def ids(self) -> np.ndarray:
-        return self.index.rows.held_ids()
+        return self.index.rows.ids[self.index.rows.alive]
 
     def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
         if not self.in_file or not len(ids):
-            self.index.add(ids, vectors)
+            self.index.rows.add(ids, vectors)
             return
         self.in_file = False
-        self.index.add(ids, vectors)
+        self.index.rows.add(ids, vectors)
         self.index = self.saved()
 
     def remove(self, ids: np.ndarray) -> int:
-        return self.index.remove(ids)
+        return self.index.rows.remove(ids)
 
     def search(self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         return self.index.search(queries, k, allowed)
@@ -60,7 +60,7 @@ class Library:
     def saved(self) -> VectorIndex:
         """The same, out of a file."""
         rows = self.index.rows
-        ids = np.sort(rows.held_ids())
+        ids = np.sort(rows.ids[rows.alive])
         with tempfile.TemporaryDirectory() as folder:
             write_rows(Path(folder) / "index.f16", [rows.vectors_of(ids)])
             return self.over(Rows.open(Path(folder) / "index.f16", ids, rows.dim))  # mapped when its name goes
@@ -262,14 +262,14 @@ class TestVectorIndex:
         index.add(np.arange(100, 140), vectors)
         index.remove(np.array([110]))
         loaded = index.saved()
-        assert (loaded.rows.dim, len(loaded)) == (5, 39)
+        assert (loaded.rows.dim, len(loaded.rows)) == (5, 39)
         for left, right in zip(index.search(vectors, 6), loaded.search(vectors, 6), strict=True):
             np.testing.assert_array_equal(left, right)
-        loaded.add(np.array([110]), vectors[10:11])
+        loaded.rows.add(np.array([110]), vectors[10:11])
         assert loaded.search(vectors[10:11], 1)[0].tolist() == [[110]]
 
     def test_an_empty_file(self, make: Make) -> None:
-        assert len(make(5).saved()) == 0
+        assert len(make(5).saved().rows) == 0
 
 
 @pytest.mark.parametrize("damage", ["truncate", "longer", "empty"])

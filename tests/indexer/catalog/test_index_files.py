@@ -8,17 +8,16 @@ import numpy as np
 import pytest
 
 from indexer.base.errors import LibraryCorrupt
-from indexer.base.types import Model
+from indexer.base.types import IndexFacts, Model
 from indexer.catalog.index_files import IndexFiles, StoredFile, newest, next_generation, put, stored_files
 from indexer.catalog.reader import CatalogReader
 from indexer.catalog.schema import generations, models
 from indexer.search.search import CATALOG_FILE
 from indexer.store import Store
-from indexer.vectors.form import Facts
 
 MODEL = Model(1, "print", "name", 4)
 ENTRIES = np.array([3, 9], "<i8").tobytes() + bytes([0, 1])
-FACTS = Facts("ivf", 100, 7, 50, 20_000, 0.96, 0.95, 400)
+FACTS = IndexFacts("ivf", 100, 7, 50, 20_000, 0.96, 0.95, 400)
 ROWS, OF_FAISS = StoredFile("index-1.f16", "a" * 64, 16), StoredFile("index-1.faiss", "b" * 64, 99)
 
 

@@ -82,7 +82,7 @@ QUERY = np.float32([[0.6, 1.0, 0.35, 0.0]])
 def live() -> LiveIndex:
     index = ExactIndex(Rows(DIM))
     ids, kinds = np.array(list(VECTORS)), np.array([kind for kind, _ in VECTORS.values()], np.uint8)
-    index.add(ids, np.float32([vector for _, vector in VECTORS.values()]))
+    index.rows.add(ids, np.float32([vector for _, vector in VECTORS.values()]))
     return LiveIndex(Model(1, "", "", DIM), index, ids, kinds, 0)
 
 

@@ -24,8 +24,8 @@ def index(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ex
     if request.param == "in blocks":
         monkeypatch.setattr(exact, "KEPT_BYTES", 0)
     made = ExactIndex(Rows(DIM, np.arange(COUNT - 50), VECTORS[: COUNT - 50]))
-    made.add(np.arange(COUNT - 50, COUNT), VECTORS[COUNT - 50 :])
-    made.remove(np.arange(0, COUNT, 7))
+    made.rows.add(np.arange(COUNT - 50, COUNT), VECTORS[COUNT - 50 :])
+    made.rows.remove(np.arange(0, COUNT, 7))
     return made
 
 
@@ -65,7 +65,7 @@ def test_the_last_filter_is_remembered_while_nothing_changes(index: ExactIndex) 
     mask = index.mask(allowed)
     assert index.mask(allowed) is mask
     assert mask.count == np.count_nonzero(allowed % 7)
-    index.remove(np.array([5]))
+    index.rows.remove(np.array([5]))
     assert index.mask(allowed).count == mask.count - 1
     changing = np.arange(5, COUNT, 3)
     assert index.mask(changing) is not index.mask(changing)  # its owner may write into it

@@ -56,8 +56,8 @@ def test_recall_with_filters_many_results_and_changes(kind: str, least: float) -
     assert recall(index, 10, np.arange(0, COUNT, 60)) == 1  # so few that each is looked at
     assert recall(index, COUNT // 10) == 1  # so many that all are
     near = index.search(QUERIES, 3)[0]
-    index.remove(near[:, 0])
-    index.add(np.arange(COUNT, COUNT + 150), WORLD.photos(np.random.default_rng(2), 150))
+    index.rows.remove(near[:, 0])
+    index.rows.add(np.arange(COUNT, COUNT + 150), WORLD.photos(np.random.default_rng(2), 150))
     assert recall(index, 10) >= least
     assert not np.isin(near[:, 0], index.search(QUERIES, 10)[0]).any()
 
@@ -65,12 +65,12 @@ def test_recall_with_filters_many_results_and_changes(kind: str, least: float) -
 def test_a_tail_that_grows_goes_into_the_lists() -> None:
     index = made("ivf")
     new = WORLD.photos(np.random.default_rng(2), 300)
-    index.add(np.arange(COUNT, COUNT + 150), new[:150])
+    index.rows.add(np.arange(COUNT, COUNT + 150), new[:150])
     assert index.faiss.ntotal == COUNT
     assert index.search(new[:150], 1)[0][:, 0].tolist() == list(range(COUNT, COUNT + 150))  # each is looked at
-    index.add(np.arange(COUNT + 150, COUNT + 300), new[150:])
-    assert index.faiss.ntotal == COUNT + 300
+    index.rows.add(np.arange(COUNT + 150, COUNT + 300), new[150:])
     assert np.mean(index.search(new, 1)[0][:, 0] == np.arange(COUNT, COUNT + 300)) > 0.97
+    assert index.faiss.ntotal == COUNT + 300
 
 
 @pytest.mark.parametrize("kind", ["flat", "ivf"])

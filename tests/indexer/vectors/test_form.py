@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.base.types import Model
+from indexer.base.types import EXACT_SEARCH, IndexFacts, Model
 from indexer.catalog.library import next_change
 from indexer.catalog.schema import HIDDEN, IMAGE, OWN, TEXT, assets, vectors
 from indexer.maintenance.compare import Faults, with_index
@@ -18,7 +18,6 @@ from indexer.search.live_index import LiveIndex
 from indexer.store import Store
 from indexer.vectors import choose, faiss_index, form
 from indexer.vectors.faiss_index import FaissIndex
-from indexer.vectors.form import Facts
 from indexer.vectors.protocol import normalised
 from indexer.vectors.rows import Rows
 from tests.bench.synthetic import World, make_library
@@ -54,7 +53,7 @@ def live_of(store: Store) -> LiveIndex:
     return live
 
 
-def facts_of(store: Store) -> Facts:
+def facts_of(store: Store) -> IndexFacts:
     model = store._catalog.model()
     assert model is not None
     with store._catalog.begin() as connection:
@@ -141,10 +140,12 @@ def test_recall_holds_while_photos_come_and_go_without_a_new_file(store: Store) 
     grow(store, count=900, gone=700)
     with store._catalog.begin() as connection:
         assert reader.replay(connection) == 1600
+    reader.index.search(questions(1), 1)
     assert reader.index.faiss.ntotal == COUNT + 900  # more than a tail: it went into FAISS's index in memory
     grow(store, count=100, gone=0, first=200_000, seed=6)
     with store._catalog.begin() as connection:
         assert reader.replay(connection) == 100
+    reader.index.search(questions(1), 1)
     assert reader.index.faiss.ntotal == COUNT + 900  # few, which are looked at one by one
     assert recall(reader, questions()) >= form.RECALL
     for seed, count, first in ((5, 900, 100_000), (6, 100, 200_000)):
@@ -162,9 +163,9 @@ def test_a_new_file_keeps_the_centroids_and_measures_again(store: Store, monkeyp
     after = live_of(store)
     assert isinstance(after.index, FaissIndex)
     np.testing.assert_array_equal(centroids_of(after), centroids_of(before))
-    assert after.index.faiss.ntotal == len(after.index) == COUNT + 200
+    assert after.index.faiss.ntotal == len(after.index.rows) == COUNT + 200
     assert recall(after, questions()) >= form.RECALL
-    assert sorted(after.index.rows.held_ids().tolist()) == after.ids.tolist()
+    assert sorted(after.index.rows.ids[after.index.rows.alive].tolist()) == after.ids.tolist()
     held = after.index.faiss.invlists
     places = [_ids(held, number) for number in range(held.nlist)]
     assert np.sort(np.concatenate(places)).tolist() == list(range(COUNT + 200))
@@ -181,7 +182,7 @@ def test_lists_taken_over_are_those_of_an_index_built_anew(store: Store) -> None
     """The same centroids, the same bits: a search of both finds the same, estimate for estimate."""
     grow(store, count=900, gone=700)
     before = live_of(store)
-    ids = np.sort(before.index.rows.held_ids())
+    ids = np.sort(before.index.rows.ids[before.index.rows.alive])
     rows = Rows(DIM)
     rows.add(ids, before.index.rows.vectors_of(ids))
     assert isinstance(before.index, FaissIndex)
@@ -212,7 +213,7 @@ def test_recall_holds_over_many_saves(store: Store, monkeypatch: pytest.MonkeyPa
     assert isinstance(live.index, FaissIndex)
     assert live.index.faiss.ntotal > COUNT  # written anew on the way, not only replayed
     np.testing.assert_array_equal(centroids_of(live), centroids_of(first))
-    assert len(live.index) == COUNT + COUNT // 5 - COUNT // 10
+    assert len(live.index.rows) == COUNT + COUNT // 5 - COUNT // 10
     assert (store.status().recall_at_10 or 0) >= form.RECALL
     assert facts_of(store).trained_on == COUNT
 
@@ -309,7 +310,7 @@ def test_a_doctor_compares_the_file_with_the_catalog(store: Store) -> None:
 def test_without_texts_a_search_is_exact_until_there_are_questions(tmp_path: Path) -> None:
     make_library(tmp_path / "library", 3000, texts=10, dim=DIM, model=PRINT, world=WORLD)
     with Store.open(tmp_path / "library") as store:
-        assert facts_of(store) == form.EXACT
+        assert facts_of(store) == EXACT_SEARCH
         assert (store.status().search, store.status().recall_at_10) == ("exact", None)
         unit = {one: mean / np.linalg.norm(mean) for one, mean in means_by_id(store).items()}
         asked = questions(1)[0]
@@ -380,7 +381,7 @@ def test_a_library_written_without_faiss_gets_lists_where_it_is(
             patch.setattr(module, "has_faiss", lambda: False)
         make_library(tmp_path / "library", 3000, texts=TEXTS, dim=DIM, model=PRINT, world=WORLD)
         with Store.open(tmp_path / "library") as store:
-            assert facts_of(store) == form.EXACT
+            assert facts_of(store) == EXACT_SEARCH
             expected = store.search(questions(1)[0], 10, fingerprint=PRINT)
     with Store.open(tmp_path / "library") as store:
         assert store.search(questions(1)[0], 10, fingerprint=PRINT) == expected

@@ -114,10 +114,10 @@ def test_changes_lie_on_top_of_the_copy(calls: Calls, lists: bool, monkeypatch: 
     new = WORLD.photos(np.random.default_rng(3), 60)
     near = truth.search(questions(), 3)[0]
     for one in (truth, index):
-        one.add(np.arange(50_000, 50_060), new)
-        one.remove(near[:, 0])
-        one.add(np.unique(near[:20, 1]), -questions(len(np.unique(near[:20, 1]))))  # replaced
-        one.remove(np.arange(50_000, 50_010))
+        one.rows.add(np.arange(50_000, 50_060), new)
+        one.rows.remove(near[:, 0])
+        one.rows.add(np.unique(near[:20, 1]), -questions(len(np.unique(near[:20, 1]))))  # replaced
+        one.rows.remove(np.arange(50_000, 50_010))
     same(truth, index)
     assert index._copy is copy
     found, _ = index.search(new[20:25], 1)
@@ -127,7 +127,7 @@ def test_changes_lie_on_top_of_the_copy(calls: Calls, lists: bool, monkeypatch: 
     assert index._copy is not copy
     assert index._covered == len(index.rows.ids)
     for one in (truth, index):
-        one.remove(np.array([50_030]))
+        one.rows.remove(np.array([50_030]))
     calls.clear()
     same(truth, index)
     assert calls
@@ -137,11 +137,11 @@ def test_without_a_file_there_is_a_copy_too(calls: Calls) -> None:
     truth, index = ExactIndex(Rows(DIM)), GpuIndex(ExactIndex(Rows(DIM)), Gpu(after=0))
     assert index.search(questions(2), 3)[0].tolist() == [[-1] * 3] * 2
     for one in (truth, index):
-        one.add(np.arange(500), VECTORS[:500])
+        one.rows.add(np.arange(500), VECTORS[:500])
     same(truth, index)
     assert index._covered == 500
     for one in (truth, index):
-        one.remove(np.arange(0, 500, 2))
+        one.rows.remove(np.arange(0, 500, 2))
     same(truth, index)
     same(truth, index, k=300)
 
@@ -186,7 +186,7 @@ def test_a_search_that_fails_there_is_answered_here(
     truth, index = pair("flat")
     same(truth, index)
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("cudaMalloc error out of memory\nand more")
 
     monkeypatch.setattr(index._copy, "search", fail)

@@ -39,7 +39,7 @@ def test_a_position_stays_what_it_is_when_others_go(rows: Rows) -> None:
     rows.add(np.array([10, 11]), -VECTORS[:2])
     assert rows.alive.tolist() == [False, False, *[True] * 5, False, *[True] * 4]
     assert len(rows) == 9
-    assert rows.held_ids().tolist() == [12, 13, 14, 15, 30, 25, 40, 10, 11]
+    assert rows.ids[rows.alive].tolist() == [12, 13, 14, 15, 30, 25, 40, 10, 11]
     assert rows.positions(np.array([10, 11, 12, 20])).tolist() == [10, 11, 2]
     np.testing.assert_array_equal(rows.vectors_of(np.array([10, 12])), [-VECTORS[0], VECTORS[2]])
 
