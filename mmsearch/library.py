@@ -333,7 +333,7 @@ class Library:
             ModelMismatch: the model's folder holds other weights than wrote the library.
         """
         from mmsearch.inference.load_model import torch_device
-        from mmsearch.tuning.tune_library import tune_library
+        from mmsearch.tuning.tune import tune_library
 
         store = self._open_store()
         report = tune_library(store, folder, dry_run=dry_run, device=torch_device(self._device))

@@ -67,7 +67,9 @@ def read_dataset(path: Path, split: str | None = None) -> list[Example]:
     # Who has only COCO's val2017 pictures beside both caption files can still read that split.
     named = [file for file in files if wanted is not None and _split_in_name(file) == wanted]
     examples = [example for file in named or files for example in _read_file(file)]
-    _refuse_two_splits(examples)
+    splits_of: dict[str, str] = {}
+    for example in examples:  # across several caption files of one data set
+        _keep_in_one(splits_of, str(example.image), example.split)
     chosen = [example for example in examples if wanted is None or example.split == wanted]
     if not chosen:
         splits = ", ".join(sorted({example.split for example in examples})) or "none"
@@ -134,10 +136,7 @@ def _group(file: Path, rows: Sequence[_Row], folders: Sequence[Path]) -> list[Ex
         if not row.caption.strip():
             empty.append(row)
             continue
-        if splits.setdefault(row.image, row.split) != row.split:
-            raise DataError(
-                f"{row.where}: {row.image} is in two splits, '{splits[row.image]}' and '{row.split}'; keep it in one"
-            )
+        _keep_in_one(splits, row.image, row.split, f"{row.where}: ")
         captions.setdefault(row.image, []).append(row.caption.strip())
     if empty:
         _tell_empty(file, rows, empty, captions)
@@ -163,14 +162,15 @@ def _tell_empty(file: Path, rows: Sequence[_Row], empty: Sequence[_Row], caption
                 file, len(empty), len(rows), empty[0].image, empty[0].where, pictures)  # fmt: skip
 
 
-def _refuse_two_splits(examples: Sequence[Example]) -> None:
-    """The same rule across several caption files of one data set."""
-    splits: dict[Path, str] = {}
-    for example in examples:
-        if splits.setdefault(example.image, example.split) != example.split:
-            raise DataError(
-                f"{example.image} is in two splits, '{splits[example.image]}' and '{example.split}'; keep it in one"
-            )
+def _keep_in_one(splits: dict[str, str], image: str, split: str, where: str = "") -> None:
+    """Note the split of a picture; a second one is refused."""
+    if splits.setdefault(image, split) != split:
+        raise DataError(f"{where}{image} is in two splits, '{splits[image]}' and '{split}'; keep it in one")
+
+
+def same_name(label: str) -> str:
+    """What two spellings of a name have in common: `Snow_Leopard` and `snow  leopard`."""
+    return " ".join(label.lower().replace("_", " ").split())
 
 
 def _csv_rows(file: Path) -> Iterator[_Row]:
@@ -187,13 +187,17 @@ def _csv_rows(file: Path) -> Iterator[_Row]:
             yield _Row((row["image"] or "").strip(), row["caption"] or "", _split_name(split), where)
 
 
+def _lines(file: Path) -> Iterator[tuple[str, str]]:
+    """The lines that are not blank, each with its place for messages."""
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        if line.strip():
+            yield f"{file}:{number}", line
+
+
 def _jsonl_rows(file: Path) -> Iterator[_Row]:
     """Hugging Face `imagefolder`: one JSON object a line; the split is the field `split` or the folder's name."""
     default = _split_in_name(file) or DEFAULT_SPLIT
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{file}:{number}"
+    for where, line in _lines(file):
         entry = _json(line, where)
         value = next((entry[key] for key in ("text", "caption", "captions") if key in entry), None)
         if "file_name" not in entry or value is None:
@@ -228,16 +232,13 @@ def _coco_folders(file: Path) -> list[Path]:
 def _token_rows(file: Path) -> Iterator[_Row]:
     """Flickr8k and Flickr30k: `name.jpg#0<TAB>caption`. With split lists beside it, pictures in none are left out."""
     splits = _flickr_splits(file.parent)
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), start=1):
-        if not line.strip():
-            continue
+    for where, line in _lines(file):
         match = _TOKEN_LINE.match(line.rstrip("\r"))
         if match is None:
-            raise DataError(f"{file}:{number}: expected name.jpg#0<TAB>caption, found {line[:60]!r}")
+            raise DataError(f"{where}: expected name.jpg#0<TAB>caption, found {line[:60]!r}")
         image = match["image"]
-        if splits and image not in splits:
-            continue
-        yield _Row(image, match["caption"], splits.get(image, DEFAULT_SPLIT), f"{file}:{number}")
+        if not splits or image in splits:
+            yield _Row(image, match["caption"], splits.get(image, DEFAULT_SPLIT), where)
 
 
 def _flickr_splits(folder: Path) -> dict[str, str]:
@@ -249,8 +250,7 @@ def _flickr_splits(folder: Path) -> dict[str, str]:
             continue
         split = _split_name(match.group(1))
         for name in listing.read_text(encoding="utf-8-sig").split():
-            if splits.setdefault(name, split) != split:
-                raise DataError(f"{listing}: {name} is in two splits, '{splits[name]}' and '{split}'; keep it in one")
+            _keep_in_one(splits, name, split, f"{listing}: ")
     return splits
 
 

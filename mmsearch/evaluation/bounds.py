@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +34,6 @@ class Bounds:
 
     elbo: float
     importance_weighted: float | None
-
-    def to_dict(self) -> dict[str, float | None]:
-        """Plain numbers for JSON."""
-        return asdict(self)
 
 
 class PairEncoder:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -124,7 +124,7 @@ def evaluate(subject: Subject, *, samples: int = 1) -> EvalReport:
         latent={"image": latent_use(images), "text": latent_use(texts)},
         cosine=cosine.ways if corrected else {},
         backbone={} if raw is None else raw.ways,
-        bounds={name: bound.to_dict() for name, bound in bounds.items()},
+        bounds={name: asdict(bound) for name, bound in bounds.items()},
         bounds_note=note,
     )
 

@@ -143,7 +143,7 @@ def compare(
         bank: of texts, by which the hubness of each library's vectors is taken off; None ranks by cosine alone.
     """
     if not count:
-        alone = _recall(_ranks(images.mu, captions, bank))
+        alone = Recall.of(_ranks(images.mu, captions, bank))
         return {"photo_alone": Fused(alone, None, _itself(images, [images.mu]), None, None)}
     has = np.arange(len(images)) % 2 == 0
     ranks: dict[str, NDArray[np.int64]] = {}
@@ -161,11 +161,11 @@ def compare(
     draws = np.random.default_rng(seed).integers(len(images), size=(RESAMPLES, len(images)))  # [b, n]
     return {
         name: Fused(
-            recall=_recall(own),
+            recall=Recall.of(own),
             gain=gain_over(own, ranks[BASELINE], draws),
             itself=itself[name],
-            half_with=_recall(halves[name][:, has]) if name in halves else None,
-            half_without=_recall(halves[name][:, ~has]) if name in halves and not has.all() else None,
+            half_with=Recall.of(halves[name][:, has]) if name in halves else None,
+            half_without=Recall.of(halves[name][:, ~has]) if name in halves and not has.all() else None,
         )
         for name, own in ranks.items()
     }
@@ -237,11 +237,6 @@ def _by_turns(
 
 def _itself(images: Posterior, libraries: Sequence[NDArray[np.floating]]) -> float:
     return float(np.mean([100 * np.mean(_ranks(vectors, [images]) <= 1) for vectors in libraries]))
-
-
-def _recall(ranks: NDArray[np.int64]) -> Recall:
-    r1, r5, r10 = (100 * float(np.mean(ranks <= k)) for k in (1, 5, 10))
-    return Recall(r1, r5, r10, float(np.median(ranks)))
 
 
 def _wins(ways: Mapping[str, Fused]) -> bool:

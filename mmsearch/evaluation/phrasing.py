@@ -178,14 +178,10 @@ def _mistyped(word: str, draw: random.Random) -> str:
 
 def _phrased(plain: Sequence[str], texts: Sequence[str], before: Retrieval, after: Retrieval) -> Phrased:
     altered = [text for old, text in zip(plain, texts, strict=True) if text != old]
-    ways = {
-        "text_to_image": (before.text_to_image, after.text_to_image),
-        "image_to_text": (before.image_to_text, after.image_to_text),
-    }
     loss: dict[str, float | None] = {}
-    for way, (old, new) in ways.items():
-        loss[f"{way}_r1"] = _lost(old.r1, new.r1)
-        loss[f"{way}_r10"] = _lost(old.r10, new.r10)
+    for way, old in before.ways.items():
+        loss[f"{way}_r1"] = _lost(old.r1, after.ways[way].r1)
+        loss[f"{way}_r10"] = _lost(old.r10, after.ways[way].r10)
     return Phrased(
         example=(altered or plain)[0],
         changed=100 * len(altered) / len(plain),

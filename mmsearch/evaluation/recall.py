@@ -12,7 +12,7 @@ measured is what is searched with.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +37,11 @@ class Recall:
     r10: float
     median_rank: float
 
-    def to_dict(self) -> dict[str, float]:
-        """Plain numbers for JSON and CSV."""
-        return asdict(self)
+    @classmethod
+    def of(cls, ranks: Int64Array) -> Recall:
+        """The summary of ranks of any shape, from 1 on."""
+        r1, r5, r10 = (100 * float(np.mean(ranks <= k)) for k in (1, 5, 10))
+        return cls(r1, r5, r10, float(np.median(ranks)))
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,7 @@ def recall(queries: FloatArray, items: FloatArray, positives: Positives, hubness
     Raises:
         DataError: nothing to rank, a query without a right item, shapes that do not fit, numbers that are not finite.
     """
-    ranks = best_ranks(queries, items, positives, hubness)
-    hits = [100.0 * float(np.mean(ranks <= k)) for k in (1, 5, 10)]
-    return Recall(hits[0], hits[1], hits[2], float(np.median(ranks)))
+    return Recall.of(best_ranks(queries, items, positives, hubness))
 
 
 def retrieval(

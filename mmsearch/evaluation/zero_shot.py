@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.data.datasets import Example, read_dataset
+from mmsearch.data.datasets import Example, read_dataset, same_name
 from mmsearch.errors import DataError
-from mmsearch.evaluation.recall import best_ranks, hubness_of
+from mmsearch.evaluation.recall import hubness_of, recall, unit_rows
 from mmsearch.evaluation.subject import Embedder, Report, Subject, in_batches
 
 log = logging.getLogger(__name__)
@@ -98,14 +98,14 @@ def evaluate_zero_shot(
     model = subject.model
     photos = in_batches(model.embed_images, [example.image for example in examples], "pictures")
     vectors = name_vectors(model, list(distinct.values()), templates)
-    by_cosine = best_ranks(photos.mu, vectors, own)  # [n]
+    cosine = recall(photos.mu, vectors, own)
     hubness = hubness_of(model, "image", vectors)
-    ranks = by_cosine if hubness is None else best_ranks(photos.mu, vectors, own, hubness)
+    found = cosine if hubness is None else recall(photos.mu, vectors, own, hubness)
     return ZeroShotReport(
-        top1=_among(ranks, 1),
-        top5=_among(ranks, 5),
-        cosine_top1=None if hubness is None else _among(by_cosine, 1),
-        cosine_top5=None if hubness is None else _among(by_cosine, 5),
+        top1=found.r1,
+        top5=found.r5,
+        cosine_top1=None if hubness is None else cosine.r1,
+        cosine_top5=None if hubness is None else cosine.r5,
         images=len(examples),
         names=len(distinct),
         templates=tuple(templates),
@@ -119,19 +119,8 @@ def name_vectors(model: Embedder, names: Sequence[str], templates: Sequence[str]
     total: NDArray[np.float64] | float = 0.0
     for template in templates:
         texts = [template.replace("{}", name) for name in names]
-        mu = in_batches(model.embed_texts, texts, f"names as '{template}'").mu.astype(np.float64)  # [n, d]
-        lengths = np.linalg.norm(mu, axis=1, keepdims=True)
-        total = total + mu / np.where(lengths > 0, lengths, 1.0)
+        total = total + unit_rows(in_batches(model.embed_texts, texts, f"names as '{template}'").mu)  # [n, d]
     return np.asarray(total) / len(templates)
-
-
-def same_name(label: str) -> str:
-    """What two spellings of a name have in common: `Snow_Leopard` and `snow  leopard`."""
-    return " ".join(label.lower().replace("_", " ").split())
-
-
-def _among(ranks: NDArray[np.int64], k: int) -> float:
-    return 100 * float(np.mean(ranks <= k))
 
 
 def _only(examples: Sequence[Example], file: Path) -> list[Example]:

@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, load_file, save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mmsearch.errors import CheckpointError
-from mmsearch.models.digest import fingerprint
+from mmsearch.models.digest import check_file, fingerprint
 from mmsearch.models.efficientnet_lite import FEATURES, VARIANTS, EfficientNetLite
 from mmsearch.models.heads import FeatureDecoder
 from mmsearch.models.minilm import BertSize
@@ -178,15 +178,9 @@ def load_weights(folder: Path, described: Mapping[str, Any]) -> dict[str, Tensor
         CheckpointError: where the file is missing, truncated or another one.
     """
     path = folder / "model.safetensors"
+    check_file(path, {"weights_sha256": "", **described})
     try:
-        raw = path.read_bytes()
-        found = hashlib.sha256(raw).hexdigest()
-        if found != described.get("weights_sha256"):
-            expected = str(described.get("weights_sha256"))
-            raise CheckpointError(
-                f"{path} is damaged: sha256 {found[:12]}, expected {expected[:12]}; copy the model again"
-            )
-        tensors: dict[str, Tensor] = load(raw)
+        tensors: dict[str, Tensor] = load_file(path)
         return tensors
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); copy the model again") from error

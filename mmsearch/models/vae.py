@@ -40,7 +40,18 @@ class Decoder(Protocol):
         """`log p(target | z)` of each item, nats `[n]`."""
 
 
-class ImageEncoder(nn.Module):
+class HeadedEncoder(nn.Module):
+    """An encoder that ends in a head on features."""
+
+    head: GaussianHead
+
+    def from_features(self, features: Tensor) -> Encoding:
+        """Features `[n, f]` (pooled, where a trunk gives them) -> posterior."""
+        mu, logvar = self.head(features)
+        return Encoding(mu, logvar, self.head.standardise(features).detach())
+
+
+class ImageEncoder(HeadedEncoder):
     """Trunk, pooling and head. `forward` starts at pixels, `from_activations` at the trunk's cut."""
 
     def __init__(self, trunk: EfficientNetLite, hidden: int, latent: int, dropout: float) -> None:
@@ -57,11 +68,6 @@ class ImageEncoder(nn.Module):
         """The trunk's activations at its cut `[n, c, h, w]` -> posterior."""
         return self.from_features(self.features(activations))
 
-    def from_features(self, features: Tensor) -> Encoding:
-        """Pooled features `[n, 1280]` -> posterior."""
-        mu, logvar = self.head(features)
-        return Encoding(mu, logvar, self.head.standardise(features).detach())
-
     def features(self, activations: Tensor) -> Tensor:
         """Activations at the cut `[n, c, h, w]` -> pooled features `[n, 1280]`."""
         feature_map = self.trunk.late(activations)
@@ -69,7 +75,7 @@ class ImageEncoder(nn.Module):
         return pooled.float()
 
 
-class TextEncoder(nn.Module):
+class TextEncoder(HeadedEncoder):
     """Transformer, pooling over the tokens that count, and head."""
 
     def __init__(self, size: BertSize, hidden: int, latent: int, dropout: float) -> None:
@@ -82,18 +88,13 @@ class TextEncoder(nn.Module):
         """Token ids int64 `[n, t]`, padded with 0 -> posterior."""
         return self.from_features(self.features(ids))
 
-    def from_features(self, features: Tensor) -> Encoding:
-        """Pooled features `[n, 384]` -> posterior."""
-        mu, logvar = self.head(features)
-        return Encoding(mu, logvar, self.head.standardise(features).detach())
-
     def features(self, ids: Tensor) -> Tensor:
         """Token ids `[n, t]` -> pooled features `[n, 384]`."""
         pooled: Tensor = self.pool(self.transformer(ids), ids != PAD_ID)
         return pooled.float()
 
 
-class FeatureEncoder(nn.Module):
+class FeatureEncoder(HeadedEncoder):
     """A head alone, on features computed elsewhere: by a frozen trunk or by another model altogether."""
 
     def __init__(self, features: int, hidden: int, latent: int, dropout: float) -> None:
@@ -103,11 +104,6 @@ class FeatureEncoder(nn.Module):
     def forward(self, features: Tensor) -> Encoding:
         """Features `[n, f]` -> posterior."""
         return self.from_features(features)
-
-    def from_features(self, features: Tensor) -> Encoding:
-        """Features `[n, f]` -> posterior."""
-        mu, logvar = self.head(features)
-        return Encoding(mu, logvar, self.head.standardise(features).detach())
 
 
 class MultimodalVAE(nn.Module):

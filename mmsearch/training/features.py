@@ -1,8 +1,8 @@
-"""Features of the untouched trunks: whole photos and captions, computed once and found again by every run.
+"""Features of the untouched trunks, or of a frozen backbone: computed once and found again by every run.
 
-In: a corpus and a pretrained model. Out: `[photos, 1280]` and `[captions, 384]`, float32. A file of features names the
-photos, captions and weights that it is of, so that a run on a part of them, in any order, reads its rows from there.
-Next: `stages.py`, `FeatureStage`.
+In: a corpus and a pretrained model or a `Backbone`. Out: whole photos `[photos, f]` and captions `[captions, g]`,
+float32. A file of the trunks' features names the photos, captions and weights that it is of, so that a run on a part of
+them, in any order, reads its rows from there. Next: `stages.py`, `FeatureStage`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from mmsearch.data.augmentation_cache import AugmentationCache
+from mmsearch.errors import DataError, DecodeError
+from mmsearch.inference.backbone import BATCH, Backbone
+from mmsearch.inference.pictures import to_image
 from mmsearch.models.tokens import tokenise
 from mmsearch.models.vae import ImageEncoder, TextEncoder
 from mmsearch.training.corpus import Corpus
@@ -71,6 +75,21 @@ def trunk_features(
     return torch.from_numpy(found[0]), torch.from_numpy(found[1])
 
 
+def backbone_features(backbone: Backbone, corpus: Corpus, cache: Path) -> tuple[Tensor, Tensor]:
+    """Unit-normalised features: photos `[photos, f]` and all captions in the corpus' order `[captions, f]`.
+
+    Raises:
+        DataError: a photo that cannot be decoded.
+    """
+    file = cache / f"backbone-{_backbone_key(backbone, corpus)}.npz"
+    if not file.exists():
+        captions = [caption for captions in corpus.captions for caption in captions]
+        log.info("features of %s: %d photos, %d captions", backbone.name, len(corpus.photos), len(captions))
+        _save_whole(file, images=_backbone_images(backbone, corpus), texts=backbone.texts(captions))
+    with np.load(file) as stored:
+        return torch.from_numpy(stored["images"]), torch.from_numpy(stored["texts"])
+
+
 def training_part(corpus: Corpus, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Of the photos trained on: their features, those of their captions, and the photo of each caption `[t]`."""
     counts = torch.tensor([len(captions) for captions in corpus.captions[: corpus.train]])
@@ -95,16 +114,14 @@ def find(cache: Path, wanted: Wanted) -> tuple[Float32, Float32] | None:
 
 def save(file: Path, wanted: Wanted, images: Float32, texts: Float32) -> None:
     """Write features, in place at once."""
+    weights = np.array(wanted.weights)
+    _save_whole(file, images=images, texts=texts, photos=wanted.photos, captions=wanted.captions, weights=weights)
+
+
+def _save_whole(file: Path, **arrays: Any) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_suffix(f".{os.getpid()}.tmp.npz")
-    np.savez(
-        temporary,
-        images=images,
-        texts=texts,
-        photos=wanted.photos,
-        captions=wanted.captions,
-        weights=np.array(wanted.weights),
-    )
+    np.savez(temporary, **arrays)
     os.replace(temporary, file)
 
 
@@ -150,3 +167,24 @@ def _texts(text: TextEncoder, captions: list[str], tokenizer: Tokenizer, max_tok
             ids = tokenise(tokenizer, [captions[j] for j in part], max_tokens)
             features[part] = text.features(ids.to(device)).cpu().numpy()
     return features
+
+
+def _backbone_images(backbone: Backbone, corpus: Corpus) -> Float32:
+    parts = [np.zeros((0, backbone.features), np.float32)]
+    for start in range(0, len(corpus.photos), BATCH):
+        photos = corpus.photos[start : start + BATCH]
+        try:
+            squares = [backbone.prepare_image(to_image(photo, backbone.side_px)) for photo in photos]
+        except DecodeError as error:
+            raise DataError(f"{error}; take it out of the data set") from error
+        parts.append(backbone.images(np.stack(squares)))
+    return np.concatenate(parts)
+
+
+def _backbone_key(backbone: Backbone, corpus: Corpus) -> str:
+    """Another model, photo or caption is another cache."""
+    digest = hashlib.sha256(backbone.fingerprint.encode())
+    for photo, captions in zip(corpus.photos, corpus.captions, strict=True):
+        found = photo.stat()
+        digest.update(f"{photo.absolute()}\0{found.st_size}\0{found.st_mtime_ns}\0{captions!r}\n".encode())
+    return digest.hexdigest()[:16]

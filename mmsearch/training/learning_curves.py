@@ -1,13 +1,14 @@
 """Learning curves: one CSV row an epoch, and a picture of them.
 
-In: rows of numbers from `loop.py`. Out: `curves.csv`, which only grows, and `curves.png`. A run that goes on from a
-checkpoint drops the rows written after it: those epochs run again. Next: `export/export.py`, when the last epoch is
-done.
+In: rows of numbers from `loop.py`. Out: `curves.csv`, written whole after each epoch, and `curves.png`. A run that goes
+on from a checkpoint drops the rows written after it: those epochs run again. Next: `export/export.py`, when the last
+epoch is done.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import math
 import os
@@ -27,7 +28,7 @@ _DASHES = {"r1": "-", "r5": "--", "r10": ":"}
 
 
 class LearningCurves:
-    """An append-only CSV with the columns of its first row; `epoch` and `step` are among them.
+    """A CSV with a row an epoch; `epoch` and `step` are among its columns.
 
     Args:
         path: the CSV; kept if it is there.
@@ -39,19 +40,17 @@ class LearningCurves:
 
     def __init__(self, path: Path, resume_step: int = 0) -> None:
         self.path = path
-        found, whole = _read(path)
-        self.rows: list[Row] = [row for row in found if row.get("step", math.inf) <= resume_step]
-        if not whole or len(self.rows) < len(found):
-            _rewrite(path, self.rows)
+        self.rows: list[Row] = [row for row in _read(path) if row.get("step", math.inf) <= resume_step]
+        if path.exists():
+            self._write()
 
     def append(self, row: Mapping[str, float]) -> None:
         """Add one epoch. A column that the file does not have yet is empty in the rows before."""
         self.rows.append({name: float(value) for name, value in row.items()})
-        if len(self.rows) == 1 or list(self.rows[0]) != list(row):
-            _rewrite(self.path, self.rows)
-            return
-        with self.path.open("a", encoding="utf-8", newline="") as stream:
-            csv.writer(stream, lineterminator="\n").writerow(_cells(self.rows[-1], list(row)))
+        self._write()
+
+    def _write(self) -> None:
+        write_csv(self.path, [{name: _cell(value) for name, value in row.items()} for row in self.rows])
 
     def plot(self, path: Path) -> None:
         """Draw terms of the objective and validation recall over the epochs; without matplotlib only a warning."""
@@ -108,43 +107,42 @@ def _draw_recalls(axes: Any, epochs: Sequence[float], rows: Sequence[Row]) -> No
     axes.set_ylim(bottom=0)
 
 
-def _read(path: Path) -> tuple[list[Row], bool]:
-    """The rows of a file, and whether it was whole; a missing file is empty and whole."""
+def _read(path: Path) -> list[Row]:
+    """The rows of a file; of a missing one none. A last line that was cut off is left out."""
     if not path.exists():
-        return [], True
-    text = path.read_text(encoding="utf-8", errors="replace")
-    lines = text.splitlines()
-    columns = lines[0].split(",") if lines else []
-    if lines and not {"epoch", "step"} <= set(columns):
+        return []
+    whole, _, _ = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
+    table = csv.DictReader(whole.splitlines())
+    if whole and not {"epoch", "step"} <= set(table.fieldnames or ()):
         raise TrainingError(f"{path} is not a file of learning curves: no columns epoch and step; move it away")
     rows: list[Row] = []
-    for number, line in enumerate(lines[1:], start=2):
-        cells = line.split(",")
+    for number, line in enumerate(table, start=2):
         try:
-            values = [float(cell) if cell else math.nan for cell in cells]
-            complete = len(cells) == len(columns) and (number < len(lines) or text.endswith("\n"))
-        except ValueError:
-            complete = False
-        if complete:
-            rows.append({name: v for name, v in zip(columns, values, strict=True) if not math.isnan(v)})
-        elif number < len(lines):
-            raise TrainingError(f"{path}:{number} is not a row of numbers; repair the line or move the file away")
-    return rows, len(rows) == max(0, len(lines) - 1) and (not text or text.endswith("\n"))
+            rows.append({name: float(cell) for name, cell in line.items() if cell != ""})
+        except (TypeError, ValueError) as error:  # a word; a cell too few or too many
+            what = "is not a row of numbers; repair the line or move the file away"
+            raise TrainingError(f"{path}:{number} {what}") from error
+    return rows
 
 
-def _rewrite(path: Path, rows: Sequence[Row]) -> None:
-    """The whole file anew, in place at once."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+def _cell(value: float) -> str:
+    """A number as text; a whole one without a fraction, so that epochs read as epochs."""
+    return "" if math.isnan(value) else str(int(value)) if value.is_integer() else f"{value:.6g}"
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Rows under the columns of all of them; a cell is empty where a row has none or None."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    if rows:
+        writer.writeheader()
+    writer.writerows(rows)
+    replace_text(path, text.getvalue())
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file, in place at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        if columns:
-            writer.writerow(columns)
-        writer.writerows(_cells(row, columns) for row in rows)
+    temporary.write_text(text, encoding="utf-8", newline="")
     os.replace(temporary, path)
-
-
-def _cells(row: Row, columns: Sequence[str]) -> list[str]:
-    """Numbers as text; whole ones without a fraction, so that epochs read as epochs."""
-    values = [row.get(name, math.nan) for name in columns]
-    return ["" if math.isnan(v) else str(int(v)) if v.is_integer() else f"{v:.6g}" for v in values]

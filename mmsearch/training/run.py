@@ -26,19 +26,18 @@ from mmsearch.inference.backbone import Backbone, absolute_name
 from mmsearch.models.checkpoint import Architecture, build, save_model
 from mmsearch.models.tokens import word_tokenizer
 from mmsearch.models.vae import FeatureEncoder, ImageEncoder, MultimodalVAE, TextEncoder, channels_last
-from mmsearch.training.allocator import keep_freed_memory
-from mmsearch.training.backbone_features import backbone_features
 from mmsearch.training.calibration_queries import add_banks
 from mmsearch.training.cca import fit_heads
 from mmsearch.training.corpus import Corpus, read_corpus
 from mmsearch.training.export.export import export
-from mmsearch.training.features import training_part, trunk_features
+from mmsearch.training.features import backbone_features, training_part, trunk_features
 from mmsearch.training.loop import Loop
 from mmsearch.training.objective import Contrast
 from mmsearch.training.pretrained_init import pretrained
 from mmsearch.training.recipe import Recipe, load_recipe, with_overrides
 from mmsearch.training.self_distillation import SelfDistillation
 from mmsearch.training.stages import FeatureStage, Stage
+from mmsearch.training.step import keep_freed_memory
 from mmsearch.training.trunk_stages import CachedStage, PixelStage
 from mmsearch.training.vocabulary import cut_vocabulary, frequent_words
 

@@ -1,4 +1,4 @@
-"""One training step, for every stage and for the tuning of heads: learning rate, precision, AdamW.
+"""One training step, for every stage and for the tuning of heads: learning rate, precision, AdamW, memory.
 
     batch -> encodings, in the stage's precision -> objective, in float32 -> AdamW at the scheduled learning rate
 
@@ -8,7 +8,9 @@ In: weights by peak learning rate, a schedule. Out: weights that moved. Next: `l
 
 from __future__ import annotations
 
+import ctypes
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,6 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from mmsearch.errors import TrainingError
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
 
 class Group(NamedTuple):
@@ -91,3 +95,18 @@ def freeze_others(model: nn.Module, groups: Sequence[Group]) -> None:
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
     """Arithmetic in a stage's precision: bfloat16 where trunks run, float32 on features."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16)
+
+
+def keep_freed_memory() -> bool:
+    """Ask glibc to serve large blocks from its heap and never shrink it. Says whether it could: elsewhere it cannot.
+
+    glibc gives large blocks back to the kernel at once, and a step allocates the same gigabytes anew: on two cores the
+    trunk's forward ran at 38 images/s with four fifths of the time in the kernel, and at 160 images/s with this.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False  # another libc
+    return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(_M_TOP_PAD, 2**28))

@@ -9,12 +9,9 @@ are the averaged ones of the last epoch: none is picked by the photos it is meas
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +33,7 @@ from mmsearch.models.variants import Variant
 from mmsearch.training.cca import LinearDecoder, fit_heads
 from mmsearch.training.corpus import Corpus, read_corpus
 from mmsearch.training.features import training_part, trunk_features
+from mmsearch.training.learning_curves import replace_text, write_csv
 from mmsearch.training.loop import Loop
 from mmsearch.training.objective import Contrast
 from mmsearch.training.pretrained_init import pretrained
@@ -120,7 +118,7 @@ def table(
             numbers = _numbers(run, data, folder / f"{variant}-{seed}")
             found.append({"variant": variant, "seed": seed, **numbers})
             write_csv(folder / "table.csv", found)
-            _write(folder / "table.md", markdown(found))
+            replace_text(folder / "table.md", markdown(found))
     return folder / "table.md"
 
 
@@ -213,7 +211,7 @@ def _numbers(recipe: Recipe, data: Data, folder: Path) -> dict[str, float | None
     log.info("%s", folder.name)
     variant = recipe.objective.variant
     numbers = measure(train_row(recipe, data, folder), variant, data)
-    _write(file, json.dumps({"recipe": described, "numbers": numbers}, indent=1) + "\n")
+    replace_text(file, json.dumps({"recipe": described, "numbers": numbers}, indent=1) + "\n")
     return numbers
 
 
@@ -229,15 +227,6 @@ def _identity(recipe: Recipe) -> dict[str, object]:
     }
     identity: dict[str, object] = json.loads(json.dumps(known))
     return identity
-
-
-def write_csv(path: Path, found: Sequence[Mapping[str, object]]) -> None:
-    """One line a run; an empty cell where a number would mean nothing."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(found[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(found)
-    _write(path, text.getvalue())
 
 
 def markdown(found: Sequence[Mapping[str, object]]) -> str:
@@ -267,10 +256,3 @@ def _cell(rows: Sequence[Mapping[str, object]], column: str) -> str:
     if len(values) == 1:
         return mean
     return f"{mean} ± {format(np.std(values, ddof=1), form)}"
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -72,6 +72,16 @@ class _TokenStage:
     def _images(self, rows: Rows, epoch: int, rng: np.random.Generator) -> Tensor:
         raise NotImplementedError
 
+    def _groups(self, vae: MultimodalVAE, trunk: list[nn.Parameter], factor: float = 1.0) -> list[Group]:
+        """A part of the trunk, the transformer's layers, and all that stands on both, each at its own rate."""
+        image, text = cast(ImageEncoder, vae.encoders["image"]), cast(TextEncoder, vae.encoders["text"])
+        heads, s = [image.pool, image.head, text.pool, text.head, vae.decoders], self.recipe.schedule
+        return [
+            Group(trunk, s.rate_trunk * factor),
+            Group(text.transformer.layer_parameters(), s.rate_text * factor),
+            Group([p for m in heads for p in m.parameters()], s.rate_heads * factor),
+        ]
+
     def _validate(self, vae: MultimodalVAE, image: Callable[[Rows], Tensor]) -> Retrieval:
         rows, captions, image_of_text = self.sampler.validation()
         by_length = np.argsort([len(c) for c in captions], kind="stable")
@@ -99,14 +109,7 @@ class CachedStage(_TokenStage):
 
     def groups(self, vae: MultimodalVAE) -> list[Group]:
         """Everything after the cut; the word embeddings stay."""
-        image, text = cast(ImageEncoder, vae.encoders["image"]), cast(TextEncoder, vae.encoders["text"])
-        s = self.recipe.schedule
-        heads = [image.pool, image.head, text.pool, text.head, vae.decoders]
-        return [
-            Group(image.trunk.late_parameters(), s.rate_trunk),
-            Group(text.transformer.layer_parameters(), s.rate_text),
-            Group([p for m in heads for p in m.parameters()], s.rate_heads),
-        ]
+        return self._groups(vae, cast(ImageEncoder, vae.encoders["image"]).trunk.late_parameters())
 
     def encode(self, vae: MultimodalVAE, batch: Batch) -> dict[str, Encoding]:
         """From the cut on."""
@@ -139,15 +142,10 @@ class PixelStage(_TokenStage):
 
     def groups(self, vae: MultimodalVAE) -> list[Group]:
         """The weights that move; a pretrained model's parts keep their own rates."""
-        image, text, s = vae.encoders["image"], vae.encoders["text"], self.recipe.schedule
-        if not isinstance(image, ImageEncoder) or not isinstance(text, TextEncoder):
+        image, s = vae.encoders["image"], self.recipe.schedule
+        if not isinstance(image, ImageEncoder):
             return [Group(list(vae.parameters()), s.rate_heads)]
-        heads = [image.pool, image.head, text.pool, text.head, vae.decoders]
-        return [
-            Group(image.trunk.middle_parameters() + image.trunk.late_parameters(), s.rate_trunk * s.deep_rate),
-            Group(text.transformer.layer_parameters(), s.rate_text * s.deep_rate),
-            Group([p for m in heads for p in m.parameters()], s.rate_heads * s.deep_rate),
-        ]
+        return self._groups(vae, image.trunk.middle_parameters() + image.trunk.late_parameters(), s.deep_rate)
 
     def encode(self, vae: MultimodalVAE, batch: Batch) -> dict[str, Encoding]:
         """From pixels on."""

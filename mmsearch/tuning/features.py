@@ -13,6 +13,7 @@ from typing import Protocol, cast
 
 import numpy as np
 import torch
+from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -31,10 +32,14 @@ _BATCH = 32
 
 
 class Trunks(Protocol):
-    """What lies before the heads."""
+    """What lies before the heads: those of the model itself, or a `Backbone`."""
 
-    def prepare(self, path: Path) -> UInt8Array:
-        """One file -> uint8 `[side, side, 3]`. Raises: DecodeError."""
+    @property
+    def side_px(self) -> int:
+        """Side of the square that they look at, pixels."""
+
+    def prepare_image(self, image: Image.Image) -> UInt8Array:
+        """One upright picture -> uint8 `[side, side, 3]`."""
 
     def images(self, batch: UInt8Array) -> Float32Array:
         """uint8 `[n, side, side, 3]` -> features `[n, f]`."""
@@ -73,9 +78,12 @@ def _squares(trunks: Trunks, pairs: Sequence[Pair]) -> Iterator[tuple[list[int],
     """Rows and pixels of the photos that can be read, a batch at a time; the next one is decoded meanwhile."""
     with ThreadPoolExecutor() as pool:
 
+        def prepare(path: Path) -> UInt8Array:
+            return trunks.prepare_image(to_image(path, trunks.side_px))
+
         def submit(start: int) -> list[tuple[int, Future[UInt8Array]]]:
             rows = range(start, min(start + _BATCH, len(pairs)))
-            return [(row, pool.submit(trunks.prepare, pairs[row].path)) for row in rows]
+            return [(row, pool.submit(prepare, pairs[row].path)) for row in rows]
 
         ahead = submit(0)
         for start in range(0, len(pairs), _BATCH):
@@ -102,10 +110,10 @@ class _OwnTrunks:
             raise CheckpointError(f"{path} cannot be read ({error}); copy the model again") from error
         self._image = cast(ImageEncoder, vae.encoders["image"])
         self._text = cast(TextEncoder, vae.encoders["text"])
-        self._side_px, self._max_tokens, self._device = architecture.side_px, architecture.max_tokens, device
+        self.side_px, self._max_tokens, self._device = architecture.side_px, architecture.max_tokens, device
 
-    def prepare(self, path: Path) -> UInt8Array:
-        return square(to_image(path, self._side_px), self._side_px)
+    def prepare_image(self, image: Image.Image) -> UInt8Array:
+        return square(image, self.side_px)
 
     def images(self, batch: UInt8Array) -> Float32Array:
         pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).float().to(self._device)
@@ -118,34 +126,19 @@ class _OwnTrunks:
             return _array(self._text.features(ids.to(self._device)))
 
 
-class _BackboneTrunks:
-    """A sentence-transformers model as it is."""
-
-    def __init__(self, source: Path, architecture: Architecture, device: str) -> None:
-        from mmsearch.inference.backbone import Backbone
-
-        self._backbone = Backbone.load(architecture.backbone, device)
-        made_on = str(read_description(source).get("backbone_fingerprint"))
-        if made_on != self._backbone.fingerprint:
-            raise CheckpointError(
-                f"the heads in {source} were made on {architecture.backbone!r} {made_on[:12]}, found "
-                f"{self._backbone.fingerprint[:12]}; train them again"
-            )
-
-    def prepare(self, path: Path) -> UInt8Array:
-        return self._backbone.prepare_image(to_image(path, self._backbone.side_px))
-
-    def images(self, batch: UInt8Array) -> Float32Array:
-        return self._backbone.images(batch)
-
-    def texts(self, texts: Sequence[str]) -> Float32Array:
-        return self._backbone.texts(texts)
-
-
 def _trunks(source: Path, vae: MultimodalVAE, architecture: Architecture, device: str) -> Trunks:
-    if architecture.kind == "backbone":
-        return _BackboneTrunks(source, architecture, device)
-    return _OwnTrunks(source, vae, architecture, device)
+    if architecture.kind != "backbone":
+        return _OwnTrunks(source, vae, architecture, device)
+    from mmsearch.inference.backbone import Backbone
+
+    backbone = Backbone.load(architecture.backbone, device)
+    made_on = str(read_description(source).get("backbone_fingerprint"))
+    if made_on != backbone.fingerprint:
+        raise CheckpointError(
+            f"the heads in {source} were made on {architecture.backbone!r} {made_on[:12]}, found "
+            f"{backbone.fingerprint[:12]}; train them again"
+        )
+    return backbone
 
 
 def _array(features: Tensor) -> Float32Array:

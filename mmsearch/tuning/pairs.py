@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from indexer.store import CaptionedPhoto
 
@@ -73,21 +75,12 @@ def held_out(pairs: Sequence[Pair], share: float, fewest: int, salt: str = "") -
     return held
 
 
-def _groups(pairs: Sequence[Pair]) -> list[list[int]]:
-    """Rows that hang together by equal captions, directly or through others."""
-    parent = list(range(len(pairs)))
-
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
-    first: dict[str, int] = {}
-    for row, pair in enumerate(pairs):
-        for caption in pair.captions:
-            parent[root(row)] = root(first.setdefault(wording(caption), row))
-    groups: dict[int, list[int]] = {}
-    for row in range(len(pairs)):
-        groups.setdefault(root(row), []).append(row)
-    return list(groups.values())
+def _groups(pairs: Sequence[Pair]) -> list[NDArray[np.intp]]:
+    """Rows that hang together by equal captions, directly or through others: parts of the graph of rows and words."""
+    numbers: dict[str, int] = {}
+    rows = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])
+    words = [numbers.setdefault(wording(c), len(pairs) + len(numbers)) for pair in pairs for c in pair.captions]
+    nodes = len(pairs) + len(numbers)
+    graph = coo_array((np.ones(len(rows)), (rows, words)), shape=(nodes, nodes))
+    part = connected_components(graph, directed=False)[1][: len(pairs)]  # [n], numbered from 0 on
+    return np.split(np.argsort(part, kind="stable"), np.cumsum(np.bincount(part))[:-1])

@@ -3,9 +3,10 @@
     captioned photos -> features, once -> learn from most of them, judge by the rest -> a model folder, or nothing
 
 The trunks stay as they are, so that this takes minutes. A model is written only where the captions that were not
-learned from find their photos, and the photos their captions, better than before. In: `CaptionedPhoto`s and the folder
-of the model that wrote the library. Out: a `TuneReport` and a folder that `mmsearch rebuild --model` takes. Next:
-`pairs.py` divides the photos, `features.py` reads them, `fit.py` moves the heads, `folder.py` keeps them.
+learned from find their photos, and the photos their captions, better than before. In: an open store, of which nothing
+changes, or its `CaptionedPhoto`s and the folder of the model that wrote it. Out: a `TuneReport` and a folder that
+`mmsearch rebuild --model` takes. Next: `pairs.py` divides the photos, `features.py` reads them, `fit.py` moves the
+heads, `folder.py` keeps them.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from indexer.store import CaptionedPhoto
-from mmsearch.errors import DataError, ModelError
+from indexer.store import CaptionedPhoto, Store
+from mmsearch.errors import DataError, LibraryError, ModelError, ModelMismatch
 from mmsearch.evaluation.subject import rounded
+from mmsearch.inference.load_model import PRETRAINED
 from mmsearch.models.checkpoint import load_vae
-from mmsearch.training.allocator import keep_freed_memory
+from mmsearch.training.step import keep_freed_memory
 from mmsearch.tuning import folder as tune_folder
 from mmsearch.tuning.features import read_features
 from mmsearch.tuning.fit import Settings, blend, choose_mix, fit, heads_of, judge, set_heads
@@ -31,6 +33,7 @@ from mmsearch.tuning.pairs import digest, held_out, pairs_of
 
 log = logging.getLogger(__name__)
 
+MODELS_FOLDER = "models"  # inside a library
 FEWEST_PHOTOS = 50
 FEWEST_HELD_OUT = 20
 HELD_OUT_SHARE = 0.2
@@ -71,6 +74,39 @@ class TuneReport:
         """The report as `mmsearch tune --json` prints it."""
         facts: dict[str, Any] = rounded(asdict(self))
         return facts | {"model": None if self.model is None else str(self.model)}
+
+
+def tune_library(store: Store, folder: str | Path | None, *, dry_run: bool, device: str) -> TuneReport:
+    """Tune the model of a library; see `Library.tune`.
+
+    Raises:
+        DataError: too few photos with captions.
+        LibraryError: a folder is offline: its files could not be encoded with the tuned model.
+        ModelError: the library is empty or its model has no heads of its own.
+        ModelMismatch: the model's folder holds other weights than wrote the library.
+    """
+    photos = store.captioned_photos()
+    check_enough(len(pairs_of(photos)))
+    for root in store.status().roots:
+        if not root.online:
+            raise LibraryError(f"{root.path} {root.reason}; connect it, then run 'mmsearch tune' again")
+    wrote = store.model()
+    if wrote is None:
+        raise ModelError(f"{store.path} holds no vectors; run 'mmsearch index FOLDER' first")
+    name, fingerprint = wrote.name, wrote.fingerprint
+    source = PRETRAINED / "default" if name == "default" else Path(name)
+    found = str(tune_folder.checked_source(source)["fingerprint"])
+    if found != fingerprint:
+        raise ModelMismatch(
+            f"{store.path} was written with {name!r} {fingerprint[:12]}, found {found[:12]}; "
+            f"run 'mmsearch rebuild --model {name}' first"
+        )
+    if dry_run:
+        return tune(photos, source, None, device=device)
+    # the same weights and captions give the same name again, so that a run that was cut off finds its model
+    default = store.path / MODELS_FOLDER / f"tuned-{fingerprint[:6]}-{digest(pairs_of(photos))[:6]}"
+    target = default if folder is None else Path(folder)
+    return tune(photos, source, target.expanduser().absolute(), device=device)
 
 
 def tune(

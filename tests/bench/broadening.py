@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mmsearch.data.datasets import read_dataset
+from mmsearch.data.datasets import read_dataset, same_name
 from mmsearch.evaluation.recall import best_ranks
-from mmsearch.evaluation.zero_shot import TEMPLATES, same_name
+from mmsearch.evaluation.zero_shot import TEMPLATES
 from mmsearch.inference.preprocess import square
 from mmsearch.training.corpus import read_corpus
 from mmsearch.training.pretrained_init import _find

@@ -19,10 +19,10 @@ import numpy as np
 from indexer.search.query_bank import QueryBank
 from indexer.vectors.protocol import normalised
 from indexer.vectors.rows import Int64Array
-from mmsearch.data.datasets import read_dataset
+from mmsearch.data.datasets import read_dataset, same_name
 from mmsearch.evaluation.recall import best_ranks, retrieval
 from mmsearch.evaluation.subject import in_batches
-from mmsearch.evaluation.zero_shot import TEMPLATES, name_vectors, same_name
+from mmsearch.evaluation.zero_shot import TEMPLATES, name_vectors
 from mmsearch.inference.load_model import load_model
 from mmsearch.training.calibration_queries import bank, draw
 from mmsearch.training.corpus import read_corpus

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mmsearch.data.datasets import Example, read_dataset
+from mmsearch.data.datasets import Example, read_dataset, same_name
 from mmsearch.evaluation.recall import best_ranks
-from mmsearch.evaluation.zero_shot import TEMPLATES, name_vectors, same_name
+from mmsearch.evaluation.zero_shot import TEMPLATES, name_vectors
 from mmsearch.inference.load_model import Model, load_model
 from mmsearch.inference.preprocess import square
 from mmsearch.training.corpus import read_corpus

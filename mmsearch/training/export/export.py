@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -53,11 +52,10 @@ def export(
     save_model(target, vae, architecture, name=name, tokenizer_json=tokenizer_json, precision=precision, extra=extra)
     stored, _ = load_vae(target)  # what the graphs will compute with: the weights as stored
     side = architecture.side_px
-    _graph(
-        _ImageGraph(stored), torch.zeros(2, side, side, 3, dtype=torch.uint8), "pixels", target / "image.onnx", {0: "n"}
-    )
+    pixels = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+    _export_graph(_Graph(stored, "image"), pixels, "pixels", target / "image.onnx", {0: "n"})
     ids = torch.ones(2, 7, dtype=torch.int64)
-    _graph(_TextGraph(stored), ids, "ids", target / "text.onnx", {0: "n", 1: "t"})
+    _export_graph(_Graph(stored, "text"), ids, "ids", target / "text.onnx", {0: "n", 1: "t"})
     (target / INT8_GRAPH).unlink(missing_ok=True)  # of other weights
     if precision == "int8" and photos:
         export_int8(target, some_squares(photos, side))
@@ -65,32 +63,22 @@ def export(
     return target
 
 
-class _ImageGraph(nn.Module):
-    """uint8 `[n, side, side, 3]` -> mu, logvar."""
+class _Graph(nn.Module):
+    """Pixels uint8 `[n, side, side, 3]`, or ids int64 `[n, t]` -> mu, logvar."""
 
-    def __init__(self, vae: MultimodalVAE) -> None:
+    def __init__(self, vae: MultimodalVAE, modality: str) -> None:
         super().__init__()
-        self.encoders = nn.ModuleDict({"image": vae.encoders["image"]})
+        self.encoders = nn.ModuleDict({modality: vae.encoders[modality]})
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        encoder = cast(ImageEncoder, self.encoders["image"])
-        encoding = encoder(pixels.permute(0, 3, 1, 2).float())
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        (encoder,) = self.encoders.values()
+        if isinstance(encoder, ImageEncoder):
+            inputs = inputs.permute(0, 3, 1, 2).float()
+        encoding = encoder(inputs)
         return encoding.mu, encoding.logvar
 
 
-class _TextGraph(nn.Module):
-    """int64 ids `[n, t]` -> mu, logvar."""
-
-    def __init__(self, vae: MultimodalVAE) -> None:
-        super().__init__()
-        self.encoders = nn.ModuleDict({"text": vae.encoders["text"]})
-
-    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        encoding = self.encoders["text"](ids)
-        return encoding.mu, encoding.logvar
-
-
-def _graph(module: nn.Module, example: Tensor, name: str, path: Path, dynamic: dict[int, str]) -> None:
+def _export_graph(module: nn.Module, example: Tensor, name: str, path: Path, dynamic: dict[int, str]) -> None:
     """Export one graph and move its weights out."""
     import onnx
 

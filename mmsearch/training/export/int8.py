@@ -163,12 +163,3 @@ class _Batches:
     def get_next(self) -> dict[str, UInt8Array] | None:
         """The next batch by the input's name; None at the end."""
         return next(self.rest, None)
-
-    def __iter__(self) -> _Batches:
-        return self
-
-    def __next__(self) -> dict[str, UInt8Array]:
-        batch = self.get_next()
-        if batch is None:
-            raise StopIteration
-        return batch

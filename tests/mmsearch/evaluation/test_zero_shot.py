@@ -13,10 +13,10 @@ from PIL import Image
 
 from indexer.base.types import Modality, Posterior
 from indexer.search.query_bank import QueryBank
-from mmsearch.data.datasets import Example
+from mmsearch.data.datasets import Example, same_name
 from mmsearch.errors import DataError
 from mmsearch.evaluation.subject import Subject
-from mmsearch.evaluation.zero_shot import TEMPLATES, evaluate_zero_shot, name_vectors, same_name
+from mmsearch.evaluation.zero_shot import TEMPLATES, evaluate_zero_shot, name_vectors
 from tests.circle_model import CircleWithBanks, one_centre
 
 

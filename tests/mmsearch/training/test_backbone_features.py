@@ -21,8 +21,8 @@ from mmsearch.evaluation.evaluate import evaluate
 from mmsearch.evaluation.recall import retrieval
 from mmsearch.evaluation.subject import Subject
 from mmsearch.inference.backbone import Backbone
-from mmsearch.training.backbone_features import backbone_features
 from mmsearch.training.corpus import read_corpus
+from mmsearch.training.features import backbone_features
 from mmsearch.training.learning_curves import LearningCurves
 from mmsearch.training.recipe import Recipe, load_recipe, with_overrides
 from tests.tiny_clip import write_tiny_clip

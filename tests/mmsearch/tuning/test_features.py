@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from indexer.base.errors import DecodeError
 from mmsearch.errors import DataError
@@ -23,10 +24,10 @@ class Lengths:
     def __init__(self) -> None:
         self.text_batches: list[list[str]] = []
 
-    def prepare(self, path: Path) -> NDArray[np.uint8]:
-        if not path.stem.isdigit():
-            raise DecodeError(f"{path} cannot be read")
-        return np.full((2, 2, 3), int(path.stem), np.uint8)
+    side_px = 2
+
+    def prepare_image(self, image: Image.Image) -> NDArray[np.uint8]:
+        return np.asarray(image)
 
     def images(self, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
         return squares[:, 0, 0, :1].astype(np.float32)
@@ -36,10 +37,17 @@ class Lengths:
         return np.array([[len(text)] for text in texts], np.float32)
 
 
+def grey_of_its_number(path: Path, side_px: int) -> Image.Image:
+    if not path.stem.isdigit():
+        raise DecodeError(f"{path} cannot be read")
+    return Image.new("RGB", (side_px, side_px), (int(path.stem),) * 3)
+
+
 @pytest.fixture
 def trunks(monkeypatch: pytest.MonkeyPatch) -> Lengths:
     made = Lengths()
     monkeypatch.setattr(features, "_trunks", lambda *_: made)
+    monkeypatch.setattr(features, "to_image", grey_of_its_number)
     monkeypatch.setattr(features, "_BATCH", 3)
     return made
 

@@ -13,7 +13,7 @@ import pytest
 from mmsearch import Library
 from mmsearch.cli import app as cli
 from mmsearch.errors import LibraryError, ModelMismatch
-from mmsearch.tuning import tune_library as as_seen
+from mmsearch.tuning import tune as as_seen
 from mmsearch.tuning.tune import TuneReport
 from tests.fakes import FakeEncoder, paint
 

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from mmsearch.training import allocator
+from mmsearch.training import step
 
 FAULTS = """
 import resource, sys
-from mmsearch.training.allocator import keep_freed_memory
+from mmsearch.training.step import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def work():
@@ -38,11 +38,11 @@ def test_freed_blocks_are_not_faulted_in_again() -> None:
 
 def test_elsewhere_it_says_that_it_could_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert allocator.keep_freed_memory() is False
+    assert step.keep_freed_memory() is False
     monkeypatch.setattr(sys, "platform", "linux")
 
     def missing(name: str) -> object:
         raise OSError(name)
 
-    monkeypatch.setattr(allocator.ctypes, "CDLL", missing)
-    assert allocator.keep_freed_memory() is False
+    monkeypatch.setattr(step.ctypes, "CDLL", missing)
+    assert step.keep_freed_memory() is False
