@@ -15,12 +15,13 @@ from pathlib import Path
 from indexer.base.errors import LibraryCorrupt, LibraryError, MMSearchError
 from indexer.base.lock import writer_lock
 from indexer.base.types import Encoder
-from indexer.catalog.damaged import Salvaged, salvage
+from indexer.catalog.damaged import salvage
 from indexer.maintenance.compare import MEND, Check, Faults
 from indexer.search.search import CATALOG_FILE
 from indexer.store import Store
 
 Load = Callable[[Store], Encoder]
+Saved = tuple[dict[str, int], Path]  # rows by table, and the damaged file under its new name
 DATABASE = "database"
 
 
@@ -54,7 +55,7 @@ def visit(path: Path, load: Load, *, repair: bool, sample: int, batch_size: int 
     faults = Faults()
     found = _look(path, load, sample, faults)
     if repair and any(check.faults for check in found):
-        saved: Salvaged | None = None
+        saved: Saved | None = None
         if any(check.faults and check.name == DATABASE for check in found):
             with writer_lock(path):
                 saved = salvage(path / CATALOG_FILE)
@@ -85,13 +86,14 @@ def _mend(path: Path, load: Load, faults: Faults, batch_size: int) -> None:
             store.ingest(folder, load(store), batch_size=batch_size)
 
 
-def _compared(before: list[Check], after: list[Check], saved: Salvaged | None) -> list[Check]:
+def _compared(before: list[Check], after: list[Check], saved: Saved | None) -> list[Check]:
     """Every check as it is now; one that found something before, and nothing now, is mended and says what it was."""
     was = {check.name: replace(check, mended=True, remedy="") for check in before if check.faults}
     checks = [check if check.faults else was.get(check.name, check) for check in after]
     if saved is not None and checks[0].mended:
-        rows = ", ".join(f"{count} {name}" for name, count in saved.rows.items() if count)
-        text = f"{checks[0].found}; saved {rows or 'nothing'}; the damaged file is kept as {saved.aside.name}"
-        lost = "" if saved.rows.get("roots") else "mmsearch index FOLDER"
+        counts, aside = saved
+        rows = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        text = f"{checks[0].found}; saved {rows or 'nothing'}; the damaged file is kept as {aside.name}"
+        lost = "" if counts.get("roots") else "mmsearch index FOLDER"
         checks[0] = replace(checks[0], found=text, remedy=lost)
     return checks

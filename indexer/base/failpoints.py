@@ -11,8 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -101,14 +99,3 @@ def reach(name: str) -> None:
     """Mark this place as the point `name`."""
     if _armed is not None:
         _armed.reach(name)
-
-
-@contextmanager
-def armed(text: str) -> Iterator[None]:
-    """Arm a point for a block in this process, as the variable does for a whole process."""
-    global _armed
-    before, _armed = _armed, parse(text)
-    try:
-        yield
-    finally:
-        _armed = before

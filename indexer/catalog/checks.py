@@ -1,19 +1,38 @@
-"""What may be wrong with the rows: questions that a sound catalog answers with nothing.
+"""What may be wrong with the rows, questions that a sound catalog answers with nothing; and how it is made right.
 
-In: a snapshot. Out: counts, ids and rows, typed; nothing is written. Next: `mending.py`, which makes it right.
+In: a snapshot, for the questions; a writer's connection and the ids of wrong vectors, to mend. Out: counts, ids and
+rows, typed; or rows that a sound catalog could have. Mending loses nothing: the next index run encodes what was taken
+out. Next: `visibility.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import os
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, func, insert, or_, select, update
 
-from indexer.base.types import Modality, Model
-from indexer.catalog.schema import LIVE, OWN, assets, captions, generations, library, metadata, models, vectors
-from indexer.catalog.scopes import is_encoded
+from indexer.base.types import HIDDEN, Modality, Model
+from indexer.catalog import fused
+from indexer.catalog.library import next_change
+from indexer.catalog.root_updates import set_pairing_due
+from indexer.catalog.schema import (
+    FUSED,
+    LIVE,
+    OWN,
+    assets,
+    captions,
+    generations,
+    library,
+    metadata,
+    models,
+    roots,
+    vectors,
+)
+from indexer.catalog.scopes import chunked, is_encoded
 
 VECTORS_AT_ONCE: Final = 8192
 
@@ -139,5 +158,106 @@ def sample(connection: Connection, model: Model, online: Collection[int], count:
     return [OwnVector(*row) for row in connection.execute(query.order_by(func.random()).limit(count))]
 
 
+def mend_salvaged(connection: Connection, where: Path) -> None:
+    """Make rows that came out of a damaged file fit together; the next index run looks at every caption again."""
+    connection.execute(update(roots).values(pairing_due=True, captions_seen=None))
+    mend_references(connection, where)
+
+
+def mend_references(connection: Connection, where: Path) -> None:
+    """Every row leads somewhere again.
+
+    Files without a root get one that is offline: when their folder is indexed again, their vectors are found. Other
+    rows that lead nowhere are deleted.
+    """
+    there = exists().where(roots.c.id == assets.c.root_id)
+    for root_id in connection.scalars(select(assets.c.root_id).where(~there).distinct()).all():
+        path = str(where / f"lost-folder-{root_id}")
+        connection.execute(insert(roots).values(id=root_id, path=path, pairing_due=False))
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")  # a row may go before those that speak of it
+    gone = 1
+    while gone:  # what pointed to a row that went leads nowhere now
+        gone = 0
+        for table, column, lost in references():
+            if table is library:
+                gone += connection.execute(update(library).where(lost).values({column: None})).rowcount
+            elif table is not assets:
+                gone += connection.execute(delete(table).where(lost)).rowcount
+
+
+def mend_counters(connection: Connection) -> None:
+    """One row of `library`, with counters that no row is ahead of."""
+    numbers, found = newest(connection), counters(connection)
+    change, generation = (max(each) for each in zip(numbers, *found, strict=True))
+    if len(found) == 1:
+        connection.execute(update(library).values(change=change, generation=generation))
+        return
+    # the live model is the one that most can be found by
+    by_model = select(vectors.c.model_id).where(vectors.c.kind != HIDDEN).group_by(vectors.c.model_id)
+    model_id = connection.execute(by_model.order_by(func.count().desc()).limit(1)).scalar_one_or_none()
+    connection.execute(delete(library))
+    connection.execute(insert(library).values(id=1, model_id=model_id, change=change, generation=generation))
+
+
+def drop_doubles(connection: Connection, model: Model) -> set[int]:
+    """Delete the vectors that stand for what an older one stands for; their ids."""
+    ids = set(doubles(connection, model))
+    for chunk in chunked(ids):
+        connection.execute(delete(vectors).where(vectors.c.id.in_(chunk)))
+    return ids
+
+
+def replaceable(connection: Connection, online: Mapping[int, Path], ids: Collection[int]) -> set[int]:
+    """Those of the vectors that can be computed again now: fusions, captions, files that are as they were indexed.
+
+    Args:
+        online: the folders that are there, by the id of their root.
+    """
+    follows = or_(vectors.c.role == FUSED, captions.c.text.is_not(None))  # from other vectors, or words on record
+    columns = (vectors.c.id, follows, assets.c.root_id, assets.c.rel_path, assets.c.size_bytes, assets.c.mtime_ns)
+    query = (
+        select(*columns)
+        .join(assets, assets.c.id == vectors.c.asset_id)
+        .join(captions, captions.c.id == vectors.c.caption_id, isouter=True)
+    )
+    found: set[int] = set()
+    for chunk in chunked(ids):
+        for number, is_certain, root_id, rel_path, *state in connection.execute(query.where(vectors.c.id.in_(chunk))):
+            if is_certain or (root_id in online and _state_of(online[root_id] / rel_path) == state):
+                found.add(number)
+    return found
+
+
+def forget(connection: Connection, model: Model, ids: Collection[int]) -> set[int]:
+    """Empty these vectors and the fusions they are part of; the roots in which any vector of the model is missing.
+
+    The next run over these roots computes them again.
+    """
+    change = next_change(connection)
+    photos: set[int] = set()
+    texts: set[int] = set()
+    for chunk in chunked(ids):
+        mine = vectors.c.id.in_(chunk)
+        photos.update(connection.scalars(select(vectors.c.asset_id).where(mine)))
+        texts.update(connection.scalars(select(vectors.c.asset_id).where(mine, vectors.c.caption_id.is_(None))))
+        connection.execute(update(vectors).where(mine).values(mu=None, logvar=None, change=change))
+    fused.drop(connection, photos | fused.captioned_by(connection, texts))
+    is_empty = or_(vectors.c.mu.is_(None), vectors.c.logvar.is_(None))
+    emptied = select(assets.c.root_id).join(vectors, vectors.c.asset_id == assets.c.id)
+    due = set(connection.scalars(emptied.where(vectors.c.model_id == model.id, is_empty).distinct()))
+    due.update(connection.scalars(select(assets.c.root_id).where(unencoded(model)).distinct()))
+    set_pairing_due(connection, due)
+    return due
+
+
 def _count(connection: Connection, table: Table, condition: ColumnElement[bool]) -> int:
     return int(connection.execute(select(func.count()).select_from(table).where(condition)).scalar_one())
+
+
+def _state_of(path: Path) -> list[int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]

@@ -2,7 +2,7 @@
 
 In: the damaged file. Out: a catalog that opens, and how many rows were saved of each table. What is lost is found again
 by `mmsearch index`: files are new to the catalog, folders have to be named again. The index file is a cache, and is not
-carried over. Next: `mending.py`, which makes the rows fit together again.
+carried over. Next: `checks.py`, which makes the rows fit together again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -23,7 +22,7 @@ from sqlalchemy import Connection
 from indexer.base.durable import aside_name
 from indexer.base.errors import LibraryError
 from indexer.base.failpoints import reach
-from indexer.catalog import mending, tables
+from indexer.catalog import checks, tables
 from indexer.catalog.database import Catalog
 from indexer.catalog.schema import generations, library, metadata
 
@@ -35,16 +34,11 @@ FAILURES: Final = 50_000  # queries that fail one after another before the rest 
 UNREADABLE: Final = (sqlite3.DatabaseError, UnicodeDecodeError)  # SQLite's complaint may quote damaged text
 
 
-@dataclass(frozen=True)
-class Salvaged:
-    """Rows saved by table, and where the damaged file lies now."""
+def salvage(catalog_file: Path) -> tuple[dict[str, int], Path]:
+    """Replace a damaged catalog by what can be read of it: the rows saved by table, and where the damaged file is now.
 
-    rows: dict[str, int]
-    aside: Path
-
-
-def salvage(catalog_file: Path) -> Salvaged:
-    """Replace a damaged catalog by what can be read of it. The caller holds the writer's lock."""
+    The caller holds the writer's lock.
+    """
     fresh = catalog_file.with_name(catalog_file.name + ".new")
     for leftover in _family(fresh):
         leftover.unlink(missing_ok=True)
@@ -53,13 +47,13 @@ def salvage(catalog_file: Path) -> Salvaged:
         with catalog.begin() as connection:
             with tables.bulk(connection):
                 saved = recover(catalog_file, connection)
-            mending.salvaged(connection, catalog_file.parent)
+            checks.mend_salvaged(connection, catalog_file.parent)
     finally:
         catalog.close()
     reach("salvage.copied")
     aside = _swap(catalog_file, fresh)
     log.warning("%s is damaged; kept as %s", catalog_file, aside.name)
-    return Salvaged(saved, aside)
+    return saved, aside
 
 
 def _swap(catalog_file: Path, fresh: Path) -> Path:

@@ -156,12 +156,6 @@ def library_ids(connection: Connection) -> list[int]:
     return list(connection.scalars(select(library.c.id)))
 
 
-def dangling(connection: Connection) -> tuple[str, str] | None:
-    """A table that has a row which points to none of another table: both names."""
-    found = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
-    return None if found is None else (found[0], found[2])
-
-
 def has_odd_frames(connection: Connection) -> bool:
     """Whether the vector of a keyframe is not as long as its model's."""
     lengths = select(frames.c.id).join(models, models.c.id == frames.c.model_id)

@@ -2,7 +2,7 @@
 
 In: an open catalog, the library's folder, an encoder for the sample (or none). Out: `Check`s, and the ids of wrong
 vectors as `Faults`, which `mend` takes. SQLite keeps no checksums, so vectors are compared with the index file, which
-has one, and a sample of them with what the model makes of the files today. Next: `compare.py`; `catalog/mending.py`.
+has one, and a sample of them with what the model makes of the files today. Next: `compare.py`; `catalog/checks.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from indexer.base.failpoints import reach
 from indexer.base.types import Encoder
 from indexer.catalog import checks as rows
 from indexer.catalog import keyframes as moments
-from indexer.catalog import mending, visibility
+from indexer.catalog import visibility
 from indexer.catalog.database import Catalog, Connection, Model, live_model
 from indexer.catalog.roots import all_roots, offline_reason
 from indexer.maintenance import compare
@@ -66,16 +66,16 @@ def mend(catalog: Catalog, where: Path, faults: Faults) -> list[Path]:
     One transaction: a crash leaves the library as it was, or mended. The caller holds the writer's lock.
     """
     with catalog.begin() as connection:
-        mending.counters(connection)
-        mending.references(connection, where)
+        rows.mend_counters(connection)
+        rows.mend_references(connection, where)
         model = live_model(connection)
         due: list[Path] = []
         if model is not None:
             known = all_roots(connection)
             online = {root.id: root.path for root in known if offline_reason(connection, root) is None}
-            wrong = faults.unusable | mending.replaceable(connection, online, faults.doubtful | faults.videos)
-            settled = wrong | mending.drop_doubles(connection, model)
-            roots = mending.forget(connection, model, wrong)
+            wrong = faults.unusable | rows.replaceable(connection, online, faults.doubtful | faults.videos)
+            settled = wrong | rows.drop_doubles(connection, model)
+            roots = rows.forget(connection, model, wrong)
             due = [path for root_id, path in online.items() if root_id in roots]
             visibility.refresh(connection)
         reach("repair.mending")

@@ -83,24 +83,23 @@ def _write_tar(catalog: Catalog, dest: Path) -> Manifest:
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{dest.name}.", dir=dest.parent) as name:
-            manifest = _write(catalog, Path(name))
-            _pack(Path(name), dest)
+            folder, packed = Path(name, "archive"), Path(name, "packed")
+            folder.mkdir()
+            manifest = _write(catalog, folder)
+            _pack(folder, packed)
+            sync(packed)
+            os.replace(packed, dest)
+            sync(dest.parent)
     except OSError as error:
         raise LibraryError(f"{dest} cannot be written ({error.strerror or error})") from error
     return manifest
 
 
-def _pack(folder: Path, dest: Path) -> None:
-    partial = dest.with_name(f".{dest.name}.partial-{os.getpid()}")
-    try:
-        with tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as tar:
-            for path in sorted(folder.iterdir(), key=lambda one: (one.name != MANIFEST, one.name)):
-                member = tarfile.TarInfo(path.name)
-                member.size = path.stat().st_size
-                with path.open("rb") as file:
-                    tar.addfile(member, file)
-        sync(partial)
-        os.replace(partial, dest)
-        sync(dest.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+def _pack(folder: Path, packed: Path) -> None:
+    """The files in one tar, the manifest first."""
+    with tarfile.open(packed, "w", format=tarfile.PAX_FORMAT) as tar:
+        for path in sorted(folder.iterdir(), key=lambda one: (one.name != MANIFEST, one.name)):
+            member = tarfile.TarInfo(path.name)
+            member.size = path.stat().st_size
+            with path.open("rb") as file:
+                tar.addfile(member, file)

@@ -9,9 +9,7 @@ before it is repeated in memory. Next: `parquet_worker.py`, the other end; `rest
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 import pyarrow as pa
@@ -31,23 +29,17 @@ FOOTER_LIMIT: Final = 8 << 20  # bytes of one string in the footer, and entries 
 WORKER = ("-m", "indexer.transfer.parquet_worker")
 
 
-@dataclass(frozen=True)
-class ParquetTable:
-    """A file that was opened; read it before the next one."""
-
-    path: Path
-    schema: pa.Schema
-    rows: int
-
-
 class ParquetReader:
     """One worker for the files of an archive; a context manager."""
 
     def __init__(self) -> None:
         self._worker = Worker(WORKER, {}, timeout_s=TIMEOUT_S, memory_bytes=MEMORY_BYTES)
 
-    def open(self, path: Path) -> ParquetTable:
-        """Read the schema. Raises: LibraryCorrupt where the file is too large by its own account; ValueError."""
+    def open(self, path: Path) -> tuple[pa.Schema, int]:
+        """The schema of a file, and how many rows it says it has.
+
+        Raises: LibraryCorrupt where the file is too large by its own account; ValueError.
+        """
         limits = {
             "group_bytes": GROUP_LIMIT_BYTES,
             "table_bytes": _allowed_bytes(path),
@@ -56,19 +48,19 @@ class ParquetReader:
             "footer": FOOTER_LIMIT,
         }
         said, (schema,) = self._ask(path, {"path": str(path), "limits": limits})
-        return ParquetTable(path, pa.ipc.read_schema(pa.py_buffer(schema)), int(said["rows"]))
+        return pa.ipc.read_schema(pa.py_buffer(schema)), int(said["rows"])
 
-    def rows_of(self, table: ParquetTable) -> Iterator[list[Row]]:
-        """The rows, `ROWS_AT_ONCE` at a time. Raises: LibraryCorrupt where they are larger than any library's."""
-        left = _allowed_bytes(table.path)
-        while parts := self._ask(table.path, {})[1]:
+    def rows_of(self, path: Path) -> Iterator[list[Row]]:
+        """The rows of the file opened last, `ROWS_AT_ONCE` at a time. Raises: LibraryCorrupt where it is too large."""
+        left = _allowed_bytes(path)
+        while parts := self._ask(path, {})[1]:
             batch = pa.ipc.open_stream(parts[0]).read_next_batch()
             batch.validate(full=True)
             size_bytes = sum(_unpacked_bytes(column) for column in batch.columns)
             left -= size_bytes
             if size_bytes > BATCH_LIMIT_BYTES or left < 0:
                 raise LibraryCorrupt(
-                    f"{table.path.name} unpacks to far more than any library's, {size_bytes:,} bytes at once"
+                    f"{path.name} unpacks to far more than any library's, {size_bytes:,} bytes at once"
                 )
             yield batch.to_pylist()
 
@@ -87,7 +79,7 @@ class ParquetReader:
     def __enter__(self) -> ParquetReader:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._worker.close()
 
 

@@ -1,6 +1,6 @@
 """An archive from anywhere into a new library: everything in it is checked, and nothing is there until all of it is.
 
-In: a folder or a .tar that `export.py` wrote, or somebody who means harm. Out: a library. `unpack.py` gives only plain
+In: a folder or a .tar that `export.py` wrote, or somebody who means harm. Out: a library. `archive.py` gives only plain
 files that are what the manifest says, `parquet.py` and `tensors.py` read them; what stands in them has to fit together:
 row counts, references, values, paths below their root, a vector for every row. Next: nothing; a leaf of `store.py`.
 """
@@ -22,16 +22,16 @@ from safetensors import SafetensorError
 from indexer.base.errors import LibraryCorrupt
 from indexer.base.types import CAPTION, HIDDEN, IMAGE, TEXT, Modality
 from indexer.catalog import tables
+from indexer.catalog.checks import dangling
 from indexer.catalog.database import Catalog, Connection, live_model
 from indexer.catalog.schema import FUSED, LIVE, MISSING, OWN, SCHEMA_REVISION, SKIPPED
 from indexer.catalog.tables import Row, WholeTable
 from indexer.search import index_files as generations
 from indexer.search.search import CATALOG_FILE
-from indexer.transfer.archive import ARROW_TYPES, Manifest
+from indexer.transfer.archive import ARROW_TYPES, Manifest, unpack
 from indexer.transfer.backup import CopyReport, new_folder
 from indexer.transfer.parquet import ParquetReader
 from indexer.transfer.tensors import Tensors
-from indexer.transfer.unpack import unpack
 
 BELOW_ROOT: Final = ("rel_path", "source")  # columns of paths that are joined to their root's
 ALLOWED: Final[dict[str, frozenset[object]]] = {
@@ -107,9 +107,8 @@ def _check_library(connection: Connection) -> None:
     ids = tables.library_ids(connection)
     if ids != [1]:
         raise LibraryCorrupt(f"library.parquet has {len(ids)} rows, not one")
-    broken = tables.dangling(connection)
-    if broken is not None:
-        raise LibraryCorrupt(f"a row of {broken[0]} points to none of {broken[1]}")
+    for table, column, count in dangling(connection):
+        raise LibraryCorrupt(f"{count} rows of {table} have a {column} that is not there")
     if tables.has_odd_frames(connection):
         raise LibraryCorrupt("frames.parquet holds a vector that is not as long as its model's")
 
@@ -120,12 +119,12 @@ def _read_table(
     name = f"{table.name}.parquet"
     if name not in manifest.files and manifest.schema < SCHEMA_REVISION:
         return  # a table that came later
-    file = parquet.open(unpacked / name)
-    _check_schema(table, file.schema, manifest)
-    if file.rows != manifest.rows.get(table.name):
-        raise LibraryCorrupt(f"{name} has {file.rows} rows, not {manifest.rows.get(table.name)}")
+    schema, count = parquet.open(unpacked / name)
+    _check_schema(table, schema, manifest)
+    if count != manifest.rows.get(table.name):
+        raise LibraryCorrupt(f"{name} has {count} rows, not {manifest.rows.get(table.name)}")
     tensors = Tensors(tables.all_models(connection), unpacked) if table.name == "vectors" else None
-    for part in parquet.rows_of(file):
+    for part in parquet.rows_of(unpacked / name):
         rows = [_checked(table, row) for row in part]
         if tensors is not None:
             tensors.put_into(rows)

@@ -50,9 +50,19 @@ def reencode(library: Path, _photos: Path, encoder: FakeEncoder) -> None:
 Work = Callable[[Path, Path, FakeEncoder], None]
 
 
+@contextmanager
+def armed(text: str) -> Iterator[None]:
+    """Arm a point for a block in this process, as the variable does for a whole process."""
+    before, failpoints._armed = failpoints._armed, failpoints.parse(text)
+    try:
+        yield
+    finally:
+        failpoints._armed = before
+
+
 def work_in_child(work: Work, library: Path, photos: Path, encoder: FakeEncoder, failpoint: str | None) -> None:
     batches.COMMIT_S = math.inf
-    with failpoints.armed(failpoint) if failpoint else nullcontext():
+    with armed(failpoint) if failpoint else nullcontext():
         work(library, photos, encoder)
 
 

@@ -17,10 +17,10 @@ from sqlalchemy import Engine, event
 
 from indexer.base import failpoints
 from indexer.base.errors import LibraryError
-from indexer.base.failpoints import INGEST, MIGRATE, POINTS, REENCODE, REPAIR, SALVAGE, SAVE, armed, reach
+from indexer.base.failpoints import INGEST, MIGRATE, POINTS, REENCODE, REPAIR, SALVAGE, SAVE, reach
 from indexer.store import CATALOG_FILE, Store
 from tests.fakes import FakeEncoder
-from tests.indexer.crashing import KILLED, Scene, all_scenes, exit_code, ingest, recorded_states, start, state
+from tests.indexer.crashing import KILLED, Scene, all_scenes, armed, exit_code, ingest, recorded_states, start, state
 from tests.indexer.folders import fill
 from tests.indexer.snapshots import contents
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from indexer.base.errors import LibraryCorrupt
 from indexer.base.types import IMAGE, Model
-from indexer.catalog import tables, vectors
+from indexer.catalog import checks, tables, vectors
 from indexer.catalog.database import Catalog
 from indexer.catalog.tables import TABLES, Row
 from tests.indexer.catalog.conftest import AddFile
@@ -62,7 +62,7 @@ def test_rows_go_into_another_catalog_and_kinds_follow(
         assert rows_of(into, "assets") == rows_of(connection, "assets")
         assert [row["kind"] for row in rows_of(into, "vectors")] == [IMAGE]
         assert tables.library_ids(into) == [1]
-        assert tables.dangling(into) is None
+        assert checks.dangling(into) == []
         assert not tables.has_odd_frames(into)
         triggers = "SELECT name FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
         assert list(into.exec_driver_sql(triggers)) == list(connection.exec_driver_sql(triggers)) != []

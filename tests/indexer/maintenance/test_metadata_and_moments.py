@@ -115,8 +115,8 @@ def test_an_archive_that_means_harm(
 def test_a_salvaged_catalog_has_them(filled: Store, encoder: FakeEncoder, photos: Path) -> None:
     expected, where = kept(filled), filled.path
     filled.close()
-    saved = salvage(where / CATALOG_FILE)
-    assert (saved.rows["about"], saved.rows["frames"]) == tuple(len(table) for table in expected)
+    saved, _ = salvage(where / CATALOG_FILE)
+    assert (saved["about"], saved["frames"]) == tuple(len(table) for table in expected)
     with Store.open(where) as store:
         assert kept(store) == expected
         assert store.ingest(photos, encoder).encoded == 0

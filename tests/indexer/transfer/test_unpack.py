@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from indexer.base.errors import LibraryCorrupt
-from indexer.transfer import unpack
+from indexer.transfer import archive as format_
 from indexer.transfer.archive import MANIFEST
 from indexer.transfer.restore import restore
 from tests.indexer.transfer.archives import refused
@@ -102,7 +102,7 @@ def test_a_compressed_tar_is_not_unpacked(made: Path, tmp_path: Path) -> None:
 
 
 def test_an_archive_larger_than_the_disk(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpack.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 4711}))
+    monkeypatch.setattr(format_.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 4711}))
     assert "where 4,711 are free" in refused(archive, tmp_path, "needs [0-9,]+ bytes")
 
 

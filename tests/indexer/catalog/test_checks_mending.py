@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from indexer.base.types import Model
-from indexer.catalog import captions, checks, fused, mending, root_updates, vectors
+from indexer.catalog import captions, checks, fused, root_updates, vectors
 from indexer.catalog.captions import Key
 from indexer.catalog.roots import Root, all_roots
 from tests.indexer.catalog.conftest import AddFile
@@ -30,7 +30,7 @@ def test_files_without_a_root_get_one_and_other_rows_go(
             "UPDATE library SET model_id = 9",
         ],
     )
-    mending.references(connection, Path("/library"))
+    checks.mend_references(connection, Path("/library"))
     assert checks.dangling(connection) == []
     assert [(one.id, one.path) for one in all_roots(connection)] == [(root.id, Path(f"/library/lost-folder-{root.id}"))]
     assert vectors.own(connection, model, photo) == ONE
@@ -41,10 +41,10 @@ def test_files_without_a_root_get_one_and_other_rows_go(
 def test_counters_are_never_behind_a_row(connection: Connection, model: Model, add_file: AddFile) -> None:
     vectors.set_own(connection, model, {add_file("a.png"): ONE})
     sql(connection, ["UPDATE vectors SET change = 70", "UPDATE library SET change = 3, generation = 5"])
-    mending.counters(connection)
+    checks.mend_counters(connection)
     assert checks.counters(connection) == [(70, 5)]
     sql(connection, ["DELETE FROM library"])
-    mending.counters(connection)
+    checks.mend_counters(connection)
     assert checks.counters(connection) == [(70, 0)]
     assert connection.exec_driver_sql("SELECT model_id FROM library").scalar_one() == model.id
 
@@ -53,7 +53,7 @@ def test_doubles_are_deleted(connection: Connection, model: Model, add_file: Add
     vectors.set_own(connection, model, {add_file("a.png"): ONE})
     columns = "model_id, asset_id, role, kind, change"
     sql(connection, [f"INSERT INTO vectors ({columns}) SELECT {columns} FROM vectors"])
-    assert mending.drop_doubles(connection, model) == {2}
+    assert checks.drop_doubles(connection, model) == {2}
     assert checks.doubles(connection, model) == []
 
 
@@ -65,12 +65,12 @@ def test_what_can_be_computed_again(
     fused.store(connection, model, {photo: ONE})
     (own, whole) = connection.exec_driver_sql("SELECT id FROM vectors ORDER BY role = 'fused'").scalars()
     ids, folder = {own, whole, 99}, {root.id: tmp_path}
-    assert mending.replaceable(connection, {}, ids) == {whole}, "it follows from others, wherever the file is"
-    assert mending.replaceable(connection, folder, ids) == {whole}, "the file is gone"
+    assert checks.replaceable(connection, {}, ids) == {whole}, "it follows from others, wherever the file is"
+    assert checks.replaceable(connection, folder, ids) == {whole}, "the file is gone"
     (tmp_path / "a.png").write_bytes(bytes(10))
-    assert mending.replaceable(connection, folder, ids) == {whole}, "the file has changed"
+    assert checks.replaceable(connection, folder, ids) == {whole}, "the file has changed"
     os.utime(tmp_path / "a.png", ns=(20, 20))
-    assert mending.replaceable(connection, folder, ids) == {own, whole}
+    assert checks.replaceable(connection, folder, ids) == {own, whole}
 
 
 def test_a_vector_is_forgotten_with_the_fusions_it_is_part_of(
@@ -82,7 +82,7 @@ def test_a_vector_is_forgotten_with_the_fusions_it_is_part_of(
     fused.store(connection, model, {photo: ONE})
     root_updates.paired(connection, root, None)
     (of_text,) = connection.exec_driver_sql(f"SELECT id FROM vectors WHERE asset_id = {text}").scalars()
-    assert mending.forget(connection, model, {of_text}) == {root.id}
+    assert checks.forget(connection, model, {of_text}) == {root.id}
     assert vectors.own(connection, model, text) is None
     assert vectors.own(connection, model, photo) == vectors.own(connection, model, other) == ONE
     empty = "SELECT asset_id FROM vectors WHERE mu IS NULL ORDER BY asset_id"
