@@ -16,8 +16,8 @@ from sqlalchemy import Connection, and_, delete, select
 
 from indexer.base.types import Model
 from indexer.catalog.schema import OWN, frames, vectors
+from indexer.catalog.scopes import chunked
 
-CHUNK = 500
 ROUNDING: Final = 2**-9  # of a mean and of what it is made of, each rounded to float16 (2**-11), and as much to spare
 SMALLEST: Final = 2**-23  # steps of float16 next to zero
 Moments = tuple[tuple[int, bytes], ...]  # (milliseconds, mu as float16 [d]) of each keyframe
@@ -25,9 +25,8 @@ Moments = tuple[tuple[int, bytes], ...]  # (milliseconds, mu as float16 [d]) of 
 
 def write(connection: Connection, model_id: int, moments: Mapping[int, Moments]) -> None:
     """Replace the keyframes of these assets; most have none."""
-    ids = list(moments)
-    for start in range(0, len(ids), CHUNK):
-        mine = (frames.c.asset_id.in_(ids[start : start + CHUNK]), frames.c.model_id == model_id)
+    for chunk in chunked(moments):
+        mine = (frames.c.asset_id.in_(chunk), frames.c.model_id == model_id)
         connection.execute(delete(frames).where(*mine))
     fresh = [
         {"asset_id": asset_id, "model_id": model_id, "time_ms": time_ms, "mu": mu}

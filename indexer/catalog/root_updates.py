@@ -1,7 +1,8 @@
 """What changes in the rows of `roots`: new folders, the disk they are on, whether captions are in step with the files.
 
-In: a writer's connection. Out: rows. `pairing_due` is set before files change and cleared when captions and fusions
-follow from them again, so that an interrupted run is taken up. Next: `scopes.py`, then `assets.py`.
+In: a writer's connection. Out: rows; the `Target`s of an index run. `pairing_due` is set before files change and cleared
+when captions and fusions follow from them again, so that an interrupted run is taken up. Next: `scopes.py`, then
+`assets.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select, update
 
-from indexer.catalog.roots import Root
+from indexer.catalog.roots import Root, Target, all_roots, holders, part_of
 from indexer.catalog.schema import roots
 
 
@@ -20,6 +21,21 @@ def add(connection: Connection, folder: Path) -> Root:
     key = connection.execute(roots.insert().values(path=str(folder), pairing_due=False)).inserted_primary_key
     assert key is not None
     return Root(int(key[0]), folder, None)
+
+
+def targets_for(connection: Connection, folder: Path, library: Path) -> list[Target]:
+    """A folder inside a known root is that part of the root; else it is a root, made if new, and so are those below it.
+
+    `folder` is absolute. A root below another stays its own, since it may be a drive that comes and goes.
+    """
+    known = all_roots(connection)
+    inside = holders(known, folder)
+    top = inside[0] if inside else add(connection, folder)
+    below = [root for root in known if folder in root.path.parents and root != top]
+    targets = [part_of(top, folder, (library, *(root.path for root in below)))]
+    for root in below:
+        targets.append(Target(root, "", (library, *(other.path for other in below if other != root))))
+    return targets
 
 
 def move(connection: Connection, moved: Collection[Root]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.base.errors import LibraryError
+from indexer.base.errors import FolderNotFound, LibraryError
 from indexer.catalog.reader import listed, read
 from indexer.files import roots as disk
 
@@ -68,6 +68,15 @@ def known_targets(connection: Snapshot, named: Path) -> list[Target]:
     if not targets:
         raise LibraryError(f"nothing of {named} is in the library; 'mmsearch status' lists the folders that are")
     return targets
+
+
+def checked_folder(connection: Snapshot, folder: Path) -> Path:
+    """The absolute path of a folder that is there, or that is known and offline. Raises: FolderNotFound."""
+    absolute = as_known(connection, folder)
+    if not absolute.is_dir() and not is_offline(connection, absolute):
+        what = "is not a folder" if absolute.exists() else "does not exist"
+        raise FolderNotFound(f"{folder} {what}; name a folder of pictures or texts, as in 'mmsearch index ./photos'")
+    return absolute
 
 
 def as_known(connection: Snapshot, folder: Path) -> Path:

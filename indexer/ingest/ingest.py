@@ -2,7 +2,7 @@
 
 In: a folder, an encoder, an open catalog. Out: an `IndexReport`; the catalog knows every file below the folder. Each
 step commits by itself and starts from what the catalog says, so that a run may end at any point: the next one goes on.
-Next: `targets.py`, `files/scan.py`, `plan.py`, `loader.py`, `encode.py`, `batches.py`, `metadata.py`, `sidecars.py`,
+Next: `files/scan.py`, `plan.py`, `loader.py`, `encode.py`, `batches.py`, `metadata.py`, `sidecars.py`,
 `captions.py`, `fusion.py`, in this order.
 """
 
@@ -17,7 +17,7 @@ from indexer.base.profile import Profiler
 from indexer.base.types import Encoder, IndexReport, Progress, ProgressCallback
 from indexer.catalog import assets, library, notices, root_updates
 from indexer.catalog.database import Catalog, Connection
-from indexer.catalog.roots import Target, offline_reason
+from indexer.catalog.roots import Target, checked_folder, offline_reason
 from indexer.files.excludes import Excludes
 from indexer.files.roots import device_of
 from indexer.files.scan import NO_EXCLUDES, Scan, scan
@@ -29,7 +29,6 @@ from indexer.ingest.metadata import catch_up
 from indexer.ingest.plan import Plan, plan_for
 from indexer.ingest.run import Run
 from indexer.ingest.sidecars import read_sidecars
-from indexer.ingest.targets import checked_folder, targets_for
 
 # vectors; a search replays what the index file lacks, so a long first run writes it on the way
 FIRST_CHECKPOINT = 20_000
@@ -58,7 +57,7 @@ def ingest(
     reach("ingest.claimed")
     run = Run(catalog, where, model, encoder, batch_size, progress or (lambda _: None), clock)
     with catalog.begin() as connection:
-        targets = targets_for(connection, folder, where)
+        targets = root_updates.targets_for(connection, folder, where)
     reach("ingest.rooted")
     lost: Lost = {}
     for target in targets:

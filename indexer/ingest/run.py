@@ -1,7 +1,7 @@
 """One index run: what all its steps share, and what it has counted so far.
 
 In: an open catalog, an encoder. Out: a `Run`, handed from step to step; at the end an `IndexReport`.
-Next: `targets.py`.
+Next: `ingest.py`, which makes it; `plan.py`.
 """
 
 from __future__ import annotations

@@ -7,12 +7,13 @@ Next: `prune.py`, what to do with files that are gone for good.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from indexer.base.errors import FolderNotFound, LibraryError
 from indexer.catalog import root_updates
 from indexer.catalog.assets import count_live
-from indexer.catalog.database import Catalog, Connection
+from indexer.catalog.database import Catalog
 from indexer.catalog.roots import Root, Target, all_roots, as_known, some_are_there
 from indexer.files.roots import device_of
 from indexer.files.unicode_names import as_on_disk
@@ -33,21 +34,26 @@ def relocate(catalog: Catalog, old: Path, new: Path) -> int:
         raise FolderNotFound(f"{new} is no folder; connect the drive, or name the place where the files are now")
     with catalog.begin() as connection:
         old = as_known(connection, old)
-        moving = _moving(connection, old, new)
-        moved = [(root, _moved(root, new / root.path.relative_to(old))) for root in moving]
-        _refuse_taken(connection, moved)
-        if not any(some_are_there(connection, after) for _, after in moved):
+        known = all_roots(connection)
+        moving = _moving(known, old, new)
+        taken = {root.path for root in known} - {root.path for root in moving}
+        moved = [_moved(root, new / root.path.relative_to(old), taken) for root in moving]
+        if not any(some_are_there(connection, root) for root in moved):
             raise LibraryError(f"none of the files looked for is below {new}; name the folder that {old} has become")
-        root_updates.move(connection, [after for _, after in moved])
-        return sum(count_live(connection, Target(after, "", ())) for _, after in moved)
+        root_updates.move(connection, moved)
+        return sum(count_live(connection, Target(root, "", ())) for root in moved)
 
 
-def _moved(root: Root, path: Path) -> Root:
+def _moved(root: Root, path: Path, taken: Collection[Path]) -> Root:
+    if path in taken:
+        raise LibraryError(
+            f"{path} is indexed already, and its files were known by their content; "
+            f"'mmsearch prune --offline {root.path}' forgets the old place"
+        )
     return Root(root.id, path, device_of(path) if path.is_dir() else root.device)
 
 
-def _moving(connection: Connection, old: Path, new: Path) -> list[Root]:
-    known = all_roots(connection)
+def _moving(known: Sequence[Root], old: Path, new: Path) -> list[Root]:
     moving = [root for root in known if root.path == old or old in root.path.parents]
     if old == new or not moving:
         named = ", ".join(str(root.path) for root in known[:NAMED]) + (", ..." if len(known) > NAMED else "")
@@ -56,14 +62,3 @@ def _moving(connection: Connection, old: Path, new: Path) -> list[Root]:
         hint = "what moved within one is found by 'mmsearch index'" if inside else f"indexed are: {named or 'none'}"
         raise LibraryError(f"{old} {why}; {hint}")
     return moving
-
-
-def _refuse_taken(connection: Connection, moved: list[tuple[Root, Root]]) -> None:
-    ids = {root.id for root, _ in moved}
-    others = {root.path for root in all_roots(connection) if root.id not in ids}
-    for root, after in moved:
-        if after.path in others:
-            raise LibraryError(
-                f"{after.path} is indexed already, and its files were known by their content; "
-                f"'mmsearch prune --offline {root.path}' forgets the old place"
-            )

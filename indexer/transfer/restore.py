@@ -40,6 +40,10 @@ ALLOWED: Final[dict[str, frozenset[object]]] = {
     "vectors.role": frozenset({OWN, FUSED}),
     "vectors.kind": frozenset({HIDDEN, IMAGE, TEXT, CAPTION}),
 }
+DAMAGE: Final = (  # what the libraries raise of damaged files; of a header without what it must have, LookupError
+    *(ValueError, ArithmeticError, LookupError, MemoryError, RecursionError),
+    *(pa.ArrowException, tarfile.TarError, SafetensorError),
+)
 
 
 def restore(source: Path, where: Path) -> CopyReport:
@@ -58,30 +62,15 @@ def restore(source: Path, where: Path) -> CopyReport:
             _fill(partial, unpacked, manifest)
         except LibraryCorrupt as error:
             raise LibraryCorrupt(f"{source} cannot be imported: {error}") from error
-        except (
-            ValueError,
-            ArithmeticError,
-            LookupError,  # a header without what it must have
-            MemoryError,
-            pa.ArrowException,
-            RecursionError,
-            tarfile.TarError,
-            SafetensorError,
-        ) as error:
-            raise _damaged(source, error) from error
-        except OSError as error:
-            if error.errno is not None:
+        except (OSError, *DAMAGE) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # pyarrow's, of what is not Parquet, has none
                 raise
-            raise _damaged(source, error) from error  # what pyarrow says of a file that is not Parquet
+            reason = " ".join(str(error).split())[:200]
+            raise LibraryCorrupt(f"{source} is damaged, or no archive ({reason})") from error
         shutil.rmtree(unpacked)
         size_bytes = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
     seconds = time.perf_counter() - started
     return CopyReport(where, manifest.rows["assets"], manifest.rows["vectors"], size_bytes, seconds)
-
-
-def _damaged(source: Path, error: Exception) -> LibraryCorrupt:
-    reason = " ".join(str(error).split())[:200]
-    return LibraryCorrupt(f"{source} is damaged, or no archive ({reason})")
 
 
 def _fill(where: Path, unpacked: Path, manifest: Manifest) -> None:
