@@ -1,8 +1,7 @@
 """What changes in the rows of `roots`: new folders, the disk they are on, whether captions are in step with the files.
 
-In: a writer's connection. Out: rows; the `Target`s of an index run. `pairing_due` is set before files change and cleared
-when captions and fusions follow from them again, so that an interrupted run is taken up. Next: `scopes.py`, then
-`assets.py`.
+In: a writer's connection. Out: rows; the `Target`s of an index run. `pairing_due` is set before files change, and is
+cleared when captions and fusions follow from them again: an interrupted run is taken up. Next: `scopes.py`.
 """
 
 from __future__ import annotations

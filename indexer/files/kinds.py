@@ -1,15 +1,35 @@
-"""Detect what a file is by its first bytes: a name may lie, and a decoder gets only files of its own format.
+"""What a file is: what its name says it is used for (its role), and what its first bytes say (its kind).
 
-In: the first bytes of a file. Out: its `Kind`, and the extra that is needed to read it. Next: `decoding/decode.py`.
+In: a file's name; the first bytes of a file. Out: its `Role`: a picture or video, a text, a sidecar, a table of
+captions, or nothing; its `Kind`, and the extra that is needed to read it. A name may lie, and a decoder gets only files
+of its own format. Next: `scan.py`, which goes by names; `decoding/decode.py`, which goes by kinds.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import re
+from functools import cache
 from typing import Final, Literal
 
+from indexer.base.types import Modality
+
 Kind = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif", "raw", "video"]
+Role = Modality | Literal["captions", "sidecar"]
+
+IMAGE_SUFFIXES: Final = frozenset(
+    {
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif",
+        ".hif", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef",
+        ".srw", ".x3f", ".mrw", ".erf", ".3fr", ".iiq", ".kdc", ".dcr",
+    }
+)  # fmt: skip
+VIDEO_SUFFIXES: Final = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".3gp", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv"}
+)
+TEXT_SUFFIXES: Final = frozenset({".txt", ".md"})
+SIDECAR_SUFFIXES: Final = frozenset({".json", ".xmp"})
+CAPTIONS_NAME: Final = "captions.csv"
 
 HEAD_BYTES: Final = 64
 # read by libtiff, libheif, AV1 decoders and FFmpeg: large libraries for rare files, so they run in the sandbox
@@ -48,6 +68,28 @@ _MAGIC: Final[tuple[tuple[bytes, Kind], ...]] = (
     (b"II\x1a\0\0\0HEAPCCDR", "raw"),  # Canon, before CR2
     (b"\x1a\x45\xdf\xa3", "video"),  # Matroska, WebM
 )
+_ROLES: Final[dict[str, Role]] = {
+    **{suffix[1:]: "image" for suffix in IMAGE_SUFFIXES},
+    **{suffix[1:]: "text" for suffix in TEXT_SUFFIXES},
+    **{suffix[1:]: "sidecar" for suffix in SIDECAR_SUFFIXES},
+}  # by the suffix in lower case, without the dot
+
+
+def role_of(name: str) -> Role | None:
+    """The role of a file with this name; None for a file that is not indexed."""
+    stem, _, ending = name.rpartition(".")  # os.path.splitext would take as long as the stat of the file
+    role = _ROLES.get(ending.lower()) if stem else None
+    if role is not None:
+        return role
+    if name.lower() == CAPTIONS_NAME:
+        return "captions"
+    return "image" if stem and f".{ending.lower()}" in VIDEO_SUFFIXES and _reads_video() else None
+
+
+@cache
+def _reads_video() -> bool:
+    """Without the extra, videos are ignored: a skip for each of them would tell the user nothing."""
+    return has_extra("video")
 
 
 def kind_of(head: bytes) -> Kind | None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from indexer.files.excludes import IGNORE_NAME, Excludes, Rules, read_ignore
-from indexer.files.roles import Role, role_of
+from indexer.files.kinds import Role, role_of
 
 NO_EXCLUDES: Final = Excludes()
 _INODE_MASK: Final = (1 << 64) - 1  # inode numbers of Windows are longer

@@ -22,7 +22,7 @@ from indexer.catalog.database import Connection
 from indexer.catalog.roots import Target
 from indexer.catalog.vectors import to_blobs
 from indexer.decoding.camera_phrases import captions_of
-from indexer.files.roles import CAPTIONS_NAME
+from indexer.files.kinds import CAPTIONS_NAME
 from indexer.files.scan import Scan
 from indexer.files.unicode_names import by_spelling, nfc
 from indexer.ingest.loader import HASH_BYTES

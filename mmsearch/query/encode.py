@@ -73,7 +73,7 @@ def encode_file(encoder: Encoder, path: Path) -> Posterior:
 
 def modality_of(path: Path) -> Modality:
     """What a file is taken for, by its suffix."""
-    from indexer.files.roles import TEXT_SUFFIXES
+    from indexer.files.kinds import TEXT_SUFFIXES
 
     return "text" if path.suffix.lower() in TEXT_SUFFIXES else "image"
 

@@ -15,8 +15,8 @@ from PIL import Image
 from indexer.base.errors import DecodeError
 from indexer.decoding.decode import decode_image
 from indexer.decoding.video import KEYFRAME_LIMIT, keyframes
-from indexer.files import kinds, roles
-from indexer.files.roles import role_of
+from indexer.files import kinds
+from indexer.files.kinds import role_of
 from indexer.store import Store
 from tests.fakes import COLOURS, FakeEncoder, paint
 from tests.indexer.ingest.samples import hits, said
@@ -125,7 +125,7 @@ def test_hits_name_the_moment(store: Store, encoder: FakeEncoder, photos: Path) 
 
 def test_without_the_extra_videos_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     assert role_of("a.MP4") == "image"
-    monkeypatch.setattr(roles, "_reads_video", lambda: False)
+    monkeypatch.setattr(kinds, "_reads_video", lambda: False)
     assert role_of("a.mp4") is None
     monkeypatch.setattr(kinds, "has_extra", lambda name: False)
     with pytest.raises(DecodeError, match=r"video needs an extra: pip install 'mmsearch\[video\]'$"):

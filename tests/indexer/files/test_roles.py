@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from indexer.files import roles
-from indexer.files.roles import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Role, role_of
+from indexer.files import kinds
+from indexer.files.kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Role, role_of
 
 
 @pytest.mark.parametrize(
@@ -28,5 +28,5 @@ def test_every_picture_suffix(suffix: str) -> None:
 
 @pytest.mark.parametrize("readable", [True, False])
 def test_videos_count_where_they_can_be_read(monkeypatch: pytest.MonkeyPatch, readable: bool) -> None:
-    monkeypatch.setattr(roles, "_reads_video", lambda: readable)
+    monkeypatch.setattr(kinds, "_reads_video", lambda: readable)
     assert {role_of("x" + suffix) for suffix in VIDEO_SUFFIXES} == {"image" if readable else None}
