@@ -34,16 +34,9 @@ CAPTIONS_NAME: Final = "captions.csv"
 HEAD_BYTES: Final = 64
 # read by libtiff, libheif, AV1 decoders and FFmpeg: large libraries for rare files, so they run in the sandbox
 RISKY: Final[frozenset[Kind]] = frozenset({"tiff", "avif", "heif", "raw", "video"})
-PILLOW_FORMATS: Final[dict[Kind, tuple[str, ...]]] = {
-    "jpeg": ("JPEG",),  # MPO, too
-    "png": ("PNG",),
-    "webp": ("WEBP",),
-    "gif": ("GIF",),
-    "bmp": ("BMP",),
-    "tiff": ("TIFF",),
-    "avif": ("AVIF",),
-    "heif": ("HEIF",),  # once `pillow_heif` has registered it
-}
+_PILLOW: Final[tuple[Kind, ...]] = ("jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif")
+# Pillow's own names; JPEG reads MPO, too, and HEIF is there once `pillow_heif` has registered it
+PILLOW_FORMATS: Final = {kind: (kind.upper(),) for kind in _PILLOW}
 ANIMATED: Final[frozenset[Kind]] = frozenset({"gif", "webp", "png", "avif"})
 
 _EXTRAS: Final[dict[str, str]] = {"heif": "pillow_heif", "video": "av"}  # extra of pyproject.toml -> its module

@@ -1,1 +1,1 @@
-"""Keeping a library sound: doctor, repair, prune, relocate, status."""
+"""Keeping a library sound: examine and mend, prune, relocate, status."""
