@@ -173,6 +173,21 @@ def same_name(label: str) -> str:
     return " ".join(label.lower().replace("_", " ").split())
 
 
+def read_names(file: Path) -> set[str]:
+    """The names in a file, one a line, each as `same_name` has it.
+
+    Raises:
+        DataError: a file that cannot be read.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8 text (byte {error.start}); save it as UTF-8, one name a line") from error
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}; give a file of names, one a line") from error
+    return {same_name(line) for line in lines if line.strip()}
+
+
 def _csv_rows(file: Path) -> Iterator[_Row]:
     with file.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(stream)

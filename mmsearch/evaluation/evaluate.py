@@ -30,7 +30,6 @@ if TYPE_CHECKING:  # needs torch
 
 log = logging.getLogger(__name__)
 
-_BATCH = 256
 _ACTIVE_VARIANCE = 0.01  # Burda et al. 2016, section 5.2, https://arxiv.org/abs/1509.00519
 
 

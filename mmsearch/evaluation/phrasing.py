@@ -153,7 +153,7 @@ def _each(rephrase: Callable[[str], str]) -> Callable[[Sequence[str], int], list
     return lambda captions, seed: [rephrase(caption) for caption in captions]
 
 
-# all captions of one photo, seed -> as many texts
+# all captions of one photo, seed -> a text for each
 VARIANTS: Mapping[str, Callable[[Sequence[str], int], list[str]]] = {
     "photo_of": _each(photo_of),
     "upper_case": _each(str.upper),

@@ -57,9 +57,15 @@ class Retrieval:
         return {"text_to_image": self.text_to_image, "image_to_text": self.image_to_text}
 
     @property
+    def columns(self) -> dict[str, float]:
+        """The six recalls by the names that tables and curves give them, `t2i_r1` to `i2t_r10`."""
+        ways = {"t2i": self.text_to_image, "i2t": self.image_to_text}
+        return {f"{way}_r{k}": getattr(found, f"r{k}") for way, found in ways.items() for k in (1, 5, 10)}
+
+    @property
     def mean_recall(self) -> float:
         """Mean of the six recalls, percent: the one number that picks the best epoch."""
-        return float(np.mean([value for way in self.ways.values() for value in (way.r1, way.r5, way.r10)]))
+        return float(np.mean(list(self.columns.values())))
 
 
 def hubness_of(model: object, asked_by: Modality, items: FloatArray) -> Float32Array | None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.data.datasets import Example, read_dataset, same_name
+from mmsearch.data.datasets import Example, read_dataset, read_names, same_name
 from mmsearch.errors import DataError
 from mmsearch.evaluation.recall import hubness_of, recall, unit_rows
 from mmsearch.evaluation.subject import Embedder, Report, Subject, in_batches
@@ -125,13 +125,7 @@ def name_vectors(model: Embedder, names: Sequence[str], templates: Sequence[str]
 
 def _only(examples: Sequence[Example], file: Path) -> list[Example]:
     """The examples all of whose labels stand in a file of names, one a line."""
-    try:
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not UTF-8 text (byte {error.start}); save it as UTF-8, one name a line") from error
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}; give a file of names, one a line") from error
-    wanted = {same_name(line) for line in lines if line.strip()}
+    wanted = read_names(Path(file))
     chosen = [example for example in examples if all(same_name(label) in wanted for label in example.captions)]
     if not chosen:
         raise DataError(f"none of the {len(wanted)} names in {file} is the label of a photo; give labels, one a line")

@@ -172,7 +172,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def load_weights(folder: Path, described: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The stored tensors as they are, after checking that they are the ones `model.json` speaks of.
+    """The stored tensors as they are, after checking that they are the ones that `model.json` names.
 
     Raises:
         CheckpointError: where the file is missing, truncated or another one.

@@ -43,7 +43,7 @@ def check_fingerprint(folder: Path, described: Mapping[str, Any]) -> None:
 
 
 def check_file(path: Path, described: Mapping[str, Any]) -> None:
-    """Refuse a file that is not the one `model.json` speaks of; of files it does not know, nothing is said.
+    """Refuse a file that is not the one that `model.json` names; files it does not name pass.
 
     Raises: CheckpointError: damaged, or missing.
     """

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.data.datasets import Example, read_dataset, same_name
+from mmsearch.data.datasets import Example, read_dataset, read_names, same_name
 from mmsearch.data.near_duplicates import near_duplicates
 from mmsearch.errors import DataError
 from mmsearch.training.recipe import DataSource, Recipe
@@ -102,6 +102,5 @@ def _examples(source: DataSource, split: str) -> list[Example]:
     examples = read_dataset(Path(source.path), split)
     if source.exclude is None:
         return examples
-    lines = Path(source.exclude).read_text(encoding="utf-8").splitlines()
-    excluded = {same_name(line) for line in lines if line.strip()}
+    excluded = read_names(Path(source.exclude))
     return [e for e in examples if not any(same_name(caption) in excluded for caption in e.captions)]

@@ -55,7 +55,6 @@ class LearningCurves:
     def plot(self, path: Path) -> None:
         """Draw terms of the objective and validation recall over the epochs; without matplotlib only a warning."""
         try:
-            from matplotlib.backends.backend_agg import FigureCanvasAgg
             from matplotlib.figure import Figure
         except ImportError:
             log.warning("%s was not drawn: matplotlib is missing; pip install 'mmsearch[train]'", path)
@@ -63,7 +62,6 @@ class LearningCurves:
         if not self.rows:
             return
         figure = Figure(figsize=(11, 4.2), dpi=120, layout="constrained")
-        FigureCanvasAgg(figure)
         terms, recalls = figure.subplots(1, 2)
         epochs = [row["epoch"] + 1 for row in self.rows]
         _draw_terms(terms, epochs, self.rows)

@@ -2,7 +2,7 @@
 
 In: a stage, a model, a folder. Out: `best.safetensors`, the averaged weights of the epoch with the best validation
 recall, beside `last.safetensors`, from which a run that was cut off goes on at its last whole epoch: weights, optimizer
-and progress are one file, replaced at once, so that they never speak of two epochs. Next: `run.py` chains the stages.
+and progress are one file, replaced at once, so that they are never of two epochs. Next: `run.py` chains the stages.
 """
 
 from __future__ import annotations
@@ -112,9 +112,7 @@ class Loop:
         names = ("loss", "elbo", "kl", "agreement", "contrast")
         means = dict(zip(names, (sums / max(1, count)).tolist(), strict=True))
         return {
-            "epoch": epoch, "step": self.progress.step, **means,
-            "t2i_r1": t2i.r1, "t2i_r5": t2i.r5, "t2i_r10": t2i.r10,
-            "i2t_r1": i2t.r1, "i2t_r5": i2t.r5, "i2t_r10": i2t.r10,
+            "epoch": epoch, "step": self.progress.step, **means, **found.columns,
             "mean_recall": found.mean_recall, "pairs_per_s": seen / seconds,
         }  # fmt: skip
 

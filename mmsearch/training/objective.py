@@ -7,9 +7,9 @@
 MVTCAE: Hwang et al. 2021, https://proceedings.neurips.cc/paper/2021/hash/65a99bb7a3115fdede20da98b08a370f-Abstract.html.
 JMVAE: Suzuki et al. 2017, https://arxiv.org/abs/1611.01891.
 
-The total is an ELBO plus auxiliaries, not a bound; `bounds.py` has the bounds. That is the variant `full`; the others
-are in `models/variants.py`, but for `contrast`, the last line alone. In: encodings of a batch. Out: a loss and its
-terms. Next: `loop.py` takes the steps.
+The total is an ELBO plus auxiliaries, not a bound; `evaluation/bounds.py` has the bounds. That is the variant `full`;
+the others are in `models/variants.py`, but for `contrast`, the last line alone. In: encodings of a batch. Out: a loss
+and its terms. Next: `loop.py` takes the steps.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Where a pretrained run starts: the published weights of the trunk and of the transformer, from Python packages.
+"""Where a run starts: the published weights of the trunk and of the transformer, or heads alone on features.
 
-In: names of installed packages (or files). Out: a `MultimodalVAE` with those weights and fresh heads, and the
-tokenizer. Used for training only; the shipped model needs none of them. Next: `run.py`.
+In: names of installed packages (or files), or features. Out: a `MultimodalVAE` with fresh heads; with those weights,
+the tokenizer too. Used for training only; the shipped model needs none of them. Next: `run.py`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import cast
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from mmsearch.errors import ModelError
 from mmsearch.models.checkpoint import Architecture, build
 from mmsearch.models.efficientnet_lite import VARIANTS, fold_batch_norm, load_folded
 from mmsearch.models.minilm import load_bert
-from mmsearch.models.vae import ImageEncoder, MultimodalVAE, TextEncoder
+from mmsearch.models.vae import FeatureEncoder, ImageEncoder, MultimodalVAE, TextEncoder
 from mmsearch.training.recipe import Model
 
 
@@ -48,6 +49,25 @@ def pretrained(model: Model) -> tuple[MultimodalVAE, Architecture, Tokenizer]:
         load_folded(image.trunk, load_file(weights))
     load_bert(text.transformer, load_file(folder / "model.safetensors"))
     return vae, architecture, tokenizer
+
+
+def fresh_heads(
+    model: Model, images: Tensor, texts: Tensor, backbone: str = "", side_px: int = 64
+) -> tuple[MultimodalVAE, Architecture]:
+    """Random heads on features of the training set, `[n, f]` and `[t, g]`, standardised by them."""
+    architecture = Architecture(
+        kind="backbone",
+        backbone=backbone,
+        latent_dim=model.latent_dim,
+        hidden_dim=model.hidden_dim,
+        image_features=images.shape[1],
+        text_features=texts.shape[1],
+        side_px=side_px,
+    )
+    vae = build(architecture, model.dropout)
+    for modality, features in (("image", images), ("text", texts)):
+        cast(FeatureEncoder, vae.encoders[modality]).head.fit_standardisation(features)
+    return vae, architecture
 
 
 def _find(place: str, *patterns: str) -> Path:

@@ -130,7 +130,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Export:
-    """How the trained model is written for use (`export.py`, `pretrained` only).
+    """How the trained model is written for use (`export/export.py`, `pretrained` only).
 
     Attributes:
         precision: of the stored matrices.

@@ -25,7 +25,7 @@ from mmsearch.errors import CheckpointError, ConfigError, ModelError, TrainingEr
 from mmsearch.inference.backbone import Backbone, absolute_name
 from mmsearch.models.checkpoint import Architecture, build, save_model
 from mmsearch.models.tokens import word_tokenizer
-from mmsearch.models.vae import FeatureEncoder, ImageEncoder, MultimodalVAE, TextEncoder, channels_last
+from mmsearch.models.vae import ImageEncoder, MultimodalVAE, TextEncoder, channels_last
 from mmsearch.training.calibration_queries import add_banks
 from mmsearch.training.cca import fit_heads
 from mmsearch.training.corpus import Corpus, read_corpus
@@ -33,7 +33,7 @@ from mmsearch.training.export.export import export
 from mmsearch.training.features import backbone_features, training_part, trunk_features
 from mmsearch.training.loop import Loop
 from mmsearch.training.objective import Contrast
-from mmsearch.training.pretrained_init import pretrained
+from mmsearch.training.pretrained_init import fresh_heads, pretrained
 from mmsearch.training.recipe import Recipe, load_recipe, with_overrides
 from mmsearch.training.self_distillation import SelfDistillation
 from mmsearch.training.stages import FeatureStage, Stage
@@ -44,7 +44,7 @@ from mmsearch.training.vocabulary import cut_vocabulary, frequent_words
 log = logging.getLogger(__name__)
 
 _HEADS = Path(__file__).with_name("heads.toml")
-_BUILDS = ("architecture", "trunk", "backbone", "latent_dim", "hidden_dim")  # what the shape of the weights hangs on
+_BUILDS = ("architecture", "trunk", "backbone", "latent_dim", "hidden_dim")  # the shape of the weights depends on these
 
 
 def train(
@@ -134,19 +134,9 @@ def _train_heads(recipe: Recipe, corpus: Corpus, folder: Path, resume: bool, dev
     """Heads on the features of a backbone that stays as it is."""
     backbone = Backbone.load(recipe.model.backbone, device)
     images, texts = backbone_features(backbone, corpus, Path(recipe.cache))
-    architecture = Architecture(
-        kind="backbone",
-        backbone=absolute_name(recipe.model.backbone),
-        latent_dim=recipe.model.latent_dim,
-        hidden_dim=recipe.model.hidden_dim,
-        image_features=backbone.features,
-        text_features=backbone.features,
-        side_px=backbone.side_px,
-    )
-    vae = build(architecture, recipe.model.dropout)
-    first_validation_text = sum(len(captions) for captions in corpus.captions[: corpus.train])
-    cast(FeatureEncoder, vae.encoders["image"]).head.fit_standardisation(images[: corpus.train])
-    cast(FeatureEncoder, vae.encoders["text"]).head.fit_standardisation(texts[:first_validation_text])
+    trained_on = training_part(corpus, images, texts)[:2]
+    name = absolute_name(recipe.model.backbone)
+    vae, architecture = fresh_heads(recipe.model, *trained_on, name, backbone.side_px)
     vae, contrast = vae.to(device), Contrast(recipe.objective.temperature).to(device)
     stage = FeatureStage(recipe, corpus, images, texts)
     best = Loop(recipe, vae, contrast, stage, folder / stage.name).run(resume).best

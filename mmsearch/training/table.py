@@ -4,7 +4,8 @@
 
 In: a recipe whose heads alone are trained (`table.toml`). Out: a folder with `table.csv` (a line a run), `table.md`
 (mean and spread) and a folder for each run. A run whose numbers are there is not computed again. The weights measured
-are the averaged ones of the last epoch: none is picked by the photos it is measured on. Next: `recall.py`, `bounds.py`.
+are the averaged ones of the last epoch: none is picked by the photos it is measured on. Next:
+`evaluation/recall.py`, `evaluation/bounds.py`.
 """
 
 from __future__ import annotations
@@ -27,8 +28,7 @@ from mmsearch.errors import ConfigError
 from mmsearch.evaluation.bounds import bounds
 from mmsearch.evaluation.evaluate import latent_use
 from mmsearch.evaluation.recall import Recall, Retrieval, retrieval
-from mmsearch.models.checkpoint import Architecture, build
-from mmsearch.models.vae import Encoding, FeatureEncoder, ImageEncoder, MultimodalVAE, TextEncoder
+from mmsearch.models.vae import Encoding, ImageEncoder, MultimodalVAE, TextEncoder
 from mmsearch.models.variants import Variant
 from mmsearch.training.cca import LinearDecoder, fit_heads
 from mmsearch.training.corpus import Corpus, read_corpus
@@ -36,7 +36,7 @@ from mmsearch.training.features import training_part, trunk_features
 from mmsearch.training.learning_curves import replace_text, write_csv
 from mmsearch.training.loop import Loop
 from mmsearch.training.objective import Contrast
-from mmsearch.training.pretrained_init import pretrained
+from mmsearch.training.pretrained_init import fresh_heads, pretrained
 from mmsearch.training.recipe import Recipe, load_recipe, with_overrides
 from mmsearch.training.stages import FeatureStage
 
@@ -58,7 +58,8 @@ ROWS: Mapping[Variant, str] = {
 _NO_POSTERIOR = ("ae", "contrast")  # trained without noise or without a prior: no bound, no divergence
 _NO_DECODER = ("contrast",)
 _OF_POSTERIOR = ("elbo", "iw50", "kl_image", "kl_text", "units_image", "units_text")
-_SEARCH = ("i2t_r1", "i2t_r10", "t2i_r1", "t2i_r10", "elbo", "iw50")
+_RECALLS = ("i2t_r1", "i2t_r10", "t2i_r1", "t2i_r10")
+_SEARCH = (*_RECALLS, "elbo", "iw50")
 _INSIDE = (*_OF_POSTERIOR[2:], "error_image_image", "error_text_text", "error_image_text", "error_text_image")
 COLUMNS = (*_SEARCH, *_INSIDE)
 _FORMATS: Mapping[str, str] = {"r1": ".1f", "r10": ".1f", "elbo": ".0f", "iw50": ".0f", "kl": ".1f", "units": ".0f"}
@@ -135,17 +136,8 @@ def read_data(recipe: Recipe) -> Data:
 def train_row(recipe: Recipe, data: Data, folder: Path) -> MultimodalVAE:
     """Heads and decoders of one variant and seed: the averaged weights of the last epoch."""
     torch.manual_seed(recipe.seed)
-    architecture = Architecture(
-        kind="backbone",  # heads alone, as on any frozen features
-        latent_dim=recipe.model.latent_dim,
-        hidden_dim=recipe.model.hidden_dim,
-        image_features=data.images.shape[1],
-        text_features=data.texts.shape[1],
-    )
-    vae = build(architecture, recipe.model.dropout)
     images, texts, photo = training_part(data.corpus, data.images, data.texts)
-    cast(FeatureEncoder, vae.encoders["image"]).head.fit_standardisation(images)
-    cast(FeatureEncoder, vae.encoders["text"]).head.fit_standardisation(texts)
+    vae, _ = fresh_heads(recipe.model, images, texts)  # as on any frozen features
     if recipe.objective.variant == "cca":
         cca = fit_heads(vae, images, texts, photo)
         decoders = {modality: LinearDecoder(cca, m) for m, modality in enumerate(("image", "text"))}
@@ -168,12 +160,7 @@ def measure(vae: MultimodalVAE, variant: Variant, data: Data) -> dict[str, float
         image = vae.encoders["image"].from_features(data.images[corpus.train :])  # type: ignore[operator]
         text = vae.encoders["text"].from_features(data.texts[first[corpus.train] :])  # type: ignore[operator]
     ranked = retrieval(image.mu.numpy(), text.mu.numpy(), owner)
-    numbers: dict[str, float | None] = {
-        "i2t_r1": ranked.image_to_text.r1,
-        "i2t_r10": ranked.image_to_text.r10,
-        "t2i_r1": ranked.text_to_image.r1,
-        "t2i_r10": ranked.text_to_image.r10,
-    }
+    numbers: dict[str, float | None] = {column: ranked.columns[column] for column in _RECALLS}
     pairs = {"image": image, "text": Encoding(*(part[first[corpus.train : -1] - first[corpus.train]] for part in text))}
     return numbers | _latent(vae, variant, pairs) | _errors(vae, variant, pairs)
 

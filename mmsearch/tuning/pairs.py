@@ -1,7 +1,7 @@
 """A person's captioned photos as pairs to learn from and pairs to judge by.
 
-In: `CaptionedPhoto`s of a library. Out: `Pair`s, each content once, and which of them are held out. The division hangs
-on bytes and words alone: the same library divides the same way in every run, whatever its folders are called.
+In: `CaptionedPhoto`s of a library. Out: `Pair`s, each content once, and which of them are held out. The division
+depends on bytes and words alone: the same library divides the same way in every run, whatever its folders are called.
 Photos that share bytes or a caption fall on the same side, or what is asked would have been told. Next: `tune.py`.
 """
 
@@ -58,8 +58,8 @@ def digest(pairs: Sequence[Pair]) -> str:
 def held_out(pairs: Sequence[Pair], share: float, fewest: int, salt: str = "") -> BoolArray:
     """Which pairs are judged by, bool `[n]`: about `share` of them and at least `fewest`, whole groups at a time.
 
-    A group is what hangs together by captions. `salt` gives another division. A group larger than a tenth of the
-    pairs is learned from: held out, it would leave too little.
+    A group is what shares captions, directly or through others. `salt` gives another division. A group larger than a
+    tenth of the pairs is learned from: held out, it would leave too little.
     """
     groups = _groups(pairs)
     place = {}
@@ -76,7 +76,7 @@ def held_out(pairs: Sequence[Pair], share: float, fewest: int, salt: str = "") -
 
 
 def _groups(pairs: Sequence[Pair]) -> list[NDArray[np.intp]]:
-    """Rows that hang together by equal captions, directly or through others: parts of the graph of rows and words."""
+    """Rows that share captions, directly or through others: connected components of rows and words."""
     numbers: dict[str, int] = {}
     rows = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])
     words = [numbers.setdefault(wording(c), len(pairs) + len(numbers)) for pair in pairs for c in pair.captions]
