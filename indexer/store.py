@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from indexer.base.errors import LibraryError, LibraryNotFound, SchemaOlder, SchemaOutdated
 from indexer.base.lock import writer_lock
 from indexer.base.types import Encoder, Float32Array, IndexReport, Modality, Posterior, ProgressCallback
-from indexer.catalog import counts, hits
+from indexer.catalog import hits, notices
 from indexer.catalog.captions import CaptionedPhoto, captioned_photos
-from indexer.catalog.counts import SkippedFile
 from indexer.catalog.database import URL, Catalog, Model, mismatch
+from indexer.catalog.notices import SkippedFile
 from indexer.catalog.roots import is_offline
 from indexer.catalog.vectors import own_posteriors
 from indexer.files.excludes import Excludes
@@ -223,7 +223,7 @@ class Store:
     def errors(self) -> list[SkippedFile]:
         """Every recorded skip, by path."""
         with self._catalog.begin() as connection:
-            return counts.skipped(connection)
+            return notices.skipped(connection)
 
     def examine(self, encoder: Encoder | None, sample: int, faults: Faults) -> list[Check]:
         """Every check of the library, see `examine.py`; `faults` takes what `mend` needs. Nothing is written."""

@@ -118,6 +118,13 @@ def count_live(connection: Connection, target: Target) -> int:
     return int(connection.execute(query).scalar_one())
 
 
+def count_by_state(connection: Connection) -> dict[tuple[int, str, str], int]:
+    """How many files have one root, one modality and one state. Every file is in one of these counts."""
+    groups = (assets.c.root_id, assets.c.modality, assets.c.state)
+    rows = connection.execute(select(*groups, func.count()).group_by(*groups))
+    return {(root_id, modality, state): count for root_id, modality, state, count in rows}
+
+
 def present(connection: Connection, root: Root) -> Iterator[PresentFile]:
     """The files of a root that were there at the last look, the oldest row first."""
     query = select(assets.c.id, assets.c.rel_path, assets.c.modality, assets.c.state == LIVE)

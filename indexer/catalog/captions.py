@@ -92,6 +92,13 @@ def pending(connection: Connection, model: Model) -> list[PendingText]:
     return [PendingText(*row) for row in connection.execute(in_order)]
 
 
+def count_live(connection: Connection, root_ids: Collection[int]) -> int:
+    """The live captions of the live photos of some roots."""
+    query = select(func.count()).select_from(captions.join(assets, assets.c.id == captions.c.asset_id))
+    query = query.where(captions.c.live, assets.c.state == LIVE, assets.c.root_id.in_(list(root_ids)))
+    return int(connection.execute(query).scalar_one())
+
+
 def captioned_photos(connection: Connection) -> list[CaptionedPhoto]:
     """The live photos with at least one live caption, by path; their captions in alphabetical order, each once.
 

@@ -58,3 +58,9 @@ def next_change(connection: Connection) -> int:
 def indexed(connection: Connection) -> None:
     """An index run has ended now."""
     connection.execute(update(library).values(indexed_at=now()))
+
+
+def indexed_at(connection: Connection) -> datetime | None:
+    """When the last index run ended, UTC."""
+    when = connection.execute(select(library.c.indexed_at)).scalar_one()
+    return when.replace(tzinfo=UTC) if when else None

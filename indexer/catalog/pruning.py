@@ -1,7 +1,7 @@
 """Deleting rows, here alone: files that are gone for good, with all that belongs to them.
 
 In: a writer's connection, ids of files, a folder. Out: what is missing there; a catalog that never had them.
-Next: `counts.py`.
+Next: `checks.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a library holds, counted; how it is searched.
 
-In: a snapshot of its catalog, its folder. Out: `Status`. Nothing here writes. Next: `../catalog/counts.py`.
+In: a snapshot of its catalog, its folder. Out: `Status`. Nothing here writes. Next: `prune.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from indexer.base.types import EXACT_SEARCH, IndexFacts
-from indexer.catalog import counts
+from indexer.catalog import assets, captions, library, notices
 from indexer.catalog.database import Connection, live_model
 from indexer.catalog.roots import all_roots, offline_reason
 from indexer.catalog.schema import LIVE, MISSING, SKIPPED
@@ -60,7 +60,7 @@ def status(connection: Connection, where: Path) -> Status:
     everything = all_roots(connection)
     reasons = {root.id: offline_reason(connection, root) for root in everything}
     online = {root_id for root_id, reason in reasons.items() if reason is None}
-    files = counts.files(connection)
+    files = assets.count_by_state(connection)
 
     def live(modality: str, within: Collection[int]) -> int:
         return sum(files.get((root_id, modality, LIVE), 0) for root_id in within)
@@ -74,10 +74,10 @@ def status(connection: Connection, where: Path) -> Status:
     return Status(
         images=live("image", online),
         texts=live("text", online),
-        captions=counts.live_captions(connection, online),
+        captions=captions.count_live(connection, online),
         missing=of_state(MISSING),
         offline=sum(count for root_id, count in in_root.items() if root_id not in online),
-        skipped=of_state(SKIPPED) + counts.noticed(connection),
+        skipped=of_state(SKIPPED) + notices.count(connection),
         roots=tuple(
             RootStatus(root.path, root.id in online, in_root[root.id], reasons[root.id]) for root in everything
         ),
@@ -87,7 +87,7 @@ def status(connection: Connection, where: Path) -> Status:
         backend=backend(),
         search=_search(measured),
         recall_at_10=measured.recall_at_10,
-        last_indexed_at=counts.indexed_at(connection),
+        last_indexed_at=library.indexed_at(connection),
     )
 
 

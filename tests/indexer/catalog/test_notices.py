@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from indexer.catalog import counts, notices, root_updates
+from indexer.catalog import notices, root_updates
 from indexer.catalog.roots import Root, Target
 
 
@@ -35,8 +35,8 @@ def test_some_other_paths_are_forgotten_too(connection: Connection, root: Root) 
 def test_notes_are_listed_with_their_paths_and_reasons(connection: Connection, root: Root) -> None:
     notices.add(connection, root, "scan", "b\udcff", "cannot be read")
     notices.add(connection, root, "captions", "a.csv", "row 3 names no picture")
-    assert [(one.path, one.reason) for one in counts.skipped(connection)] == [
+    assert [(one.path, one.reason) for one in notices.skipped(connection)] == [
         (root.path / "a.csv", "row 3 names no picture"),
         (root.path / "b\udcff", "cannot be read"),
     ]
-    assert counts.noticed(connection) == 2
+    assert notices.count(connection) == 2
