@@ -22,7 +22,7 @@ import numpy as np
 
 from indexer.base.errors import LibraryCorrupt
 from indexer.base.profile import cores
-from indexer.base.types import Float32Array, UInt8Array
+from indexer.base.types import Float32Array
 from indexer.vectors.exact import ExactIndex, Mask
 from indexer.vectors.protocol import ROUNDING, Candidates, falling, joined, normalised, ranked
 from indexer.vectors.rows import Int64Array, Rows, pieces
@@ -59,7 +59,7 @@ class FaissIndex:
         self.exact = ExactIndex(rows)
         self.faiss = index
         self.probing = probing
-        self._last_told: _Told | None = None
+        self._last: tuple[Mask, Any] | None = None
         self._lock = threading.Lock()
 
     @classmethod
@@ -105,8 +105,7 @@ class FaissIndex:
 
     def candidates(self, mask: Mask, queries: Float32Array, count: int) -> Candidates:
         """FAISS's best `count`: for certain but for rounding from a flat index, about that by RaBitQ's estimate."""
-        told = self._told(mask)
-        scores, positions = self.faiss.search(queries, count, params=told.params)
+        scores, positions = self.faiss.search(queries, count, params=self._parameters(mask))
         return positions, scores
 
     def _near(self, mask: Mask, k: int, queries: Float32Array, count: int) -> Candidates:
@@ -122,28 +121,15 @@ class FaissIndex:
         assert self.probing is not None
         return min(int(self.faiss.nlist), max(1, round(self.probing.nprobe / max(mask.share, 1e-6))))
 
-    def _told(self, mask: Mask) -> _Told:
-        """What FAISS is told of a search; the last one is kept, like the mask."""
-        known = self._last_told
-        if known is not None and known.mask is mask:
-            return known
-        faiss, options = load_faiss(), {}
+    def _parameters(self, mask: Mask) -> Any:
+        known = self._last
+        if known is not None and known[0] is mask:
+            return known[1]
+        faiss, options = load_faiss(), {} if self.probing is None else {"nprobe": self.nprobe(mask)}
         bits = np.packbits(mask.passes, bitorder="little")
         if mask.count < len(mask.passes):
             options["sel"] = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
-        if self.probing is None:
-            params = faiss.SearchParameters(**options)
-        else:
-            params = faiss.SearchParametersIVF(nprobe=self.nprobe(mask), **options)
-        self._last_told = told = _Told(mask, params, options, bits)
-        return told
-
-
-@dataclass(frozen=True, eq=False)
-class _Told:
-    """Parameters of a search, and what they only point at: it must live as long as the search, whoever asks next."""
-
-    mask: Mask
-    params: Any
-    options: dict[str, Any]
-    bits: UInt8Array
+        params = (faiss.SearchParameters if self.probing is None else faiss.SearchParametersIVF)(**options)
+        params.kept = (options, bits)  # FAISS only points at them: they live as long as the search, whoever asks next
+        self._last = (mask, params)
+        return params

@@ -109,21 +109,21 @@ class GpuIndex:
         """The `k` nearest, see `VectorIndex`."""
         self._asked += len(queries)
         mask = self._exact.mask(allowed)
-        if self._given_up or self._asked <= self.gpu.after or not mask.count:
-            return self.cpu.search(queries, k, allowed)
-        if self.kind is None or len(mask.passes) - self._covered > FRESH_ROWS:
+        few = allowed is not None and mask.count <= EXACT_ROWS < len(mask.passes)
+        if self._asked > self.gpu.after and mask.count and not few and self._has_copy(k, mask):
+            try:
+                units, fetch = normalised(queries, self.rows.dim), partial(self._fetch, mask, k)
+                return ranked(units, k, mask.count, self.rows, fetch, doubt=HALF_ROUNDING)
+            except _BeyondGpu:
+                pass
+            except (RuntimeError, MemoryError) as error:
+                self._give_up(str(error))
+        return self.cpu.search(queries, k, allowed)
+
+    def _has_copy(self, k: int, mask: Mask) -> bool:
+        if not self._given_up and (self.kind is None or len(mask.passes) - self._covered > FRESH_ROWS):
             self._make_copy()
-        few = allowed is not None and mask.count <= EXACT_ROWS and len(mask.passes) > EXACT_ROWS
-        if self.kind is None or few or (self.kind != "flat" and k * SCANNED_SHARE > mask.count):
-            return self.cpu.search(queries, k, allowed)
-        try:
-            units, fetch = normalised(queries, self.rows.dim), partial(self._fetch, mask, k)
-            return ranked(units, k, mask.count, self.rows, fetch, doubt=HALF_ROUNDING)
-        except _BeyondGpu:
-            return self.cpu.search(queries, k, allowed)
-        except (RuntimeError, MemoryError) as error:
-            self._give_up(str(error))
-            return self.cpu.search(queries, k, allowed)
+        return self.kind == "flat" or (self.kind is not None and k * SCANNED_SHARE <= mask.count)
 
     def _fetch(self, mask: Mask, k: int, queries: Float32Array, count: int) -> Candidates:
         """The `count` best of the copy and of what came since."""
