@@ -32,9 +32,7 @@ EXACT_ROWS: Final = 10_000  # a search among as few reads them all, which takes 
 SCANNED_SHARE: Final = 20  # more than one result in as many vectors: everything is scanned
 DEEPER: Final = 3  # candidates ranked again for each result beyond the 10 that `depth` was measured for
 DEPTH: Final = 10
-HALF_ROUNDING: Final = (
-    2 * 2.0**-11 + ROUNDING
-)  # of two unit vectors' products, each wrong by half a unit in the last place
+HALF_ROUNDING: Final = 2 * 2.0**-11 + ROUNDING  # two products of unit vectors, each wrong by half a unit at the end
 ROWS_AT_ONCE: Final = 65_536  # added to FAISS at once
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -39,29 +40,30 @@ log = logging.getLogger(__name__)
 def planned(
     rows: Rows, questions: Float32Array, answers: Int64Array | None, old: tuple[FaissIndex, IndexFacts] | None = None
 ) -> tuple[FaissIndex | None, IndexFacts]:
-    """The IVF index of `rows` and its facts; without one they are searched exactly.
+    """The IVF index of `rows`, by rising id, and its facts; without one they are searched exactly.
 
-    Args:
-        rows: what will be searched, by rising id.
-        questions: vectors of texts, float32 `[q, d]`.
-        answers: ids that questions look for (photos); None for all.
-        old: an index of much the same vectors, whose lists are taken over; it is used up.
+    `questions` are vectors of texts, float32 `[q, d]`, `answers` the ids they look for (photos), None for all; `old` is
+    an index of much the same vectors, whose lists are taken over: it is used up.
     """
     among = len(rows) if answers is None else len(answers)
     if len(rows) < IVF_FROM or len(questions) < FEWEST_QUESTIONS or among < 10 * DEPTH:
         return None, EXACT_SEARCH
     questions = normalised(questions[:QUESTIONS], rows.dim)
-    for taken_over in (old, None) if old is not None and _still_fits(old[1], len(rows)) else (None,):
-        trained_on = len(rows) if taken_over is None else taken_over[1].trained_on
-        index = trained(rows) if taken_over is None else extended(rows, taken_over[0])
+    if old is not None and not old[1].trained_on / 2 <= len(rows) <= old[1].trained_on * 2:
+        old = None  # the library has doubled, or halved, since its centroids were trained
+    for index, trained_on in _tried(rows, old):
         probing, recall, low = measured(index, questions, answers)
         if low >= RECALL:
-            facts = IndexFacts(
-                "ivf", index.faiss.nlist, probing.nprobe, probing.depth, trained_on, recall, low, len(questions)
-            )
-            return FaissIndex(rows, index.faiss, probing), facts
+            shape = (index.faiss.nlist, probing.nprobe, probing.depth, trained_on)
+            return FaissIndex(rows, index.faiss, probing), IndexFacts("ivf", *shape, recall, low, len(questions))
     log.info("a recall of %.3f by a quarter of %d lists: searching everything instead", recall, index.faiss.nlist)
     return None, IndexFacts(questions=len(questions))
+
+
+def _tried(rows: Rows, old: tuple[FaissIndex, IndexFacts] | None) -> Iterator[tuple[FaissIndex, int]]:
+    if old is not None:
+        yield extended(rows, old[0]), old[1].trained_on
+    yield trained(rows), len(rows)
 
 
 def lists_for(count: int) -> int:
@@ -69,20 +71,18 @@ def lists_for(count: int) -> int:
     return max(1, round(2 * math.sqrt(count)))
 
 
-def _still_fits(facts: IndexFacts, count: int) -> bool:
-    """Whether the library has neither doubled nor halved since its centroids were trained."""
-    return facts.form == "ivf" and facts.trained_on / 2 <= count <= facts.trained_on * 2
-
-
 def trained(rows: Rows) -> FaissIndex:
-    """A new IVF index of all `rows`: centroids of a sample, then block after block."""
+    """A new IVF index of all `rows`: centroids of a sample by spherical k-means (Dhillon & Modha 2001,
+    https://doi.org/10.1023/A:1007612920971), always the same, then block after block."""
     faiss, count = load_faiss(), len(rows.ids)
     lists = lists_for(count)
     most = min(count, SAMPLE_PER_LIST * lists)
     sample = np.sort(np.random.default_rng(0).choice(count, most, replace=False))
     units = normalised(rows.take(sample), rows.dim)
     quantizer = faiss.IndexFlatIP(rows.dim)
-    quantizer.add(k_means(units, lists))
+    kmeans = faiss.Kmeans(rows.dim, lists, niter=ROUNDS, spherical=True, seed=1, min_points_per_centroid=1)
+    kmeans.train(units)
+    quantizer.add(kmeans.centroids)
     empty = new_ivf(quantizer, rows.dim, lists)
     empty.train(units)
     index = FaissIndex(rows, empty, Probing(1, DEPTH))
@@ -100,16 +100,6 @@ def new_ivf(quantizer: Any, dim: int, lists: int) -> Any:
     quantizer.this.disown()
     index.own_fields = True
     return index
-
-
-def k_means(units: Float32Array, clusters: int) -> Float32Array:
-    """Unit centroids `[c, d]` of unit vectors `[n, d]`, always the same: spherical k-means (Dhillon & Modha 2001,
-    https://doi.org/10.1023/A:1007612920971)."""
-    kmeans = load_faiss().Kmeans(
-        units.shape[1], clusters, niter=ROUNDS, spherical=True, seed=1, min_points_per_centroid=1
-    )
-    kmeans.train(units)
-    return np.asarray(kmeans.centroids, np.float32)
 
 
 def extended(rows: Rows, old: FaissIndex) -> FaissIndex:
@@ -181,13 +171,8 @@ def measured(index: FaissIndex, questions: Float32Array, answers: Int64Array | N
 
 def _ranks(positions: Int64Array, truth: Int64Array) -> Int64Array:
     """At which place among `positions` `[q, c]` each of `truth` `[q, 10]` stands; c where it does not."""
-    ranks = np.full(truth.shape, positions.shape[1], np.int64)
-    for row, (some, wanted) in enumerate(zip(positions, truth, strict=True)):
-        order = np.argsort(some)
-        places = np.minimum(np.searchsorted(some, wanted, sorter=order), len(some) - 1)
-        met = some[order[places]] == wanted
-        ranks[row, met] = order[places[met]]
-    return ranks
+    same = positions[:, None, :] == truth[:, :, None]  # [q, 10, c]
+    return np.asarray(np.where(same.any(axis=2), same.argmax(axis=2), positions.shape[1]), np.int64)
 
 
 def _cost_ns(lists: int, scanned: float, depth: int) -> float:

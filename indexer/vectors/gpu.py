@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -38,18 +39,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Gpu:
-    """How a search uses a GPU.
+    """How a search uses a GPU. A form that cannot be had falls back to `auto`, which chooses by size."""
 
-    Attributes:
-        index: the form of the copy; `auto` chooses by size. A form that cannot be had falls back to `auto`; `pq`, of
-            earlier versions, is now `lists`.
-        share: of the GPU's memory, the most that vectors take.
-        after: queries that the CPU answers before the copy is made: it costs more than a few searches.
-    """
-
-    index: Literal["auto", "flat", "lists", "pq", "cagra"] = "auto"
-    share: float = 0.5
-    after: int = 64
+    index: Literal["auto", "flat", "lists", "pq", "cagra"] = "auto"  # `pq`, of earlier versions, is now `lists`
+    share: float = 0.5  # of the GPU's memory, the most that vectors take
+    after: int = 64  # queries that the CPU answers before the copy is made: it costs more than a few searches
 
 
 def gpu_count() -> int:
@@ -71,13 +65,9 @@ def memory_bytes(device: int = 0) -> int:
 
 
 def chosen(gpu: Gpu, half_bytes: int, has_lists: bool, memory: int) -> Kind | None:
-    """The form of a copy of `half_bytes` of float16 rows, None where none fits: flat, exact, while it is fast.
-
-    `memory` in bytes, 0 for unknown: then everything fits until FAISS says otherwise.
-    """
-    possible: dict[Kind, bool] = {
-        kind: not memory or factor * half_bytes <= gpu.share * memory for kind, factor in OVERHEAD.items()
-    }
+    """The form of a copy of `half_bytes` of float16 rows, None where none fits; `memory` in bytes, 0 for unknown."""
+    room = gpu.share * memory if memory else math.inf
+    possible: dict[Kind, bool] = {kind: factor * half_bytes <= room for kind, factor in OVERHEAD.items()}
     possible["lists"] &= has_lists
     possible["cagra"] &= hasattr(load_faiss(), "GpuIndexCagra")
     wanted = "lists" if gpu.index == "pq" else gpu.index

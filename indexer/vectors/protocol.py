@@ -63,15 +63,9 @@ def ranked(
 ) -> Candidates:
     """The best `k` of a backend's candidates by their exact cosines: ids `[m, k]`, scores `[m, k]`.
 
-    Args:
-        queries: unit rows, float32 `[m, d]`.
-        k: results wanted.
-        available: how many vectors may be returned at all.
-        rows: the vectors, by position.
-        fetch: what finds the candidates.
-        spare: candidates fetched beyond `k` at first.
-        doubt: two scores of `fetch` that differ by less may stand in the wrong order: it is asked for more until the
-            last one is clearly worse than the k-th. Minus infinity for an approximate search, which is asked once.
+    `available` is how many may be returned at all, `fetch` what finds `k + spare` candidates at first. Where two scores
+    of `fetch` that differ by less than `doubt` may stand in the wrong order, it is asked for more until the last one is
+    clearly worse than the k-th; an approximate search, `doubt` minus infinity, is asked once.
     """
     ids = np.full((len(queries), k), -1, np.int64)
     scores = np.full((len(queries), k), -np.inf, np.float32)

@@ -51,8 +51,7 @@ class Rows:
         """Add or replace: ids int64 `[n]` without repeats, vectors `[n, d]`. Raises: DimensionMismatch, ValueError."""
         ids, vectors = np.ascontiguousarray(ids, np.int64), np.array(vectors, np.float16)
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
-            shape = vectors.shape
-            raise DimensionMismatch(f"index has d={self.dim}, vectors have shape {shape}; run 'mmsearch rebuild'")
+            raise DimensionMismatch(f"index has d={self.dim}, not {vectors.shape[-1]}; run 'mmsearch rebuild'")
         if ids.shape != (len(vectors),):
             raise ValueError(f"{len(vectors)} vectors came with ids of shape {ids.shape}")
         if (ids < 0).any() or len(np.unique(ids)) != len(ids):
