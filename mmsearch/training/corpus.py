@@ -36,6 +36,11 @@ class Corpus:
     sentences: int
     train: int
 
+    @property
+    def training_captions(self) -> list[str]:
+        """All captions of the photos trained on."""
+        return [caption for captions in self.captions[: self.train] for caption in captions]
+
     def epoch(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The photos of one epoch in random order: those with sentences and those with labels."""
         seen = np.flatnonzero(rng.random(self.train) < self.shares)

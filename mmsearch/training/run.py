@@ -24,7 +24,7 @@ from mmsearch.data.augmentation_cache import AugmentationCache
 from mmsearch.errors import CheckpointError, ConfigError, ModelError, TrainingError
 from mmsearch.inference.backbone import Backbone, absolute_name
 from mmsearch.models.checkpoint import Architecture, build, save_model
-from mmsearch.models.tokens import word_tokenizer
+from mmsearch.models.tokens import cut_vocabulary, frequent_words, word_tokenizer
 from mmsearch.models.vae import ImageEncoder, MultimodalVAE, TextEncoder, channels_last
 from mmsearch.training.calibration_queries import add_banks
 from mmsearch.training.cca import fit_heads
@@ -39,7 +39,6 @@ from mmsearch.training.self_distillation import SelfDistillation
 from mmsearch.training.stages import FeatureStage, Stage
 from mmsearch.training.step import keep_freed_memory
 from mmsearch.training.trunk_stages import CachedStage, PixelStage
-from mmsearch.training.vocabulary import cut_vocabulary, frequent_words
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +109,7 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
     for stage in _stages(recipe, corpus, vae, tokenizer):
         best = Loop(recipe, vae, contrast, stage, folder / stage.name).run(resume).best
     if recipe.export is not None and recipe.export.words:
-        words = frequent_words(tokenizer, recipe.export.words, corpus)
+        words = frequent_words(tokenizer, recipe.export.words, corpus.training_captions)
         architecture, tokenizer = cut_vocabulary(vae, architecture, tokenizer, words)
     if recipe.schedule.typo_epochs and recipe.model.architecture == "pretrained":
         SelfDistillation(recipe, corpus, tokenizer).run(vae, folder / "typos", resume)
@@ -186,7 +185,7 @@ def _initial(recipe: Recipe, corpus: Corpus) -> tuple[MultimodalVAE, Architectur
     if recipe.model.architecture == "pretrained":
         vae, architecture, tokenizer = pretrained(recipe.model)
         return channels_last(vae), architecture, tokenizer
-    tokenizer = word_tokenizer(c for captions in corpus.captions[: corpus.train] for c in captions)
+    tokenizer = word_tokenizer(corpus.training_captions)
     architecture = Architecture(
         kind="scratch",
         vocabulary=tokenizer.get_vocab_size(),

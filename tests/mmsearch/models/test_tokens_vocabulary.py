@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from mmsearch.models.checkpoint import Architecture
 from mmsearch.models.minilm import BertSize
-from mmsearch.models.tokens import tokenise
+from mmsearch.models.tokens import cut_vocabulary, frequent_words, prune, tokenise
 from mmsearch.models.vae import MultimodalVAE, TextEncoder
 from mmsearch.training.corpus import Corpus
-from mmsearch.training.vocabulary import cut_vocabulary, frequent_words, prune
 
 PIECES = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "##a", "##b", "cat", "##s", "ba", "dog", "é"]
 
@@ -51,10 +50,10 @@ def test_words_kept_are_those_of_the_captions_and_the_first_plain_ones() -> None
         photos=(Path("a"), Path("b")), captions=(("dog dog",), ("ba",)), shares=np.ones(1), sentences=1, train=1
     )
     tokenizer = word_pieces()
-    found = frequent_words(tokenizer, 8, corpus)
+    found = frequent_words(tokenizer, 8, corpus.training_captions)
     assert {"a", "b", "##a", "dog", "[CLS]", "[SEP]"} <= found
     assert found.isdisjoint({"[unused0]", "##b", "ba", "é"})  # not among the first, or of a validation photo alone
-    everything = frequent_words(tokenizer, 99, corpus)
+    everything = frequent_words(tokenizer, 99, corpus.training_captions)
     assert set(PIECES) - everything == {"[unused0]", "é"}
 
 
