@@ -1,24 +1,24 @@
 """The library on disk as one object: what `mmsearch/library.py` holds, and all it needs to know about state.
 
-In: a folder for the library, folders of files, an encoder. Out: reports, hits, status.
-Next: `ingest.py`, the way in; `search.py`, the way out; `status.py`, what is there.
+In: a folder for the library, folders of files, an encoder. Out: reports, status.
+Searches do not come by here, since SQLAlchemy takes longer to import than they take: see `search/search.py`.
+Next: `ingest/ingest.py`, the way in; `maintenance/status.py`, what is there.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from indexer.base.errors import LibraryError, LibraryNotFound, SchemaOlder, SchemaOutdated
 from indexer.base.lock import writer_lock
-from indexer.base.types import Encoder, Float32Array, IndexReport, Modality, Posterior, ProgressCallback
-from indexer.catalog import hits, notices
+from indexer.base.types import Encoder, IndexReport, Posterior, ProgressCallback
+from indexer.catalog import notices
 from indexer.catalog.captions import CaptionedPhoto, captioned_photos
-from indexer.catalog.database import URL, Catalog, Model, mismatch
+from indexer.catalog.database import Catalog, Model, mismatch
 from indexer.catalog.notices import SkippedFile
 from indexer.catalog.roots import is_offline
 from indexer.catalog.vectors import own_posteriors
@@ -27,16 +27,14 @@ from indexer.files.scan import NO_EXCLUDES
 from indexer.maintenance import status
 from indexer.maintenance.status import RootStatus, Status
 from indexer.search import index_files as generations
-from indexer.search.filters import NO_FILTERS, Filters
-from indexer.search.search import CATALOG_FILE, Question, Searcher, StoredHit
-from indexer.vectors.choose import Device
+from indexer.search.search import CATALOG_FILE
 
 if TYPE_CHECKING:  # what only its own command loads
     from indexer.maintenance.compare import Check, Faults
     from indexer.maintenance.prune import PruneReport
     from indexer.transfer.backup import CopyReport
 
-__all__ = ["CaptionedPhoto", "RootStatus", "SkippedFile", "Status", "Store", "StoredHit"]
+__all__ = ["CaptionedPhoto", "RootStatus", "SkippedFile", "Status", "Store"]
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +45,9 @@ class Store:
     def __init__(self, path: Path, catalog: Catalog) -> None:
         self.path = path
         self._catalog = catalog
-        self._searchers: dict[Device, Searcher] = {}
 
     @classmethod
-    def open(cls, path: Path, *, create: bool = False, url: str | URL | None = None) -> Store:
+    def open(cls, path: Path, *, create: bool = False, url: str | None = None) -> Self:
         """Open the library in folder `path`; `url` moves the catalog to another database.
 
         One that an older version wrote is brought up to date, in one transaction under the writer's lock.
@@ -93,13 +90,7 @@ class Store:
 
         with writer_lock(self.path):
             return ingest(
-                self._catalog,
-                self.path,
-                folder,
-                encoder,
-                progress=progress,
-                batch_size=batch_size,
-                excludes=excludes,
+                self._catalog, self.path, folder, encoder, progress=progress, batch_size=batch_size, excludes=excludes
             )
 
     def rebuild(
@@ -150,24 +141,6 @@ class Store:
 
         return export(self._catalog, dest)
 
-    def search(
-        self,
-        query: Float32Array,
-        k: int,
-        *,
-        fingerprint: str,
-        within: Modality | None = None,
-        exclude: Sequence[int] = (),
-        filters: Filters = NO_FILTERS,
-        device: Device = "auto",
-    ) -> list[StoredHit]:
-        """The `k` nearest to `query` (float32 `[d]`), best first; `exclude` names asset ids. See `Searcher.answer`.
-
-        Raises: ModelMismatch; LibraryError when nothing of the filter's folder is in the library.
-        """
-        question = Question(query[None, :], k, fingerprint, within, filters, exclude)
-        return self._searcher(device).answer(question)[0]
-
     def wants_questions(self) -> bool:
         """Whether `keep_questions` would let a search look at less than everything."""
         model = self._catalog.model()
@@ -196,21 +169,6 @@ class Store:
         except LibraryError as error:
             log.info("the index file stays as it is: %s", error)
 
-    def posterior_of(self, path: Path, fingerprint: str) -> Posterior | None:
-        """The posterior `[1, d]` an indexed, unchanged file is found by (fused for a captioned photo), else None.
-
-        Raises: ModelMismatch.
-        """
-        model = self._matching(fingerprint)
-        file = None if model is None else self._searcher("auto").known_file(path, model)
-        return None if file is None else file.posterior
-
-    def asset_id_of(self, path: Path) -> int | None:
-        """The id of an indexed file, for `exclude`."""
-        with self._catalog.begin() as connection:
-            file = hits.indexed_file(connection, path)
-        return None if file is None else file.asset_id
-
     def model(self) -> Model | None:
         """The model the vectors come from; None before the first `ingest`."""
         return self._catalog.model()
@@ -236,7 +194,6 @@ class Store:
         from indexer.maintenance.examine import mend
 
         with writer_lock(self.path):
-            self._searchers.clear()
             return mend(self._catalog, self.path, faults)
 
     def captioned_photos(self) -> list[CaptionedPhoto]:
@@ -257,17 +214,13 @@ class Store:
 
     def close(self) -> None:
         """Release the database."""
-        self._searchers.clear()
         self._catalog.close()
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _searcher(self, device: Device) -> Searcher:
-        return self._searchers.setdefault(device, Searcher(self._catalog, self.path, self.mend_index, device))
 
     def _matching(self, fingerprint: str) -> Model | None:
         model = self._catalog.model()

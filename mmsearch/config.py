@@ -139,10 +139,9 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
             return value
         raise _mismatch(hint, value, key)
     if origin is tuple and isinstance(value, list):
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_convert(arguments[0], item, f"{key}[{i}]") for i, item in enumerate(value))
-        if len(arguments) == len(value):
-            return tuple(_convert(arguments[i], item, f"{key}[{i}]") for i, item in enumerate(value))
+        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(kinds) == len(value):
+            return tuple(_convert(kinds[i], item, f"{key}[{i}]") for i, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
         return {name: _convert(arguments[1], item, f"{key}.{name}") for name, item in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
@@ -184,9 +183,7 @@ def _describe(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(_describe(member) for member in arguments if member is not type(None))
     if origin is tuple:
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return f"an array of {_describe(arguments[0])}"
-        return "an array of " + ", ".join(_describe(argument) for argument in arguments)
+        return "an array of " + ", ".join(_describe(kind) for kind in arguments if kind is not Ellipsis)
     if origin is dict or dataclasses.is_dataclass(hint):
         return "a table"
     words = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a string", Path: "a path"}

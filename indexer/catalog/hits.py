@@ -28,8 +28,12 @@ Int64Array = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class HitRow:
-    """What is shown of one vector: its file, or the caption that it stands for (`is_caption`, then `text` is that)."""
+class StoredHit:
+    """What is shown of one vector: its file, or the caption that it stands for (`is_caption`, then `text` is that).
+
+    For a row of captions.csv `path` is its photo. The search fills in the `score`, a cosine, less the hubness, and for
+    a video `time_s`, the moment that comes nearest to the query.
+    """
 
     asset_id: int
     path: Path
@@ -40,6 +44,8 @@ class HitRow:
     latitude_deg: float | None
     longitude_deg: float | None
     camera: str | None
+    score: float = 0.0
+    time_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,25 +56,16 @@ class Keyframes:
     means: Float32Array
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class IndexedFile:
-    """A live file as it was when it was indexed."""
+    """A live file; `posterior` `[1, d]` is the one it is found by, None where the file has changed since."""
 
     asset_id: int
     modality: Modality
-    size_bytes: int
-    mtime_ns: int
-
-    def is_unchanged(self, path: Path) -> bool:
-        """Whether the file at `path` still has the size and the time it was indexed with."""
-        try:
-            now = path.stat()
-        except OSError:
-            return False
-        return now.st_size == self.size_bytes and now.st_mtime_ns == self.mtime_ns
+    posterior: Posterior | None
 
 
-def hit_rows(connection: Snapshot, vector_ids: Sequence[int]) -> dict[int, HitRow]:
+def hit_rows(connection: Snapshot, vector_ids: Sequence[int]) -> dict[int, StoredHit]:
     """The row of each vector that is still there, by its id."""
     query = (
         "SELECT v.id, v.caption_id IS NOT NULL, a.id, a.rel_path, a.modality, a.excerpt, c.text, r.path, "
@@ -83,7 +80,7 @@ def hit_rows(connection: Snapshot, vector_ids: Sequence[int]) -> dict[int, HitRo
         path = Path(os.fsdecode(bytes(root))) / os.fsdecode(bytes(rel_path))
         moment = datetime.fromisoformat(taken_at) if isinstance(taken_at, str) else taken_at
         text = caption if is_caption else excerpt
-        rows[vector_id] = HitRow(
+        rows[vector_id] = StoredHit(
             asset_id, path, "text" if is_caption else modality, text, bool(is_caption), moment, *place
         )
     return rows
@@ -144,22 +141,32 @@ def vectors_within(
     return np.sort(_ids(connection, query, **values))
 
 
-def indexed_file(connection: Snapshot, path: Path) -> IndexedFile | None:
+def indexed_file(connection: Snapshot, model: Model, path: Path) -> IndexedFile | None:
     """The live file at `path`, also where a link leads there or its name is spelt otherwise; None for no such file."""
     absolute = Path(os.path.abspath(path))
     query = (
         "SELECT id, modality, size_bytes, mtime_ns FROM assets "
         "WHERE root_id = :root AND rel_path = :path AND state = 'live'"
     )
-    known = sorted(all_roots(connection), key=lambda root: -len(root.path.parts))  # the nearest first
+    roots = sorted(all_roots(connection), key=lambda root: -len(root.path.parts))  # the nearest first
     for name in dict.fromkeys((absolute, Path(os.path.realpath(path)), as_known(connection, absolute))):
-        for root in known:
+        for root in roots:
             if root.path not in name.parents:
                 continue
             rel_path = os.fsencode(name.relative_to(root.path).as_posix())
-            for row in read(connection, query, root=root.id, path=rel_path):
-                return IndexedFile(*row)
+            for asset_id, modality, *stamp in read(connection, query, root=root.id, path=rel_path):
+                posterior = posterior_of(connection, model, asset_id) if _stamp(path) == stamp else None
+                return IndexedFile(asset_id, modality, posterior)
     return None
+
+
+def _stamp(path: Path) -> list[int] | None:
+    """Size in bytes and time of the file at `path`, by which a change is told."""
+    try:
+        now = path.stat()
+    except OSError:
+        return None
+    return [now.st_size, now.st_mtime_ns]
 
 
 def posterior_of(connection: Snapshot, model: Model, asset_id: int) -> Posterior | None:

@@ -11,16 +11,15 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from indexer.base.errors import LibraryCorrupt
-from indexer.base.types import Float32Array, Modality, Model, Posterior
+from indexer.base.types import Float32Array, Modality, Model
 from indexer.catalog import hits
-from indexer.catalog.hits import HitRow, Keyframes
+from indexer.catalog.hits import IndexedFile, Keyframes, StoredHit
 from indexer.catalog.reader import CatalogReader, last_change, live_model, mismatch
 from indexer.search.filters import NO_FILTERS, Filters, allowed_ids
 from indexer.search.index_files import VECTORS_FOLDER, Transactions, open_index
@@ -31,22 +30,6 @@ from indexer.vectors.choose import Device
 CATALOG_FILE = "catalog.sqlite"
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredHit:
-    """One result: `path` is the file (for a row of captions.csv its photo), `score` the cosine, less its hubness."""
-
-    path: Path
-    score: float
-    modality: Modality
-    text: str | None
-    asset_id: int
-    taken_at: datetime | None = None
-    latitude_deg: float | None = None
-    longitude_deg: float | None = None
-    camera: str | None = None
-    time_s: float | None = None  # where in a video
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +53,6 @@ class Question:
     filters: Filters = NO_FILTERS
     exclude: Sequence[int] = ()
     bank: QueryBank | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class KnownFile:
-    """An indexed file; `posterior` `[1, d]` is the one it is found by, None where the file has changed since."""
-
-    asset_id: int
-    modality: Modality
-    posterior: Posterior | None
 
 
 class Searcher:
@@ -112,15 +86,10 @@ class Searcher:
         with self._catalog.begin() as connection:
             return live_model(connection)
 
-    def known_file(self, path: Path, model: Model) -> KnownFile | None:
+    def known_file(self, path: Path, model: Model) -> IndexedFile | None:
         """What the library knows of the file at `path`; None where it is not indexed."""
         with self._catalog.begin() as connection:
-            file = hits.indexed_file(connection, path)
-            if file is None:
-                return None
-            unchanged = file.is_unchanged(path)
-            posterior = hits.posterior_of(connection, model, file.asset_id) if unchanged else None
-            return KnownFile(file.asset_id, file.modality, posterior)
+            return hits.indexed_file(connection, model, path)
 
     def answer(self, question: Question) -> list[list[StoredHit]]:
         """For each query the `k` nearest files among what can be found now, best first.
@@ -191,12 +160,11 @@ class Searcher:
         return self._live
 
 
-def _hit(row: HitRow, score: float, frames: dict[int, Keyframes], query: Float32Array) -> StoredHit:
+def _hit(row: StoredHit, score: float, frames: dict[int, Keyframes], query: Float32Array) -> StoredHit:
     """`query` `[d]` tells which moment of a video is meant."""
     time_s = None
     if not row.is_caption and row.asset_id in frames:
         video = frames[row.asset_id]
         lengths = np.maximum(np.linalg.norm(video.means, axis=1), 1e-12)  # [f]
         time_s = video.times_s[int(np.argmax(video.means @ query / lengths))]
-    place = (row.latitude_deg, row.longitude_deg, row.camera)
-    return StoredHit(row.path, score, row.modality, row.text, row.asset_id, row.taken_at, *place, time_s)
+    return replace(row, score=score, time_s=time_s)

@@ -29,8 +29,8 @@ from mmsearch.cli.options import (
     EXIT_OK,
     EXIT_SKIPPED,
     CountOption,
-    Device,
     DeviceOption,
+    FilterOptions,
     FolderOption,
     JsonOption,
     LibraryOption,
@@ -42,7 +42,6 @@ from mmsearch.cli.options import (
     UntilOption,
     WithinOption,
     ask_server,
-    filter_options,
     format_of,
     nothing_found,
     one_blas_thread,
@@ -97,7 +96,7 @@ def index(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pictures and texts, read with everything below.")],
     library: LibraryOption = None,
     model: ModelOption = None,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     exclude: Annotated[
         list[str] | None,
         typer.Option("--exclude", metavar="PATTERN", help="Pass over what matches, as in a .gitignore; repeatable."),
@@ -132,7 +131,7 @@ def search(
     until: UntilOption = None,
     library: LibraryOption = None,
     model: ModelOption = None,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     as_json: JsonOption = False,
     paths: PathsOption = False,
     print0: Print0Option = False,
@@ -143,7 +142,7 @@ def search(
 
     style = format_of(as_json, paths, print0)
     text = " ".join(words) if words else None
-    options = filter_options(within, folder, since, until)
+    options = FilterOptions(within=within, folder=folder, since=since, until=until)
     if queries is not None:
         texts = read_queries(queries, text, image)
         answers = ask_server(texts, None, k, options, library, model, device)
@@ -173,7 +172,7 @@ def similar(
     until: UntilOption = None,
     library: LibraryOption = None,
     model: ModelOption = None,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     as_json: JsonOption = False,
     paths: PathsOption = False,
     print0: Print0Option = False,
@@ -182,7 +181,7 @@ def similar(
     from mmsearch.cli.render import show_hits
 
     style = format_of(as_json, paths, print0)
-    options = filter_options(within, folder, since, until)
+    options = FilterOptions(within=within, folder=folder, since=since, until=until)
     with open_library(library, model, device) as opened:
         hits = opened.similar(file, k=opened.config.k if k is None else k, **options)
     show_hits(hits, {"query": str(file)}, style)
@@ -205,7 +204,7 @@ def serve(
     background: Annotated[bool, typer.Option("--background", help="Return once it answers.")] = False,
     idle_minutes: Annotated[float, typer.Option(min=0, help="End after so long without a question; 0: never.")] = 10,
     library: LibraryOption = None,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
 ) -> int:
     """Keep the model and the library warm, so that searches answer at once."""
     from mmsearch.server.serve import start
@@ -215,7 +214,7 @@ def serve(
     with open_library(library, None, device) as opened:
         if background:
             arguments = ["--library", str(opened.path.absolute()), "--idle-minutes", str(idle_minutes)]
-            start(opened.path, [*arguments, "--device", device.value])
+            start(opened.path, [*arguments, "--device", device])
             return EXIT_OK
         opened.serve(60 * idle_minutes, lambda path: note(f"answering on {path}"))
     return EXIT_OK
@@ -241,7 +240,7 @@ def errors(
 def doctor(
     library: LibraryOption = None,
     model: ModelOption = None,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended without loss.")] = False,
     sample: Annotated[
         int, typer.Option("--sample", metavar="N", min=0, help="Files and captions to encode again and compare.")
@@ -261,7 +260,7 @@ def doctor(
 def rebuild(
     library: LibraryOption = None,
     model: ModelOption = None,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> int:
     """Encode the library with another model, '--model'; what that model encoded before is kept."""

@@ -17,7 +17,6 @@ from mmsearch.cli.options import (
     EXIT_INTERRUPTED,
     EXIT_NOTHING_FOUND,
     EXIT_OK,
-    Device,
     DeviceOption,
     JsonOption,
     LibraryOption,
@@ -41,7 +40,7 @@ def register(app: typer.Typer) -> None:
 def heads(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the heads are written.")],
     library: LibraryOption = None,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
 ) -> int:
     """Fit closed-form heads on the vectors of a library of a bare backbone; 'rebuild --model FOLDER' uses them."""
     from mmsearch.cli.render import show_path
@@ -56,7 +55,7 @@ def tune(
         Path | None, typer.Argument(metavar="[FOLDER]", help="Where the tuned model is written; else in the library.")
     ] = None,
     library: LibraryOption = None,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only measure what it would bring.")] = False,
     no_rebuild: Annotated[
         bool, typer.Option("--no-rebuild", help="Write the model and leave the library as it is.")
@@ -134,7 +133,7 @@ def evaluate(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A data set of pictures with captions.")],
     split: Annotated[str, typer.Option("--split", help="Which part of it.")] = "val",
     model: ModelOption = None,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     phrasing: Annotated[bool, typer.Option("--phrasing", help="Recall of the captions as people type them.")] = False,
     zero_shot: Annotated[bool, typer.Option("--zero-shot", help="Captions are labels: name the photos.")] = False,
     fusion: Annotated[bool, typer.Option("--fusion", help="Recall of photos fused with their captions.")] = False,
@@ -147,6 +146,7 @@ def evaluate(
     """Measure a model: recall both ways, median rank, ELBO, KL, active units; or one of the four questions."""
     from mmsearch.cli import render_eval
     from mmsearch.cli.render import show_facts
+    from mmsearch.cli.terminal import put_json
     from mmsearch.config import load_config
     from mmsearch.evaluation.subject import Subject
 
@@ -155,25 +155,26 @@ def evaluate(
     if only is not None and not zero_shot:
         raise typer.BadParameter("--only goes with --zero-shot.")
     name = load_config().model if model is None else model
-    subject = Subject.load(data, split=split, model=name, device=device.value)
+    subject = Subject.load(data, split=split, model=name, device=device)
     if phrasing:
         from mmsearch.evaluation.phrasing import evaluate_phrasing
 
-        render_eval.show_phrasing(evaluate_phrasing(subject), as_json)
+        facts, show = evaluate_phrasing(subject).to_dict(), render_eval.show_phrasing
     elif zero_shot:
         from mmsearch.evaluation.zero_shot import evaluate_zero_shot
 
-        show_facts(evaluate_zero_shot(subject, only=only).to_dict(), as_json)
+        facts, show = evaluate_zero_shot(subject, only=only).to_dict(), show_facts
     elif fusion:
         from mmsearch.evaluation.fusion_eval import evaluate_fusion
 
-        render_eval.show_fusion(evaluate_fusion(subject), as_json)
+        facts, show = evaluate_fusion(subject).to_dict(), render_eval.show_fusion
     elif uncertainty:
         from mmsearch.evaluation.uncertainty import evaluate_uncertainty
 
-        render_eval.show_uncertainty(evaluate_uncertainty(subject), as_json)
+        facts, show = evaluate_uncertainty(subject).to_dict(), render_eval.show_uncertainty
     else:
         from mmsearch.evaluation.evaluate import evaluate as run
 
-        render_eval.show_eval(run(subject), as_json)
+        facts, show = run(subject).to_dict(), render_eval.show_eval
+    put_json(facts) if as_json else show(facts)
     return EXIT_OK

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
@@ -16,7 +15,6 @@ import typer
 from mmsearch.cli.terminal import Format, note
 
 if TYPE_CHECKING:
-    from indexer.base.types import Modality
     from mmsearch.library import Library
     from mmsearch.query.hits import Hit
 
@@ -27,20 +25,8 @@ EXIT_SKIPPED = 3  # done, with files that could not be read
 EXIT_INTERRUPTED = 130  # as a shell counts Ctrl-C
 
 
-class Within(StrEnum):
-    """What to find."""
-
-    IMAGE = "image"
-    TEXT = "text"
-
-
-class Device(StrEnum):
-    """Where to compute."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
+Device = Literal["auto", "cpu", "cuda"]
+Within = Literal["image", "text"]
 
 LibraryOption = Annotated[
     Path | None, typer.Option("--library", metavar="PATH", help="Folder of the library.", show_default=False)
@@ -67,18 +53,11 @@ QueriesOption = Annotated[
 ]
 
 
-def open_library(library: Path | None, model: str | None = None, device: Device = Device.AUTO) -> Library:
+def open_library(library: Path | None, model: str | None = None, device: Device = "auto") -> Library:
     """The library of the options; nothing is read yet."""
     from mmsearch.library import Library
 
-    return Library.open(library, model=model, device=_DEVICES[device])
-
-
-_DEVICES: dict[Device, Literal["auto", "cpu", "cuda"]] = {
-    Device.AUTO: "auto",
-    Device.CPU: "cpu",
-    Device.CUDA: "cuda",
-}
+    return Library.open(library, model=model, device=device)
 
 
 def one_blas_thread() -> None:
@@ -92,16 +71,10 @@ def one_blas_thread() -> None:
 class FilterOptions(TypedDict):
     """The filters of a search, as `Library.search` takes them."""
 
-    within: Modality | None
+    within: Within | None
     folder: Path | None
     since: str | None
     until: str | None
-
-
-def filter_options(within: Within | None, folder: Path | None, since: str | None, until: str | None) -> FilterOptions:
-    """The four options that filter a search."""
-    modality: Modality | None = None if within is None else "image" if within is Within.IMAGE else "text"
-    return FilterOptions(within=modality, folder=folder, since=since, until=until)
 
 
 def ask_server(
@@ -114,7 +87,7 @@ def ask_server(
     device: Device,
 ) -> list[list[Hit]] | None:
     """The answers of a running server; None without one, or where the options name a model or a device."""
-    if model is not None or device is not Device.AUTO or not (texts or image):
+    if model is not None or device != "auto" or not (texts or image):
         return None
     from mmsearch.config import default_library, load_config
     from mmsearch.server.client import ask

@@ -126,7 +126,7 @@ def show_path(path: Path) -> None:
     put_paths([path], Format.PATHS)
 
 
-def show_facts(facts: Mapping[str, object], as_json: bool) -> None:
+def show_facts(facts: Mapping[str, object], as_json: bool = False) -> None:
     """Print named values, nested ones indented: a library's status, the figures of an evaluation."""
     if as_json:
         put_json(facts)

@@ -1,29 +1,20 @@
 """What measuring found, as tables: recall, phrasing, fusion, uncertainty.
 
-In: the reports of `mmsearch eval`. Out: what `terminal.py` prints. Next: `render.py`, for a library.
+In: a report of `mmsearch eval` as a dict, which is used up. Out: what `terminal.py` prints.
+Next: `render.py`, for a library.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmsearch.cli.render import show_facts
-from mmsearch.cli.terminal import as_cell, put, put_json, put_matrix, put_table
-
-if TYPE_CHECKING:  # torch comes with some of them
-    from mmsearch.evaluation.evaluate import EvalReport
-    from mmsearch.evaluation.fusion_eval import FusionReport
-    from mmsearch.evaluation.phrasing import PhrasingReport
-    from mmsearch.evaluation.uncertainty import UncertaintyReport
+from mmsearch.cli.terminal import as_cell, put, put_matrix, put_table
 
 
-def show_eval(report: EvalReport, as_json: bool) -> None:
+def show_eval(facts: dict[str, Any]) -> None:
     """Print what an evaluation found: recall both ways, how the latent space is used, bounds on the likelihood."""
-    facts = report.to_dict()
-    if as_json:
-        put_json(facts)
-        return
     recalls = {name: facts.pop(name) for name in ("text_to_image", "image_to_text")}
     put_matrix(recalls | {f"by cosine alone, {name}": row for name, row in facts.pop("cosine").items()})
     backbone = facts.pop("backbone")
@@ -37,12 +28,8 @@ def show_eval(report: EvalReport, as_json: bool) -> None:
     show_facts(facts, as_json=False)
 
 
-def show_phrasing(report: PhrasingReport, as_json: bool) -> None:
+def show_phrasing(facts: dict[str, Any]) -> None:
     """Print the recall of each wording, what it loses in percent of the plain recall, and which lose over a fifth."""
-    facts = report.to_dict()
-    if as_json:
-        put_json(facts)
-        return
     shown = [("text_to_image", "r1", "to image R@1"), ("text_to_image", "r10", "R@10")]
     shown += [("image_to_text", "r1", "to text R@1"), ("image_to_text", "r10", "R@10")]
     rows = [("", "changed", *(title for *_, name in shown for title in (name, "loss")), "")]
@@ -58,12 +45,8 @@ def show_phrasing(report: PhrasingReport, as_json: bool) -> None:
     show_facts(facts, as_json=False)
 
 
-def show_fusion(report: FusionReport, as_json: bool) -> None:
+def show_fusion(facts: dict[str, Any]) -> None:
     """Print the recall of each way of fusing, by the number of captions fused in, and whether the product won."""
-    facts = report.to_dict()
-    if as_json:
-        put_json(facts)
-        return
     put_table(_fusion_rows("", facts.pop("fusions")))
     put("\n")
     if by_cosine := facts.pop("cosine"):
@@ -87,12 +70,8 @@ def _fusion_rows(title: str, fusions: Mapping[str, Any]) -> list[tuple[str, ...]
     return rows
 
 
-def show_uncertainty(report: UncertaintyReport, as_json: bool) -> None:
+def show_uncertainty(facts: dict[str, Any]) -> None:
     """Print the spread of posteriors as things are taken away, and how well signals tell wrong first hits."""
-    facts = report.to_dict()
-    if as_json:
-        put_json(facts)
-        return
     for what, title in (("words", "captions, first words"), ("blur", "photos, blur radius in pixels")):
         grown = facts.pop(what)
         put(f"{title} ({grown['items']})\n")

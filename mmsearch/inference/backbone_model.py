@@ -22,11 +22,10 @@ import numpy as np
 from PIL import Image
 
 from indexer.base.types import Float32Array, Modality, Posterior, UInt8Array
-from mmsearch.errors import CheckpointError, ModelError
+from mmsearch.errors import CheckpointError
+from mmsearch.inference import posterior
 from mmsearch.inference.backbone import Backbone, absolute_name
 from mmsearch.inference.closed_form import LinearHeads, isotropic_heads
-from mmsearch.inference.pictures import Picture
-from mmsearch.inference.posterior import embed_images, embed_texts, product_of_experts
 
 
 class Heads(Protocol):
@@ -58,25 +57,14 @@ class TrainedHeads:
 class SentenceTransformerModel:
     """A backbone with heads; satisfies `indexer.base.types.Encoder`."""
 
+    fuse = staticmethod(posterior.product_of_experts)
+    embed_images = posterior.embed_images
+    embed_texts = posterior.embed_texts
+
     def __init__(self, name: str, backbone: Backbone, heads: Heads, heads_digest: str) -> None:
         self.name, self.backbone, self.heads = name, backbone, heads
         self.dim, self.side_px = heads.dim, backbone.side_px
         self._heads_digest = heads_digest
-
-    @classmethod
-    def load(cls, name: str, heads: LinearHeads | None = None, device: str = "cpu") -> SentenceTransformerModel:
-        """A backbone by name or folder; without `heads`, the isotropic ones.
-
-        Raises:
-            ModelError: see `Backbone.load`; or heads made for another width.
-        """
-        backbone = Backbone.load(name, device)
-        heads = isotropic_heads(backbone.features) if heads is None else heads
-        if heads.features != backbone.features:
-            raise ModelError(
-                f"the heads read {heads.features} features, {name!r} gives {backbone.features}; fit them again"
-            )
-        return cls(name, backbone, heads, _digest(heads))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -97,30 +85,22 @@ class SentenceTransformerModel:
 
     def bare(self) -> SentenceTransformerModel:
         """The same backbone without these heads, in its own space; what they are compared with."""
-        heads = isotropic_heads(self.backbone.features)
-        return SentenceTransformerModel(self.backbone.name, self.backbone, heads, _digest(heads))
+        return _as_it_is(self.backbone)
 
     def with_heads(self, bare: Posterior, modality: Modality) -> Posterior:
         """Posteriors `[n, d]` from those of `bare()`, `[n, f]`, which nothing has to be encoded for again."""
         lengths = np.linalg.norm(bare.mu, axis=1, keepdims=True)
         return self.heads.posterior((bare.mu / lengths).astype(np.float32), modality)
 
-    def fuse(self, posteriors: Sequence[Posterior]) -> Posterior:
-        """Product of experts with the prior."""
-        return product_of_experts(posteriors)
-
-    def embed_images(self, images: Sequence[Picture]) -> Posterior:
-        """Paths, PIL images or uint8 arrays -> posteriors `[n, d]`."""
-        return embed_images(self, images)
-
-    def embed_texts(self, texts: Sequence[str]) -> Posterior:
-        """Strings -> posteriors `[n, d]`."""
-        return embed_texts(self, texts)
-
 
 def load_backbone(name: str, device: str = "cpu") -> SentenceTransformerModel:
-    """A sentence-transformers model as it is, by name or folder; see `SentenceTransformerModel.load`."""
-    return SentenceTransformerModel.load(name, device=device)
+    """A sentence-transformers model as it is, by name or folder. Raises: ModelError, see `Backbone.load`."""
+    return _as_it_is(Backbone.load(name, device))
+
+
+def _as_it_is(backbone: Backbone) -> SentenceTransformerModel:
+    heads = isotropic_heads(backbone.features)
+    return SentenceTransformerModel(backbone.name, backbone, heads, _digest(heads))
 
 
 def load_trained_backbone(folder: Path, device: str = "cpu") -> SentenceTransformerModel:

@@ -23,7 +23,6 @@ Float64Array = NDArray[np.float64]
 MIN_VECTORS = 16  # of a modality: with fewer its mean is not known well enough to be subtracted
 VECTORS_PER_FEATURE = 4  # from here on the principal axes are estimated well enough
 ISOTROPIC_VARIANCE = 0.5
-_LOG_2PI = float(np.log(2 * np.pi))
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,18 +55,6 @@ class PPCA:
     def posterior_variance(self) -> Float64Array:
         """`s2 M^-1`, the diagonal `[d]`, below one."""
         return self.noise / self.variances
-
-    def log_density(self, x: Float64Array, group: int) -> Float64Array:
-        """`log N(x; mu_g, W W^T + s2 I)` of rows `[n, f]`, nats `[n]` (Tipping & Bishop 1999, equation 4,
-        https://doi.org/10.1111/1467-9868.00196)."""
-        centred = x - self.means[group]
-        inside = centred @ self.basis  # [n, d]
-        outside = (centred**2).sum(1) - (inside**2).sum(1)  # [n]
-        f, d = self.basis.shape
-        log_determinant = np.log(self.variances).sum() + (f - d) * np.log(self.noise)
-        distance = (inside**2 / self.variances).sum(1) + outside / self.noise
-        density: Float64Array = -0.5 * (f * _LOG_2PI + log_determinant + distance)
-        return density
 
 
 def fit_ppca(groups: Sequence[NDArray[np.floating]], latent_dim: int) -> PPCA:

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from indexer.base.types import Float32Array
 from indexer.store import Store
+from indexer.vectors.protocol import normalised
 from mmsearch.errors import ModelError, ModelMismatch
 from mmsearch.inference.backbone_model import load_backbone, save_linear_heads
 from mmsearch.inference.closed_form import fit_heads
@@ -49,11 +47,6 @@ def fit_library_heads(library: Path, folder: Path, *, latent_dim: int | None = N
                 f"{library} was written with {name!r} {fingerprint[:12]}, found {model.fingerprint[:12]}; "
                 f"run 'mmsearch rebuild --model {name}' first"
             )
-        images, texts = store.own_posteriors()
-    return save_linear_heads(folder, model.backbone, fit_heads(_unit(images.mu), _unit(texts.mu), latent_dim))
-
-
-def _unit(rows: Float32Array) -> Float32Array:
-    """The backbone's vectors as it gave them: of length one, which float16 did not quite keep."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(lengths, 1e-12), np.float32)
+        # the backbone's vectors as it gave them: of length one, which float16 did not quite keep
+        images, texts = (normalised(own.mu, model.dim) for own in store.own_posteriors())
+    return save_linear_heads(folder, model.backbone, fit_heads(images, texts, latent_dim))

@@ -18,8 +18,7 @@ from indexer.base.profile import cores
 from indexer.base.types import Modality, Posterior, UInt8Array
 from indexer.search.query_bank import QueryBank
 from mmsearch.errors import CheckpointError
-from mmsearch.inference.pictures import Picture
-from mmsearch.inference.posterior import embed_images, embed_texts, product_of_experts
+from mmsearch.inference import posterior
 from mmsearch.inference.preprocess import square
 from mmsearch.inference.query_bank import load_bank
 from mmsearch.models.digest import WEIGHTS, check_file
@@ -38,6 +37,10 @@ _VNNI: Final = frozenset({"avx512_vnni", "avx_vnni"})
 
 class OnnxModel:
     """A trained model on ONNX Runtime. Sessions are opened when first needed: a text query never loads the trunk."""
+
+    fuse = staticmethod(posterior.product_of_experts)
+    embed_images = posterior.embed_images
+    embed_texts = posterior.embed_texts
 
     def __init__(self, name: str, folder: Path, described: dict[str, Any]) -> None:
         self.name, self.folder, self._described = name, folder, described
@@ -69,23 +72,11 @@ class OnnxModel:
             return self._in_numpy(ids)
         return self._run("text", {"ids": ids})
 
-    def fuse(self, posteriors: Sequence[Posterior]) -> Posterior:
-        """Product of experts with the prior."""
-        return product_of_experts(posteriors)
-
     def query_bank(self, modality: Modality) -> QueryBank | None:
         """The queries it was trained with, which scores are corrected by; None where its folder has none."""
         if modality not in self._banks:
             self._banks[modality] = load_bank(self.folder, self._described, modality)
         return self._banks[modality]
-
-    def embed_images(self, images: Sequence[Picture]) -> Posterior:
-        """Paths, PIL images or uint8 arrays -> posteriors `[n, d]`."""
-        return embed_images(self, images)
-
-    def embed_texts(self, texts: Sequence[str]) -> Posterior:
-        """Strings -> posteriors `[n, d]`."""
-        return embed_texts(self, texts)
 
     def _in_numpy(self, ids: NDArray[np.int64]) -> Posterior:
         from mmsearch.inference.minilm_numpy import NumpyTextEncoder

@@ -15,8 +15,7 @@ from tokenizers import Tokenizer
 from indexer.base.types import Modality, Posterior, UInt8Array
 from indexer.search.query_bank import QueryBank
 from mmsearch.errors import CheckpointError
-from mmsearch.inference.pictures import Picture
-from mmsearch.inference.posterior import embed_images, embed_texts, product_of_experts
+from mmsearch.inference import posterior
 from mmsearch.inference.preprocess import square
 from mmsearch.inference.query_bank import load_bank
 from mmsearch.models.checkpoint import Architecture, load_vae, read_description
@@ -26,6 +25,10 @@ from mmsearch.models.vae import Encoding, MultimodalVAE, channels_last
 
 class TorchModel:
     """A `MultimodalVAE` with its tokenizer on one device."""
+
+    fuse = staticmethod(posterior.product_of_experts)
+    embed_images = posterior.embed_images
+    embed_texts = posterior.embed_texts
 
     def __init__(
         self,
@@ -74,21 +77,9 @@ class TorchModel:
         """Strings -> posteriors `[n, d]`."""
         return self._encode("text", tokenise(self._tokenizer, texts, self._max_tokens))
 
-    def fuse(self, posteriors: Sequence[Posterior]) -> Posterior:
-        """Product of experts with the prior."""
-        return product_of_experts(posteriors)
-
     def query_bank(self, modality: Modality) -> QueryBank | None:
         """The queries it was trained with; None where its folder has none."""
         return self._banks.get(modality)
-
-    def embed_images(self, images: Sequence[Picture]) -> Posterior:
-        """Paths, PIL images or uint8 arrays -> posteriors `[n, d]`."""
-        return embed_images(self, images)
-
-    def embed_texts(self, texts: Sequence[str]) -> Posterior:
-        """Strings -> posteriors `[n, d]`."""
-        return embed_texts(self, texts)
 
     def _encode(self, modality: str, x: torch.Tensor) -> Posterior:
         with torch.inference_mode():

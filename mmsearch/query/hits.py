@@ -11,9 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the store brings the database with it, which a reader of hits does not need
+if TYPE_CHECKING:  # `serve`'s client reads hits without numpy
     from indexer.base.types import Modality
-    from indexer.store import StoredHit
+    from indexer.catalog.hits import StoredHit
 
 
 @dataclass(frozen=True)

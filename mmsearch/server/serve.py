@@ -34,6 +34,7 @@ TICK_S: Final = 0.5
 START_TIMEOUT_S: Final = 30.0
 
 Within = Literal["image", "text"] | None
+Text = str | None  # as a question brings it
 log = logging.getLogger(__name__)
 
 
@@ -43,27 +44,12 @@ class Searchable(Protocol):
     path: Path
 
     def search(
-        self,
-        text: str | None = None,
-        image: Path | None = None,
-        k: int = 10,
-        within: Within = None,
-        *,
-        folder: str | None = None,
-        since: str | None = None,
-        until: str | None = None,
+        self, text: Text, image: Path | None, k: int, within: Within, *, folder: Text, since: Text, until: Text
     ) -> list[Hit]:
         """The files nearest to words, a picture or both."""
 
     def search_many(
-        self,
-        texts: Sequence[str],
-        k: int = 10,
-        within: Within = None,
-        *,
-        folder: str | None = None,
-        since: str | None = None,
-        until: str | None = None,
+        self, texts: Sequence[str], k: int, within: Within, *, folder: Text, since: Text, until: Text
     ) -> list[list[Hit]]:
         """The same for many texts."""
 
@@ -127,7 +113,7 @@ class _Server:
 
     def warm_up(self) -> None:
         """Load the model and read every vector once, before the first question."""
-        self._library.search_many(["warm"], k=1)
+        self._library.search_many(["warm"], 1, None, folder=None, since=None, until=None)
 
     def stop(self) -> None:
         self._over.set()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.store import Store
 from tests.fakes import FakeEncoder
+from tests.indexer.asking import Store
 
 
 @pytest.fixture

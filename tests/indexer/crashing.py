@@ -28,8 +28,8 @@ from indexer.catalog.database import Catalog
 from indexer.ingest import batches
 from indexer.search.index_files import open_index
 from indexer.search.live_index import from_catalog
-from indexer.store import Store
 from tests.fakes import FakeEncoder
+from tests.indexer.asking import Store
 from tests.indexer.folders import change, fill
 from tests.indexer.snapshots import contents, tables
 

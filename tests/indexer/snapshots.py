@@ -8,7 +8,7 @@ import numpy as np
 from sqlalchemy import Connection, text
 
 from indexer.search.index_files import open_index
-from indexer.store import Store
+from tests.indexer.asking import Store
 
 QUERIES = (
     "SELECT path, pairing_due, captions_seen FROM roots",

@@ -9,8 +9,8 @@ import pytest
 from indexer.base.errors import LibraryLocked, MMSearchError
 from indexer.base.lock import writer_lock
 from indexer.doctor import visit
-from indexer.store import Store
 from tests.fakes import FakeEncoder
+from tests.indexer.asking import Store
 from tests.indexer.maintenance.conftest import library
 from tests.indexer.maintenance.visits import faults, see, sql
 from tests.indexer.snapshots import contents

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.store import Store
 from tests.fakes import COLOURS, FakeEncoder, paint
+from tests.indexer.asking import Store
 from tests.indexer.snapshots import contents
 
 STEPS = 40

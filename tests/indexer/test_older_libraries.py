@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from indexer.base.errors import LibraryError
-from indexer.store import Store
 from mmsearch import Library
 from tests.fakes import COLOURS, FakeEncoder, paint
 from tests.frozen import LIBRARIES, RECORDED, Frozen
+from tests.indexer.asking import Store
 from tests.indexer.catalog.test_readonly import allow, without_rights
 from tests.indexer.snapshots import contents
 

@@ -10,9 +10,9 @@ import pytest
 
 from indexer.base.errors import LibraryError, LibraryLocked, ModelMismatch, SchemaOlder
 from indexer.base.lock import writer_lock
-from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
 from tests.frozen import LIBRARIES, RECORDED
+from tests.indexer.asking import Store
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from sqlalchemy import Engine, event
 from indexer.base import failpoints
 from indexer.base.errors import LibraryError
 from indexer.base.failpoints import INGEST, MIGRATE, POINTS, REENCODE, REPAIR, SALVAGE, SAVE, reach
-from indexer.store import CATALOG_FILE, Store
+from indexer.search.search import CATALOG_FILE
 from tests.fakes import FakeEncoder
+from tests.indexer.asking import Store
 from tests.indexer.crashing import KILLED, Scene, all_scenes, armed, exit_code, ingest, recorded_states, start, state
 from tests.indexer.folders import fill
 from tests.indexer.snapshots import contents

@@ -10,8 +10,8 @@ import pytest
 
 from indexer.base.profile import Profiler
 from indexer.base.types import Posterior, Profile, Stage, UInt8Array
-from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 
 SPIN_S = 0.15
 

@@ -11,8 +11,8 @@ from indexer.base.types import Model
 from indexer.catalog import captions
 from indexer.catalog.captions import CaptionRow, Key, PendingText
 from indexer.catalog.roots import Root
-from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 from tests.indexer.catalog.conftest import AddFile
 
 

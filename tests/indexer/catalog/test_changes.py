@@ -10,8 +10,8 @@ import pytest
 from indexer.base.types import HIDDEN, Model
 from indexer.catalog import changes
 from indexer.catalog.schema import vectors
-from indexer.store import Store
 from tests.bench.synthetic import World, make_library
+from tests.indexer.asking import Store
 
 DIM = 8
 WORLD = World.of(DIM, clusters=3)

@@ -19,8 +19,9 @@ from indexer.base.lock import writer_lock
 from indexer.catalog.database import Catalog
 from indexer.catalog.schema import SCHEMA_REVISION, metadata
 from indexer.search import index_files as generations
-from indexer.store import CATALOG_FILE, Store
+from indexer.search.search import CATALOG_FILE
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 
 
 def url(path: Path) -> str:
@@ -200,8 +201,10 @@ def test_a_search_loads_neither_alembic_nor_the_way_in(tmp_path: Path) -> None:
         store.ingest(tmp_path / "photos", FakeEncoder())
     code = (
         "import sys, numpy as np; from pathlib import Path; from indexer.store import Store\n"
+        "from indexer.search.search import Question, Searcher\n"
         "store = Store.open(Path(sys.argv[1]))\n"
-        "assert store.search(np.ones(16, np.float32), 1, fingerprint=store.model().fingerprint)\n"
+        "searcher = Searcher.open(store.path, store.mend_index)\n"
+        "assert searcher.answer(Question(np.ones((1, 16), np.float32), 1, store.model().fingerprint))[0]\n"
         "print([m for m in ('alembic', 'torch', 'typer', 'mmsearch', 'indexer.ingest.ingest') if m in sys.modules])"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "library")]

@@ -16,8 +16,9 @@ from indexer.base.types import HIDDEN, Model
 from indexer.catalog import hits
 from indexer.catalog.reader import CatalogReader, read
 from indexer.catalog.roots import known_targets
-from indexer.store import CATALOG_FILE, Store
+from indexer.search.search import CATALOG_FILE
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 
 EXIF, TAKEN, MODEL = 0x8769, 0x9003, 0x0110
 
@@ -45,7 +46,7 @@ def model(filled: Store) -> Model:
     return found
 
 
-def rows_of(store: Store) -> list[hits.HitRow]:
+def rows_of(store: Store) -> list[hits.StoredHit]:
     with store._catalog.begin() as connection:
         ids = [number for (number,) in read(connection, "SELECT id FROM vectors WHERE kind <> :h", h=HIDDEN)]
         return list(hits.hit_rows(connection, sorted(ids)).values())
@@ -69,7 +70,11 @@ def test_both_kinds_of_connection_give_the_same_rows(filled: Store, photos: Path
     with reader.begin() as left, filled._catalog.begin() as right:
         ids = [number for (number,) in read(left, "SELECT id FROM vectors")]
         assert hits.hit_rows(left, ids) == hits.hit_rows(right, ids)
-        assert hits.indexed_file(left, photos / "a.jpg") == hits.indexed_file(right, photos / "a.jpg")
+        one, other = (hits.indexed_file(connection, model, photos / "a.jpg") for connection in (left, right))
+        assert one is not None
+        assert other is not None
+        assert (one.asset_id, one.modality) == (other.asset_id, other.modality)
+        np.testing.assert_array_equal(one.posterior.mu, other.posterior.mu)
         for ask in (
             lambda one: hits.vectors_within(one, model, None, date(2019, 5, 31), date(2019, 5, 31)),
             lambda one: hits.vectors_within(one, model, known_targets(one, photos / "sub"), None, None),
@@ -99,7 +104,7 @@ def test_vectors_below_a_folder_are_not_those_of_its_neighbour(filled: Store, ph
 
 def test_vectors_of_files_leave_their_captions(filled: Store, photos: Path, model: Model) -> None:
     with filled._catalog.begin() as connection:
-        photo = hits.indexed_file(connection, photos / "sub" / "b.jpg")
+        photo = hits.indexed_file(connection, model, photos / "sub" / "b.jpg")
         assert photo is not None
         found = hits.vectors_of_files(connection, model, [photo.asset_id])
         assert len(hits.vectors_of_files(connection, model, [])) == 0
@@ -114,19 +119,26 @@ def test_vectors_of_a_folder_that_is_gone(filled: Store, photos: Path, model: Mo
         assert names(filled, hits.vectors_of_offline_roots(connection, model)) >= {"a.jpg", "b.jpg", "c.jpg"}
 
 
-def test_a_file_by_its_path_and_whether_it_changed(filled: Store, photos: Path, tmp_path: Path) -> None:
+def test_a_file_by_its_path_and_whether_it_changed(filled: Store, photos: Path, model: Model, tmp_path: Path) -> None:
     (tmp_path / "link.jpg").symlink_to(photos / "a.jpg")
+    gone = photos / "sub2" / "c.jpg"
+    gone.unlink()
     with filled._catalog.begin() as connection:
-        file = hits.indexed_file(connection, photos / "a.jpg")
+        file = hits.indexed_file(connection, model, photos / "a.jpg")
+        linked = hits.indexed_file(connection, model, tmp_path / "link.jpg")
         assert file is not None
-        assert hits.indexed_file(connection, tmp_path / "link.jpg") == file
+        assert linked is not None
+        assert (linked.asset_id, linked.modality) == (file.asset_id, file.modality)
         for unknown in ("none.jpg", "captions.csv", "."):
-            assert hits.indexed_file(connection, photos / unknown) is None
-    assert file.modality == "image"
-    assert file.is_unchanged(photos / "a.jpg")
-    os.utime(photos / "a.jpg", ns=(1, 1))
-    assert not file.is_unchanged(photos / "a.jpg")
-    assert not file.is_unchanged(photos / "none.jpg")
+            assert hits.indexed_file(connection, model, photos / unknown) is None
+        assert file.modality == "image"
+        assert file.posterior is not None
+        assert linked.posterior is not None
+        os.utime(photos / "a.jpg", ns=(1, 1))
+        for path in (photos / "a.jpg", tmp_path / "link.jpg", gone):
+            changed = hits.indexed_file(connection, model, path)
+            assert changed is not None
+            assert changed.posterior is None
 
 
 def test_the_posterior_a_photo_is_found_by_is_the_fused_one(
@@ -135,9 +147,10 @@ def test_the_posterior_a_photo_is_found_by_is_the_fused_one(
     with filled._catalog.begin() as connection:
         found = {}
         for name in ("a.jpg", "sub2/c.jpg"):
-            file = hits.indexed_file(connection, photos / name)
+            file = hits.indexed_file(connection, model, photos / name)
             assert file is not None
-            found[name] = hits.posterior_of(connection, model, file.asset_id)
+            found[name] = file.posterior
+            assert hits.posterior_of(connection, model, file.asset_id).mu.tolist() == file.posterior.mu.tolist()
         assert hits.posterior_of(connection, model, 9999) is None
     alone = encoder.embed_images([photos / "a.jpg", photos / "sub2" / "c.jpg"])
     fused = encoder.fuse([alone[[0]], encoder.encode_texts(["a red wall"])])

@@ -15,8 +15,8 @@ from sqlalchemy import Connection
 
 from indexer.base.errors import ModelMismatch
 from indexer.catalog.database import Catalog
-from indexer.store import Store
 from tests.fakes import FakeEncoder
+from tests.indexer.asking import Store
 from tests.indexer.crashing import Work, exit_code, ingest, reencode, start
 from tests.indexer.folders import change, fill
 

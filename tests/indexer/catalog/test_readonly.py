@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from indexer.base.errors import LibraryError
-from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 from tests.indexer.crashing import KILLED, exit_code, ingest, reencode, start
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="rights of files are another thing on Windows")

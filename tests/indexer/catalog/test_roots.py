@@ -11,8 +11,8 @@ from sqlalchemy import update
 
 from indexer.catalog.schema import roots
 from indexer.files.roots import device_of
-from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 
 
 def names(store: Store, encoder: FakeEncoder) -> list[str]:

@@ -15,8 +15,8 @@ from indexer.catalog.captions import Key
 from indexer.catalog.reader import last_change, live_model
 from indexer.catalog.schema import vectors as table
 from indexer.catalog.vectors import Blobs, Donor
-from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 from tests.indexer.catalog.conftest import AddFile
 
 

@@ -18,8 +18,8 @@ from indexer.catalog.schema import assets as assets_table
 from indexer.catalog.schema import captions as captions_table
 from indexer.catalog.schema import vectors as table
 from indexer.catalog.vectors import Blobs
-from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 from tests.indexer.catalog.conftest import AddFile
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 from indexer.base.errors import DecodeError
 from indexer.decoding.decode import decode_image, read_metadata
 from indexer.files.kinds import kind_of
-from indexer.store import Store
 from tests.fakes import COLOURS, FakeEncoder
+from tests.indexer.asking import Store
 from tests.indexer.decoding.raw_layouts import CAMERAS, LAYOUTS, LOSSLESS
 from tests.indexer.decoding.samples import TOLERANCE, assert_quarters, decoded, dng, encoded, quarters
 

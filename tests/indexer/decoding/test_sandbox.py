@@ -19,8 +19,8 @@ import indexer.decoding.sandbox
 from indexer.base.errors import DecodeError
 from indexer.decoding.decode import decode_image
 from indexer.decoding.sandbox import DecodeJournal, Sandbox
-from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 from tests.indexer.decoding.samples import XMP, encoded, gradient
 
 # a worker whose decoder misbehaves as the name of the file asks

@@ -9,8 +9,8 @@ import pytest
 
 from indexer.files.excludes import Excludes, compiled, is_excluded_by_default
 from indexer.files.scan import scan
-from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 from tests.indexer.files.test_scan import paths, reasons, touch
 
 

@@ -12,8 +12,8 @@ import pytest
 from indexer.files.excludes import Excludes
 from indexer.files.unicode_names import as_on_disk, by_spelling, nfc
 from indexer.search.filters import Filters
-from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 from tests.indexer.ingest.samples import TAKEOUT, rows, said
 
 WAYS = ("NFC", "NFD")

@@ -8,8 +8,9 @@ from typing import Any
 from PIL import Image
 
 from indexer.base.types import IndexReport
-from indexer.store import Store, StoredHit
+from indexer.catalog.hits import StoredHit
 from tests.fakes import COLOURS, FakeEncoder, paint
+from tests.indexer.asking import Store
 
 TAKEOUT: dict[str, Any] = {
     "title": "a.jpg",

@@ -11,8 +11,8 @@ from PIL import Image
 from sqlalchemy import select
 
 from indexer.catalog.schema import assets, vectors
-from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 from tests.indexer.ingest.samples import counts, fill, found
 
 

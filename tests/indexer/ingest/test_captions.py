@@ -11,8 +11,8 @@ import pytest
 from indexer.base.errors import DecodeError
 from indexer.base.types import Posterior
 from indexer.ingest.captions import parse
-from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 
 
 def found(

@@ -11,8 +11,8 @@ import pytest
 
 from indexer.base import durable
 from indexer.catalog import library as library_row
-from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 from tests.indexer.crashing import ingest
 from tests.indexer.snapshots import contents
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from indexer.base.types import Posterior
 from indexer.ingest.encode import MAX_LOGVAR, mixture
-from indexer.store import Store
 from tests.fakes import COLOURS, FakeEncoder, paint
+from tests.indexer.asking import Store
 from tests.indexer.ingest.samples import animation
 
 

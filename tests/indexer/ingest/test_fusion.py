@@ -11,8 +11,8 @@ from sqlalchemy import select
 from indexer.base.types import Posterior
 from indexer.catalog.schema import vectors
 from indexer.ingest.fusion import caption_expert
-from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 
 
 def found(

@@ -12,8 +12,8 @@ import pytest
 from indexer.base.errors import LibraryLocked, ModelMismatch
 from indexer.base.lock import writer_lock
 from indexer.base.types import Progress
-from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 from tests.indexer.decoding.samples import png_header
 from tests.indexer.ingest.samples import counts, fill, found
 

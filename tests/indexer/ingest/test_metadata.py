@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 from indexer.catalog import visibility
-from indexer.store import CATALOG_FILE, Store
+from indexer.search.search import CATALOG_FILE
 from tests.fakes import FakeEncoder
+from tests.indexer.asking import Store
 from tests.indexer.ingest.samples import hits, painted, rows, said
 
 

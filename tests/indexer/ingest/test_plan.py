@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import select
 
 from indexer.catalog.schema import assets
-from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 from tests.indexer.ingest.samples import counts, fill, found
 
 

@@ -15,8 +15,8 @@ from sqlalchemy import func, select
 
 from indexer.base.errors import LibraryError
 from indexer.catalog.schema import models, vectors
-from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 from tests.indexer.crashing import BATCH
 from tests.indexer.folders import fill
 from tests.indexer.snapshots import answers, contents
@@ -85,7 +85,7 @@ def test_a_crash_before_every_commit(
 WORKER = """
 import sys
 from pathlib import Path
-from indexer.store import Store
+from tests.indexer.asking import Store
 from tests.indexer.ingest.test_reencode import new_model
 library, log = map(Path, sys.argv[1:])
 print("ready", flush=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.store import Store
 from tests.fakes import FakeEncoder
+from tests.indexer.asking import Store
 from tests.indexer.maintenance.visits import faults, see, sql
 from tests.indexer.snapshots import contents
 

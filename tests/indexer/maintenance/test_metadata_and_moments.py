@@ -17,9 +17,10 @@ from indexer.base.errors import LibraryCorrupt
 from indexer.catalog.damaged import salvage
 from indexer.catalog.schema import about, frames
 from indexer.decoding.sandbox import JOURNAL_FILE
-from indexer.store import CATALOG_FILE, Store
+from indexer.search.search import CATALOG_FILE
 from indexer.transfer.restore import restore
 from tests.fakes import FakeEncoder
+from tests.indexer.asking import Store
 from tests.indexer.decoding.test_video import film
 from tests.indexer.files.test_excludes import ignore
 from tests.indexer.ingest.samples import TAKEOUT, hits, painted, rows, said

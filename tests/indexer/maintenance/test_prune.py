@@ -16,8 +16,8 @@ from indexer.catalog.library import next_change
 from indexer.catalog.roots import Target
 from indexer.catalog.schema import assets, captions, roots, vectors
 from indexer.maintenance import prune
-from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 from tests.indexer.snapshots import answers, contents
 from tests.indexer.test_crash import Crash, crash_at
 

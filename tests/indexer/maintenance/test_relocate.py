@@ -10,8 +10,8 @@ import pytest
 
 from indexer.base.errors import FolderNotFound, LibraryError, LibraryLocked
 from indexer.base.lock import writer_lock
-from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 
 
 def names(store: Store, encoder: FakeEncoder) -> list[str]:

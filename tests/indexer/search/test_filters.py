@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from indexer.search.filters import NO_FILTERS, Filters, allowed_ids
-from indexer.store import Store
 from mmsearch import Hit, Library
 from mmsearch.cli import app as cli
 from mmsearch.errors import LibraryError, QueryError
 from mmsearch.query.days import filters_of
 from tests.e2e.runner import load_fake
 from tests.fakes import COLOURS, paint
+from tests.indexer.asking import Store
 
 EXIF, TAKEN = 0x8769, 0x9003
 DAYS = "2018:12:31 23:59:59", "2019:01:01 00:00:00", "2019:05:31 18:00:00", "2019:06:01 08:00:00", "2020:02:29 12:00:00"

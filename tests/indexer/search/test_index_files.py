@@ -17,9 +17,9 @@ from indexer.ingest import ingest as ingest_module
 from indexer.search import index_files as generations
 from indexer.search.index_files import open_index
 from indexer.search.live_index import LiveIndex, from_catalog
-from indexer.store import Store
 from indexer.vectors import choose
 from tests.fakes import COLOURS, FakeEncoder, paint
+from tests.indexer.asking import Store
 
 
 @pytest.fixture

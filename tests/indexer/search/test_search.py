@@ -15,9 +15,9 @@ import pytest
 from indexer.base.errors import LibraryError
 from indexer.base.types import Model
 from indexer.search.search import CATALOG_FILE, Question, Searcher, StoredHit
-from indexer.store import Store
 from mmsearch import Library
 from tests.fakes import COLOURS, FakeEncoder, paint
+from tests.indexer.asking import Store
 
 ROOT = Path(__file__).parents[3]
 SEARCH = """

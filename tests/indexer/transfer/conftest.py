@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 from tests.indexer.crashing import ingest
 from tests.indexer.folders import fill
 from tests.indexer.test_crash import Crash, crash_at

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from indexer.base.errors import LibraryCorrupt, LibraryError
-from indexer.store import Store
 from indexer.transfer import backup as module
 from tests.fakes import FakeEncoder, paint
+from tests.indexer.asking import Store
 from tests.indexer.crashing import BATCH, exit_code, ingest, start
 from tests.indexer.folders import fill
 from tests.indexer.snapshots import contents

@@ -12,10 +12,10 @@ from safetensors.numpy import load_file
 
 from indexer.base.errors import LibraryError
 from indexer.catalog.tables import TABLES
-from indexer.store import Store
 from indexer.transfer.archive import MANIFEST
 from indexer.transfer.restore import restore
 from tests.fakes import FakeEncoder
+from tests.indexer.asking import Store
 
 
 def test_other_programs_read_it(made: Path) -> None:

@@ -15,13 +15,13 @@ from indexer.maintenance.compare import Faults, with_index
 from indexer.search import index_files
 from indexer.search.index_files import VECTORS_FOLDER, open_index, refresh
 from indexer.search.live_index import LiveIndex
-from indexer.store import Store
 from indexer.vectors import choose, faiss_index, form
 from indexer.vectors.faiss_index import FaissIndex
 from indexer.vectors.protocol import normalised
 from indexer.vectors.rows import Rows
 from tests.bench.synthetic import World, make_library
 from tests.fakes import FakeEncoder
+from tests.indexer.asking import Store
 
 pytest.importorskip("faiss")
 
@@ -362,7 +362,7 @@ def test_damage_of_a_large_file_is_found_in_the_background(store: Store, monkeyp
     path.write_bytes(data)
     with Store.open(store.path) as again:
         again.search(asked, 10, fingerprint=PRINT)
-        (searcher,) = again._searchers.values()
+        (searcher,) = again.searchers.values()
         for _ in range(100):
             assert searcher._live is not None
             if searcher._live.damage is not None:

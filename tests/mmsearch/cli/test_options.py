@@ -9,17 +9,18 @@ import pytest
 import typer
 
 from mmsearch.cli import options
+from mmsearch.cli.app import main
 from mmsearch.cli.options import (
-    Device,
-    Within,
+    FilterOptions,
     ask_server,
-    filter_options,
     format_of,
     nothing_found,
     one_blas_thread,
     read_queries,
 )
 from mmsearch.cli.terminal import Format
+from mmsearch.library import Library
+from mmsearch.query.hits import Hit
 
 
 def test_one_format_of_output() -> None:
@@ -41,12 +42,25 @@ def test_queries_are_the_lines_that_are_not_empty(tmp_path: Path, monkeypatch: p
             read_queries("-", text, image)
 
 
-def test_filters() -> None:
-    assert filter_options(Within.TEXT, Path("a"), "2019", None) == {
-        "within": "text", "folder": Path("a"), "since": "2019", "until": None,
-    }  # fmt: skip
-    assert filter_options(Within.IMAGE, None, None, None)["within"] == "image"
-    assert filter_options(None, None, None, None)["within"] is None
+@pytest.mark.parametrize("command", ["search", "similar"])
+def test_filters(command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is typed arrives as `Library` takes it."""
+    monkeypatch.setenv("MMSEARCH_HOME", str(tmp_path))
+    asked: list[dict[str, object]] = []
+
+    def answer(self: Library, *query: object, k: int, **filters: object) -> list[Hit]:
+        asked.append(filters)
+        return []
+
+    monkeypatch.setattr(Library, command, answer)
+    assert main([command, "red", "--in", "text", "--folder", "a", "--since", "2019"]) == 1
+    assert main([command, "red", "--in", "image", "--until", "2019-05"]) == 1
+    assert main([command, "red"]) == 1
+    assert asked == [
+        {"within": "text", "folder": Path("a"), "since": "2019", "until": None},
+        {"within": "image", "folder": None, "since": None, "until": "2019-05"},
+        {"within": None, "folder": None, "since": None, "until": None},
+    ]
 
 
 def test_a_server_is_asked_for_the_configured_library_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,13 +72,13 @@ def test_a_server_is_asked_for_the_configured_library_only(tmp_path: Path, monke
         return [[]]
 
     monkeypatch.setattr("mmsearch.server.client.ask", ask)
-    narrow = filter_options(None, None, None, None)
-    assert ask_server(["red"], None, None, narrow, None, None, Device.AUTO) == [[]]
-    assert ask_server(["red"], None, 3, narrow, tmp_path / "other", None, Device.AUTO) == [[]]
+    narrow = FilterOptions(within=None, folder=None, since=None, until=None)
+    assert ask_server(["red"], None, None, narrow, None, None, "auto") == [[]]
+    assert ask_server(["red"], None, 3, narrow, tmp_path / "other", None, "auto") == [[]]
     assert asked == [(tmp_path / "library", ["red"], 10), (tmp_path / "other", ["red"], 3)]
-    assert ask_server(["red"], None, None, narrow, None, "mine", Device.AUTO) is None
-    assert ask_server(["red"], None, None, narrow, None, None, Device.CPU) is None
-    assert ask_server([], None, None, narrow, None, None, Device.AUTO) is None
+    assert ask_server(["red"], None, None, narrow, None, "mine", "auto") is None
+    assert ask_server(["red"], None, None, narrow, None, None, "cpu") is None
+    assert ask_server([], None, None, narrow, None, None, "auto") is None
     assert len(asked) == 2
 
 
