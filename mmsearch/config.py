@@ -132,7 +132,13 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     """One TOML value -> one value of the type `hint`; a `ValueError` names the key, what was found and expected."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return _convert_union(hint, value, key)
+        members = [member for member in arguments if member is not type(None)]
+        for member in members:
+            try:
+                return _convert(member, value, key)
+            except ValueError:
+                if len(members) == 1:  # its own message is the clearer
+                    raise
     if origin is Literal:
         # `1 == True` in Python; a choice must match in type too
         if any(value == choice and type(value) is type(choice) for choice in arguments):
@@ -154,19 +160,6 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
         return float(value)
     if hint in (bool, int, str) and type(value) is hint:
         return value
-    raise _mismatch(hint, value, key)
-
-
-def _convert_union(hint: Any, value: Any, key: str) -> Any:
-    """`X | None`, `X | Y`: the first member that takes the value; with one candidate its own message is the clearer."""
-    members = [member for member in get_args(hint) if member is not type(None)]
-    if len(members) == 1:
-        return _convert(members[0], value, key)
-    for member in members:
-        try:
-            return _convert(member, value, key)
-        except ValueError:
-            continue
     raise _mismatch(hint, value, key)
 
 

@@ -42,8 +42,8 @@ class Question:
         fingerprint: of the model that the queries come from; the library's vectors must come from the same one.
         within: only files of one modality.
         filters: only files in a folder or of some days.
-        exclude: ids of assets that are not to be found.
         bank: queries like these, by which hubs are told (QB-Norm); None leaves the scores cosines.
+        exclude: ids of assets that are not to be found.
     """
 
     queries: Float32Array
@@ -51,8 +51,8 @@ class Question:
     fingerprint: str
     within: Modality | None = None
     filters: Filters = NO_FILTERS
-    exclude: Sequence[int] = ()
     bank: QueryBank | None = None
+    exclude: Sequence[int] = ()
 
 
 class Searcher:

@@ -21,33 +21,7 @@ from typing import Annotated
 import typer
 import typer.main
 
-from mmsearch.cli import library_commands, model_commands
-from mmsearch.cli.options import (
-    EXIT_ERROR,
-    EXIT_INTERRUPTED,
-    EXIT_NOTHING_FOUND,
-    EXIT_OK,
-    EXIT_SKIPPED,
-    CountOption,
-    DeviceOption,
-    FilterOptions,
-    FolderOption,
-    JsonOption,
-    LibraryOption,
-    ModelOption,
-    PathsOption,
-    Print0Option,
-    QueriesOption,
-    SinceOption,
-    UntilOption,
-    WithinOption,
-    ask_server,
-    format_of,
-    nothing_found,
-    one_blas_thread,
-    open_library,
-    read_queries,
-)
+from mmsearch.cli import library_commands, model_commands, options
 from mmsearch.cli.terminal import NoteHandler, note
 from mmsearch.errors import LibraryNotFound, MMSearchError
 
@@ -94,14 +68,14 @@ def _globals(
 @app.command()
 def index(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pictures and texts, read with everything below.")],
-    library: LibraryOption = None,
-    model: ModelOption = None,
-    device: DeviceOption = "auto",
+    library: options.LibraryOption = None,
+    model: options.ModelOption = None,
+    device: options.DeviceOption = "auto",
     exclude: Annotated[
         list[str] | None,
         typer.Option("--exclude", metavar="PATTERN", help="Pass over what matches, as in a .gitignore; repeatable."),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
     profile: Annotated[bool, typer.Option("--profile", help="Say at the end where the time went.")] = False,
 ) -> int:
     """Bring the library up to date with a folder."""
@@ -109,93 +83,93 @@ def index(
     from mmsearch.cli.render import show_report
 
     try:
-        with open_library(library, model, device) as opened, progress_on_stderr() as progress:
+        with options.open_library(library, model, device) as opened, progress_on_stderr() as progress:
             report = opened.index(folder, progress, exclude=exclude or ())
     except KeyboardInterrupt:
         note("interrupted; every finished batch is kept; run the same command again to go on")
-        return EXIT_INTERRUPTED
+        return options.EXIT_INTERRUPTED
     show_report(report, as_json, profile=profile)
     if profile:
         show_profile(report)
-    return EXIT_SKIPPED if report.skipped else EXIT_OK
+    return options.EXIT_SKIPPED if report.skipped else options.EXIT_OK
 
 
 @app.command()
 def search(
     words: Annotated[list[str] | None, typer.Argument(metavar="WORDS...", help="What to look for.")] = None,
     image: Annotated[Path | None, typer.Option("--image", help="A picture to look for, alone or with words.")] = None,
-    k: CountOption = None,
-    within: WithinOption = None,
-    folder: FolderOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    library: LibraryOption = None,
-    model: ModelOption = None,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
-    paths: PathsOption = False,
-    print0: Print0Option = False,
-    queries: QueriesOption = None,
+    k: options.CountOption = None,
+    within: options.WithinOption = None,
+    folder: options.FolderOption = None,
+    since: options.SinceOption = None,
+    until: options.UntilOption = None,
+    library: options.LibraryOption = None,
+    model: options.ModelOption = None,
+    device: options.DeviceOption = "auto",
+    as_json: options.JsonOption = False,
+    paths: options.PathsOption = False,
+    print0: options.Print0Option = False,
+    queries: options.QueriesOption = None,
 ) -> int:
     """Find files by words, by a picture, or by both together; with '--queries', by many texts at once."""
     from mmsearch.cli.render import show_answers, show_hits
 
-    style = format_of(as_json, paths, print0)
+    style = options.format_of(as_json, paths, print0)
     text = " ".join(words) if words else None
-    options = FilterOptions(within=within, folder=folder, since=since, until=until)
+    filters = options.FilterOptions(within=within, folder=folder, since=since, until=until)
     if queries is not None:
-        texts = read_queries(queries, text, image)
-        answers = ask_server(texts, None, k, options, library, model, device)
+        texts = options.read_queries(queries, text, image)
+        answers = options.ask_server(texts, None, k, filters, library, model, device)
         if answers is None:
-            with open_library(library, model, device) as opened:
-                answers = opened.search_many(texts, k=opened.config.k if k is None else k, **options)
+            with options.open_library(library, model, device) as opened:
+                answers = opened.search_many(texts, k=opened.config.k if k is None else k, **filters)
         show_answers(texts, answers, style)
-        return EXIT_OK if any(answers) else nothing_found()
-    one_blas_thread()
-    answers = ask_server([text] if text else [], image, k, options, library, model, device)
+        return options.EXIT_OK if any(answers) else options.nothing_found()
+    options.one_blas_thread()
+    answers = options.ask_server([text] if text else [], image, k, filters, library, model, device)
     if answers:
         hits = answers[0]
     else:
-        with open_library(library, model, device) as opened:
-            hits = opened.search(text, image, k=opened.config.k if k is None else k, **options)
+        with options.open_library(library, model, device) as opened:
+            hits = opened.search(text, image, k=opened.config.k if k is None else k, **filters)
     show_hits(hits, {"query": text} if image is None else {"query": text, "image": str(image)}, style)
-    return EXIT_OK if hits else nothing_found()
+    return options.EXIT_OK if hits else options.nothing_found()
 
 
 @app.command()
 def similar(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture or a text, indexed or not.")],
-    k: CountOption = None,
-    within: WithinOption = None,
-    folder: FolderOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    library: LibraryOption = None,
-    model: ModelOption = None,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
-    paths: PathsOption = False,
-    print0: Print0Option = False,
+    k: options.CountOption = None,
+    within: options.WithinOption = None,
+    folder: options.FolderOption = None,
+    since: options.SinceOption = None,
+    until: options.UntilOption = None,
+    library: options.LibraryOption = None,
+    model: options.ModelOption = None,
+    device: options.DeviceOption = "auto",
+    as_json: options.JsonOption = False,
+    paths: options.PathsOption = False,
+    print0: options.Print0Option = False,
 ) -> int:
     """Find files like a file; with '--in text', texts for a picture."""
     from mmsearch.cli.render import show_hits
 
-    style = format_of(as_json, paths, print0)
-    options = FilterOptions(within=within, folder=folder, since=since, until=until)
-    with open_library(library, model, device) as opened:
-        hits = opened.similar(file, k=opened.config.k if k is None else k, **options)
+    style = options.format_of(as_json, paths, print0)
+    filters = options.FilterOptions(within=within, folder=folder, since=since, until=until)
+    with options.open_library(library, model, device) as opened:
+        hits = opened.similar(file, k=opened.config.k if k is None else k, **filters)
     show_hits(hits, {"query": str(file)}, style)
-    return EXIT_OK if hits else nothing_found()
+    return options.EXIT_OK if hits else options.nothing_found()
 
 
 @app.command()
-def status(library: LibraryOption = None, as_json: JsonOption = False) -> int:
+def status(library: options.LibraryOption = None, as_json: options.JsonOption = False) -> int:
     """Show what the library holds and which model wrote it."""
     from mmsearch.cli.render import show_status
 
-    with open_library(library) as opened:
+    with options.open_library(library) as opened:
         show_status(opened.path, opened.status(), as_json)
-    return EXIT_OK
+    return options.EXIT_OK
 
 
 @app.command()
@@ -203,82 +177,82 @@ def serve(
     by_socket: Annotated[bool, typer.Option("--socket", help="Answer 'mmsearch search' on this machine.")] = False,
     background: Annotated[bool, typer.Option("--background", help="Return once it answers.")] = False,
     idle_minutes: Annotated[float, typer.Option(min=0, help="End after so long without a question; 0: never.")] = 10,
-    library: LibraryOption = None,
-    device: DeviceOption = "auto",
+    library: options.LibraryOption = None,
+    device: options.DeviceOption = "auto",
 ) -> int:
     """Keep the model and the library warm, so that searches answer at once."""
     from mmsearch.server.serve import start
 
     if not by_socket:
         raise typer.BadParameter("give --socket.")
-    with open_library(library, None, device) as opened:
+    with options.open_library(library, None, device) as opened:
         if background:
             arguments = ["--library", str(opened.path.absolute()), "--idle-minutes", str(idle_minutes)]
             start(opened.path, [*arguments, "--device", device])
-            return EXIT_OK
+            return options.EXIT_OK
         opened.serve(60 * idle_minutes, lambda path: note(f"answering on {path}"))
-    return EXIT_OK
+    return options.EXIT_OK
 
 
 @app.command()
 def errors(
-    library: LibraryOption = None,
-    as_json: JsonOption = False,
-    paths: PathsOption = False,
-    print0: Print0Option = False,
+    library: options.LibraryOption = None,
+    as_json: options.JsonOption = False,
+    paths: options.PathsOption = False,
+    print0: options.Print0Option = False,
 ) -> int:
     """List the files that were skipped, with the reasons."""
     from mmsearch.cli.render import show_errors
 
-    style = format_of(as_json, paths, print0)
-    with open_library(library) as opened:
+    style = options.format_of(as_json, paths, print0)
+    with options.open_library(library) as opened:
         show_errors(opened.errors(), style)
-    return EXIT_OK
+    return options.EXIT_OK
 
 
 @app.command()
 def doctor(
-    library: LibraryOption = None,
-    model: ModelOption = None,
-    device: DeviceOption = "auto",
+    library: options.LibraryOption = None,
+    model: options.ModelOption = None,
+    device: options.DeviceOption = "auto",
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended without loss.")] = False,
     sample: Annotated[
         int, typer.Option("--sample", metavar="N", min=0, help="Files and captions to encode again and compare.")
     ] = 32,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> int:
     """Check everything the library keeps; with '--repair', mend it."""
     from mmsearch.cli.render import show_checks
 
-    with open_library(library, model, device) as opened:
+    with options.open_library(library, model, device) as opened:
         report = opened.doctor(repair=repair, sample=sample)
     show_checks(report, as_json)
-    return EXIT_OK if report.sound else EXIT_SKIPPED
+    return options.EXIT_OK if report.sound else options.EXIT_SKIPPED
 
 
 @app.command()
 def rebuild(
-    library: LibraryOption = None,
-    model: ModelOption = None,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
+    library: options.LibraryOption = None,
+    model: options.ModelOption = None,
+    device: options.DeviceOption = "auto",
+    as_json: options.JsonOption = False,
 ) -> int:
     """Encode the library with another model, '--model'; what that model encoded before is kept."""
     from mmsearch.cli.progress import progress_on_stderr
     from mmsearch.cli.render import show_report
 
     try:
-        with open_library(library, model, device) as opened, progress_on_stderr() as progress:
+        with options.open_library(library, model, device) as opened, progress_on_stderr() as progress:
             report = opened.rebuild(progress)
     except KeyboardInterrupt:
         note("interrupted; the library answers as before; run the same command again to go on")
-        return EXIT_INTERRUPTED
+        return options.EXIT_INTERRUPTED
     show_report(report, as_json)
-    return EXIT_SKIPPED if report.skipped else EXIT_OK
+    return options.EXIT_SKIPPED if report.skipped else options.EXIT_OK
 
 
-library_commands.register(app)
-model_commands.register(app)
+app.add_typer(library_commands.commands)
+app.add_typer(model_commands.commands)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -292,15 +266,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return code
         except BrokenPipeError:  # `mmsearch search ... | head` has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return EXIT_OK
+            return options.EXIT_OK
         except KeyboardInterrupt:
             note("interrupted; nothing was changed")
-            return EXIT_INTERRUPTED
+            return options.EXIT_INTERRUPTED
         except Exception as error:
             if debug:
                 traceback.print_exc()
             note(_explain(error))
-            return EXIT_NOTHING_FOUND if isinstance(error, LibraryNotFound) else EXIT_ERROR
+            return options.EXIT_NOTHING_FOUND if isinstance(error, LibraryNotFound) else options.EXIT_ERROR
 
 
 @contextmanager
@@ -330,7 +304,7 @@ def _run(arguments: list[str]) -> int:
             result = command.invoke(context)
     except typer.Exit as stop:  # --help, --version
         return stop.exit_code
-    return result if isinstance(result, int) else EXIT_OK
+    return result if isinstance(result, int) else options.EXIT_OK
 
 
 def _explain(error: Exception) -> str:

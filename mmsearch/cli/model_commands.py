@@ -13,71 +13,59 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmsearch.cli.options import (
-    EXIT_INTERRUPTED,
-    EXIT_NOTHING_FOUND,
-    EXIT_OK,
-    DeviceOption,
-    JsonOption,
-    LibraryOption,
-    ModelOption,
-    open_library,
-)
+from mmsearch.cli import options
 from mmsearch.cli.terminal import note
 
 if TYPE_CHECKING:
     from indexer.base.types import Progress, ProgressCallback
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands to a program, in this order."""
-    app.command()(heads)
-    app.command()(tune)
-    app.command()(train)
-    app.command("eval")(evaluate)
+commands = typer.Typer()
 
 
+@commands.command()
 def heads(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the heads are written.")],
-    library: LibraryOption = None,
-    device: DeviceOption = "auto",
+    library: options.LibraryOption = None,
+    device: options.DeviceOption = "auto",
 ) -> int:
     """Fit closed-form heads on the vectors of a library of a bare backbone; 'rebuild --model FOLDER' uses them."""
     from mmsearch.cli.render import show_path
 
-    with open_library(library, None, device) as opened:
+    with options.open_library(library, None, device) as opened:
         show_path(opened.fit_heads(folder))
-    return EXIT_OK
+    return options.EXIT_OK
 
 
+@commands.command()
 def tune(
     folder: Annotated[
         Path | None, typer.Argument(metavar="[FOLDER]", help="Where the tuned model is written; else in the library.")
     ] = None,
-    library: LibraryOption = None,
-    device: DeviceOption = "auto",
+    library: options.LibraryOption = None,
+    device: options.DeviceOption = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only measure what it would bring.")] = False,
     no_rebuild: Annotated[
         bool, typer.Option("--no-rebuild", help="Write the model and leave the library as it is.")
     ] = False,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> int:
     """Fit the library's model to the library's own captions, if that makes the search better."""
     from mmsearch.cli.render import show_facts
 
     logging.getLogger("mmsearch").setLevel(logging.INFO)  # minutes: it says where it is
     try:
-        with open_library(library, None, device) as opened, ExitStack() as shown:
+        with options.open_library(library, None, device) as opened, ExitStack() as shown:
             report = opened.tune(folder, rebuild=not no_rebuild, dry_run=dry_run, progress=_progress_in(shown))
     except KeyboardInterrupt:
         note("interrupted; the library answers as before; run the same command again to go on")
-        return EXIT_INTERRUPTED
+        return options.EXIT_INTERRUPTED
     show_facts(report.to_dict(), as_json)
     if report.accepted:
-        return EXIT_OK
+        return options.EXIT_OK
     change = f"from {report.recall_before:.1f} to {report.recall_after:.1f}, noise {report.noise:.1f}"
     note(f"mean recall on {report.held_out} held-out photos would go {change}: no gain; nothing was changed")
-    return EXIT_NOTHING_FOUND
+    return options.EXIT_NOTHING_FOUND
 
 
 def _progress_in(shown: ExitStack) -> ProgressCallback:
@@ -94,12 +82,13 @@ def _progress_in(shown: ExitStack) -> ProgressCallback:
     return update
 
 
+@commands.command()
 def train(
     config: Annotated[
         Path | None, typer.Argument(metavar="[CONFIG]", help="The recipe, a TOML file; not needed with --model.")
     ] = None,
     data: Annotated[list[Path] | None, typer.Option("--data", help="A data set; may be repeated.")] = None,
-    model: ModelOption = None,
+    model: options.ModelOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the run and its checkpoints.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     variant: Annotated[str | None, typer.Option("--variant", help="Another objective: ae, elbo, mvae, ...")] = None,
@@ -124,16 +113,17 @@ def train(
             checkpoint = run(config, resume=resume, data=data, model=model, out=out, variant=variant, seed=seed)
     except KeyboardInterrupt:
         note("interrupted; the last checkpoint is kept; run the same command with --resume to go on")
-        return EXIT_INTERRUPTED
+        return options.EXIT_INTERRUPTED
     show_path(checkpoint)
-    return EXIT_OK
+    return options.EXIT_OK
 
 
+@commands.command("eval")
 def evaluate(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A data set of pictures with captions.")],
     split: Annotated[str, typer.Option("--split", help="Which part of it.")] = "val",
-    model: ModelOption = None,
-    device: DeviceOption = "auto",
+    model: options.ModelOption = None,
+    device: options.DeviceOption = "auto",
     phrasing: Annotated[bool, typer.Option("--phrasing", help="Recall of the captions as people type them.")] = False,
     zero_shot: Annotated[bool, typer.Option("--zero-shot", help="Captions are labels: name the photos.")] = False,
     fusion: Annotated[bool, typer.Option("--fusion", help="Recall of photos fused with their captions.")] = False,
@@ -141,7 +131,7 @@ def evaluate(
     only: Annotated[
         Path | None, typer.Option("--only", metavar="FILE", help="With --zero-shot: only photos of these labels.")
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> int:
     """Measure a model: recall both ways, median rank, ELBO, KL, active units; or one of the four questions."""
     from mmsearch.cli import render_eval
@@ -177,4 +167,4 @@ def evaluate(
 
         facts, show = run(subject).to_dict(), render_eval.show_eval
     put_json(facts) if as_json else show(facts)
-    return EXIT_OK
+    return options.EXIT_OK

@@ -1,7 +1,7 @@
 """How far a long run is and where its time went, on stderr: a bar on a terminal, else a line now and then; a table.
 
 In: `Progress`, one a batch; a `Profile`. Out: files done, rate, time left, files skipped; what limits.
-Next: nothing; `app.py` calls this.
+Next: `terminal.py`, which prints.
 """
 
 from __future__ import annotations

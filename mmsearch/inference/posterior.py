@@ -6,9 +6,8 @@ two equal. Next: `load_model.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
 
 import numpy as np
 
@@ -16,7 +15,6 @@ from indexer.base.types import Encoder, Posterior, UInt8Array
 from mmsearch.inference.pictures import Picture, to_image
 
 _BATCH = 32
-T = TypeVar("T")
 
 
 def product_of_experts(posteriors: Sequence[Posterior]) -> Posterior:
@@ -69,14 +67,9 @@ def embed_images(encoder: Encoder, images: Sequence[Picture]) -> Posterior:
 def embed_texts(encoder: Encoder, texts: Sequence[str]) -> Posterior:
     """Strings -> posteriors `[n, d]`. Texts of like length are encoded together; the order of the rows is kept."""
     order = np.argsort([len(text) for text in texts], kind="stable")
-    sorted_rows = _in_batches(encoder, [texts[i] for i in order], encoder.encode_texts)
-    back = np.argsort(order)
-    return Posterior(sorted_rows.mu[back], sorted_rows.logvar[back])
-
-
-def _in_batches(encoder: Encoder, items: Sequence[T], encode: Callable[[Sequence[T]], Posterior]) -> Posterior:
-    parts = [encode(items[i : i + _BATCH]) for i in range(0, len(items), _BATCH)]
-    return concatenate(parts, encoder.dim)
+    batches = (order[start : start + _BATCH] for start in range(0, len(texts), _BATCH))
+    parts = [encoder.encode_texts([texts[i] for i in batch]) for batch in batches]
+    return concatenate(parts, encoder.dim)[np.argsort(order)]
 
 
 def _prepared(encoder: Encoder, picture: Picture) -> UInt8Array:

@@ -28,15 +28,9 @@ def check_query(text: str | None, image: Picture | None, k: int) -> None:
         raise QueryError(f"k is {k}; expected 1 or more")
     if image is None and (text is None or not text.strip()):
         raise QueryError("the query is empty; give some words or a picture")
-    if isinstance(image, (str, Path)):
-        check_file(Path(image))
-
-
-def check_file(path: Path) -> None:
-    """Raise `QueryError` where `path` is not a file."""
-    if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise QueryError(f"{path} {found}; expected a picture or a text file")
+    if isinstance(image, (str, Path)) and not Path(image).is_file():
+        found = "is a folder" if Path(image).is_dir() else "does not exist"
+        raise QueryError(f"{Path(image)} {found}; expected a picture or a text file")
 
 
 def encode_query(encoder: Encoder, text: str | None = None, image: Picture | None = None) -> Posterior:

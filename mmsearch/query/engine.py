@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.base.types import Float32Array, Modality, Model
+from indexer.base.types import Modality, Model
 from indexer.search.filters import Filters
-from indexer.search.query_bank import QueryBank, bank_of
+from indexer.search.query_bank import bank_of
 from indexer.search.search import Question, Searcher
 from mmsearch.errors import LibraryCorrupt
 from mmsearch.model_choice import LibraryModel
@@ -51,7 +51,7 @@ class QueryEngine:
             return []  # an empty library has no vectors, whatever the model
         encoder = self._model.load_matching(stored, self._library)
         queries, bank = encode_query(encoder, text, image).mu, query_bank(encoder, text, image)  # [1, d]
-        return self._answers(stored, queries, k, within, filters, bank)[0]
+        return self._answers(Question(queries, k, stored.fingerprint, within, filters, bank))[0]
 
     def search_many(self, texts: Sequence[str], k: int, within: Modality | None, filters: Filters) -> list[list[Hit]]:
         """The same for many texts, encoded together and searched at once."""
@@ -60,7 +60,7 @@ class QueryEngine:
             return [[] for _ in texts]
         encoder = self._model.load_matching(stored, self._library)
         queries, bank = encode_queries(encoder, texts).mu, bank_of(encoder, "text")  # [m, d]
-        return self._answers(stored, queries, k, within, filters, bank)
+        return self._answers(Question(queries, k, stored.fingerprint, within, filters, bank))
 
     def similar(self, path: Path, k: int, within: Modality | None, filters: Filters) -> list[Hit]:
         """The `k` files nearest to a file, itself not among them; an indexed and unchanged one needs no model."""
@@ -74,9 +74,9 @@ class QueryEngine:
             encoder = self._model.load_matching(stored, self._library)
             queries, bank = encode_file(encoder, path).mu, bank_of(encoder, modality_of(path))
         if known is not None:
-            return self._answers(stored, queries, k, within, filters, bank, known.asset_id)[0]
+            return self._answers(Question(queries, k, stored.fingerprint, within, filters, bank, [known.asset_id]))[0]
         # one more: a file that is indexed under another name, by a link, is only known when it is found
-        hits = self._answers(stored, queries, k + 1, within, filters, bank)[0]
+        hits = self._answers(Question(queries, k + 1, stored.fingerprint, within, filters, bank))[0]
         others = [hit for hit in hits if not _is_same_file(hit.path, path)]
         return [replace(hit, rank=rank) for rank, hit in enumerate(others[:k], 1)]
 
@@ -86,17 +86,7 @@ class QueryEngine:
             self._searcher.close()
             self._searcher = None
 
-    def _answers(
-        self,
-        stored: Model,
-        queries: Float32Array,
-        k: int,
-        within: Modality | None,
-        filters: Filters,
-        bank: QueryBank | None,
-        *exclude: int,
-    ) -> list[list[Hit]]:
-        question = Question(queries, k, stored.fingerprint, within, filters, exclude, bank)
+    def _answers(self, question: Question) -> list[list[Hit]]:
         return [to_hits(hits) for hits in self._open().answer(question)]
 
     def _open(self) -> Searcher:

@@ -113,7 +113,7 @@ class _Server:
 
     def warm_up(self) -> None:
         """Load the model and read every vector once, before the first question."""
-        self._library.search_many(["warm"], 1, None, folder=None, since=None, until=None)
+        self._library.search_many(["warm"], k=1, within=None, folder=None, since=None, until=None)
 
     def stop(self) -> None:
         self._over.set()

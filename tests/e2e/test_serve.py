@@ -50,7 +50,7 @@ def test_the_command_line_finds_it_and_answers_the_same(
         raise AssertionError("answered in this process")
 
     monkeypatch.setattr("mmsearch.cli.options.open_library", not_here)
-    monkeypatch.setattr("mmsearch.cli.app.open_library", not_here)
+    monkeypatch.setattr("mmsearch.cli.options.open_library", not_here)
     assert [run("search", *arguments) for arguments in asked] == alone
     assert len(lines(run("search", "red", "--image", library.parent.parent / "photos" / "blue.png"))) > 1
     queries = library.parent / "q.txt"

@@ -34,7 +34,7 @@ class Store(indexer.store.Store):
         device: Device = "auto",
     ) -> list[StoredHit]:
         """The `k` nearest to `query` (float32 `[d]`), best first."""
-        question = Question(query[None, :], k, fingerprint, within, filters, exclude)
+        question = Question(query[None, :], k, fingerprint, within, filters, exclude=exclude)
         return self._searcher(device).answer(question)[0]
 
     def posterior_of(self, path: Path, fingerprint: str) -> Posterior | None:

@@ -24,7 +24,7 @@ def status_that(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fails(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "open_library", fails)
+    monkeypatch.setattr(cli.options, "open_library", fails)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_warnings_of_ours_are_lines_on_stderr_and_the_handler_goes_away(
         logging.getLogger("mmsearch.model").info("a detail")
         raise QueryError("and then")
 
-    monkeypatch.setattr(cli, "open_library", warns)
+    monkeypatch.setattr(cli.options, "open_library", warns)
     before = list(logging.getLogger("indexer").handlers)
     assert cli.main(["status"]) == 2
     assert capfd.readouterr().err == "mmsearch: no FAISS; exact search serves\nmmsearch: and then\n"

@@ -45,7 +45,7 @@ class Stand:
 @pytest.fixture
 def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
     made = Stand()
-    monkeypatch.setattr(library_commands, "open_library", lambda library: made)
+    monkeypatch.setattr(library_commands.options, "open_library", lambda library: made)
     return made
 
 
