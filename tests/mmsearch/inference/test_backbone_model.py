@@ -71,8 +71,11 @@ def test_fingerprint_follows_weights_and_heads(clip: Path, model: SentenceTransf
     assert load_backbone(str(copy)).fingerprint == model.fingerprint
     other = load_backbone(str(write_tiny_clip(tmp_path / "other", seed=1)))
     assert other.fingerprint != model.fingerprint
-    heads = fit_heads(features(model, "image"), features(model, "text"), 4)
-    assert SentenceTransformerModel.load(str(clip), heads).fingerprint != model.fingerprint
+    seen = {model.fingerprint}
+    for dim in (3, 4):
+        heads = fit_heads(features(model, "image"), features(model, "text"), dim)
+        seen.add(load_trained_backbone(save_linear_heads(tmp_path / str(dim), model.backbone, heads)).fingerprint)
+    assert len(seen) == 3
     assert len(model.fingerprint) == 64
 
 

@@ -79,7 +79,8 @@ class running:  # noqa: N801
 
 def test_it_is_warm_before_it_listens_and_ends_when_idle(library: Stand) -> None:
     with running(library):
-        assert library.calls == [("search_many", ["warm"], 1, {})]
+        everything = dict.fromkeys(("within", "folder", "since", "until"))
+        assert library.calls == [("search_many", ["warm"], 1, everything)]
         assert client.is_served(library.path)
     assert not client.socket_path(library.path).exists()
     assert not client.is_served(library.path)
