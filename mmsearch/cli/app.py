@@ -2,8 +2,7 @@
 
 In: `sys.argv`. Out: data on stdout, progress and warnings on stderr, an exit code: 0 found or done, 1 nothing found,
 2 error (one line), 3 done with skipped files, 130 interrupted. Heavy modules are imported inside the commands, so that
-`--help` answers at once. Next: `library_commands.py`, `model_commands.py`,
-`options.py`, then `../library.py`, `render.py`.
+`--help` answers at once. Next: `library_commands.py`, `model_commands.py`, `options.py`; then `../library.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The commands that look after a library: relocate, prune, backup, export, import.
 
-In: parsed options. Out: what changed, on stdout, and an exit code. `app.py` adds them to its own, so that a person sees
-one program. Next: `../library.py`, then `indexer/maintenance/` and `indexer/transfer/`.
+In: parsed options. Out: what changed, on stdout, and an exit code. `app.py` adds them to its own: a person sees one
+program. Next: `../library.py`, then `indexer/maintenance/` and `indexer/transfer/`.
 """
 
 from __future__ import annotations

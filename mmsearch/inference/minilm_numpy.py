@@ -2,8 +2,8 @@
 
 In: token ids `[n, t]`, padded with 0, and `model.safetensors` as it lies on disk. Out: the posterior that `text.onnx`
 computes, up to rounding. Matrices stay int8 until they are used, of the words only the rows asked for are read.
-Sources: `minilm.py`, `heads.py`, written out once more without torch; a test holds the three equal. Next:
-`load_model.py`.
+Sources: `../models/minilm.py`, `../models/heads.py`, written out once more without torch; a test holds them equal.
+Next: `load_model.py`.
 """
 
 from __future__ import annotations
