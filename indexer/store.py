@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from indexer.base.errors import LibraryError, LibraryNotFound, SchemaOlder, SchemaOutdated
 from indexer.base.lock import writer_lock
-from indexer.base.types import Encoder, IndexReport, Posterior, ProgressCallback
+from indexer.base.types import Encoder, Float32Array, IndexReport, Posterior, ProgressCallback
 from indexer.catalog import notices
 from indexer.catalog.captions import CaptionedPhoto, captioned_photos
 from indexer.catalog.database import Catalog, Model, mismatch
