@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -71,14 +71,6 @@ class PresentFile(NamedTuple):
     rel_path: str
     modality: Modality
     is_live: bool
-
-
-class Unencoded(NamedTuple):
-    """A live file without a vector."""
-
-    id: int
-    rel_path: str
-    modality: Modality
     content_hash: bytes | None
 
 
@@ -127,16 +119,14 @@ def count_by_state(connection: Connection) -> dict[tuple[int, str, str], int]:
 
 def present(connection: Connection, root: Root) -> Iterator[PresentFile]:
     """The files of a root that were there at the last look, the oldest row first."""
-    query = select(assets.c.id, assets.c.rel_path, assets.c.modality, assets.c.state == LIVE)
-    query = query.where(assets.c.root_id == root.id, assets.c.state != MISSING)
-    yield from map(PresentFile._make, connection.execute(query.order_by(assets.c.id)))
+    query = _present(root).where(assets.c.state != MISSING).order_by(assets.c.id)
+    yield from map(PresentFile._make, connection.execute(query))
 
 
-def unencoded(connection: Connection, root: Root, model: Model) -> list[Unencoded]:
+def unencoded(connection: Connection, root: Root, model: Model) -> list[PresentFile]:
     """The live files of a root that `model` has not encoded yet, by path."""
-    query = select(assets.c.id, assets.c.rel_path, assets.c.modality, assets.c.content_hash)
-    query = query.where(assets.c.root_id == root.id, assets.c.state == LIVE, ~is_encoded(model))
-    return [Unencoded._make(row) for row in connection.execute(query.order_by(assets.c.rel_path))]
+    query = _present(root).where(assets.c.state == LIVE, ~is_encoded(model)).order_by(assets.c.rel_path)
+    return list(map(PresentFile._make, connection.execute(query)))
 
 
 def insert(connection: Connection, root: Root, file: FileState, description: Description) -> int:
@@ -173,18 +163,13 @@ def mark(connection: Connection, ids: Collection[int], *, missing: bool) -> None
 
 def description_of(connection: Connection, asset_id: int) -> Description:
     """What is shown of a file."""
-    return Description(*connection.execute(_described().where(assets.c.id == asset_id)).one())
+    shown = [assets.c[field.name] for field in fields(Description)]
+    return Description(*connection.execute(select(*shown).where(assets.c.id == asset_id)).one())
 
 
-def description_of_content(connection: Connection, content_hash: bytes, modality: Modality) -> Description:
-    """What is shown of any file with this content; there is one."""
-    same = (assets.c.content_hash == content_hash, assets.c.modality == modality)
-    return Description(*connection.execute(_described().where(*same).limit(1)).one())
-
-
-def _described() -> Select[Any]:
-    shown = (assets.c.width_px, assets.c.height_px, assets.c.taken_at, assets.c.camera)
-    return select(*shown, assets.c.latitude_deg, assets.c.longitude_deg, assets.c.excerpt)
+def _present(root: Root) -> Select[Any]:
+    columns = (assets.c.id, assets.c.rel_path, assets.c.modality, assets.c.state == LIVE, assets.c.content_hash)
+    return select(*columns).where(assets.c.root_id == root.id)
 
 
 def _set(connection: Connection, asset_id: int, values: dict[str, Any]) -> None:

@@ -87,45 +87,37 @@ def scan(
     Real files and folders are walked first; then symbolic links, each target once by (device, inode). So a file is
     listed by its own path rather than by a link to it. A link to a folder that holds it is a loop and is recorded.
     """
-    walk = _Walk(heartbeat)
-    for folder in leave_out:
-        walk.leave_out(folder)
+    walk = _Walk(heartbeat, _keys_of(leave_out))
     top = os.path.join(root, prefix) if prefix else str(root)
     rules = walk.rules_at(root, prefix, Rules.of(excludes, prefix))
     if rules is not None:
-        walk.folder(top, prefix, _parents_of(top), rules)
+        above = Path(os.path.realpath(top)).parents  # a link to one of them is a loop
+        walk.folder(top, prefix, frozenset(_keys_of(above)), rules)
     walk.links()
     walk.result.found.sort(key=lambda file: file.rel_path)
     walk.result.unreadable.sort(key=lambda one: one.rel_path)
     return walk.result
 
 
-def _parents_of(top: str) -> frozenset[tuple[int, int]]:
-    """(device, inode) of the folders that hold `top`: a link to one of them is a loop."""
-    parents: set[tuple[int, int]] = set()
-    for folder in Path(os.path.realpath(top)).parents:
+def _keys_of(folders: Iterable[Path]) -> set[tuple[int, int]]:
+    """(device, inode) of the folders that are there."""
+    keys: set[tuple[int, int]] = set()
+    for folder in folders:
         with contextlib.suppress(OSError):
             status = os.stat(folder)
-            parents.add((status.st_dev, status.st_ino))
-    return frozenset(parents)
+            keys.add((status.st_dev, status.st_ino))
+    return keys
 
 
 class _Walk:
-    def __init__(self, heartbeat: Callable[[int, str], None] | None) -> None:
+    def __init__(self, heartbeat: Callable[[int, str], None] | None, leave_out: set[tuple[int, int]]) -> None:
         self.result = Scan()
         self._heartbeat = heartbeat
-        self._folders: set[tuple[int, int]] = set()  # visited, by (st_dev, st_ino)
+        self._folders = leave_out  # and those that were visited, by (st_dev, st_ino)
         # inodes of files by device: 8 bytes each until a link needs the set, which takes 150
         self._inodes: dict[int, array[int]] = {}
         self._files: dict[int, set[int]] | None = None
         self._links: list[_Link] = []
-
-    def leave_out(self, folder: Path) -> None:
-        try:
-            status = os.stat(folder)
-        except OSError:
-            return
-        self._folders.add((status.st_dev, status.st_ino))
 
     def rules_at(self, root: Path, prefix: str, rules: Rules) -> Rules | None:
         """The rules that apply in the parent of `root / prefix`; None when they exclude `prefix` itself."""

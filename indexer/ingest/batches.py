@@ -19,23 +19,24 @@ from indexer.catalog.assets import Description, FileState
 from indexer.catalog.database import Connection
 from indexer.catalog.roots import Root, all_roots, offline_reason
 from indexer.catalog.vectors import Blobs, Donor
+from indexer.decoding.decode import EXCERPT_CHARS
 from indexer.ingest.encode import encode_pictures, encode_texts
-from indexer.ingest.loader import Loaded, excerpt_of
-from indexer.ingest.run import Run, Tally
+from indexer.ingest.loader import Loaded
+from indexer.ingest.run import Run
 
 COMMIT_S = 2.0
 READY_LIMIT = 1000
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Content that lost its row."""
+class Content:
+    """What rows of the same content have in common: the vector, and what is shown of it."""
 
     blobs: Blobs
     description: Description
 
 
-Lost = dict[tuple[Modality, bytes], Kept]  # content that lost its row in this run, and may turn up again
+Lost = dict[tuple[Modality, bytes], Content]  # content that lost its row in this run, and may turn up again
 
 
 @dataclass
@@ -101,15 +102,14 @@ class Batches:
 
     def _commit(self, blobs: dict[bytes, Blobs], batch: list[Loaded]) -> None:
         """One transaction for a batch and everything that was ready before it."""
-        ready, counts = [*self._ready, *batch], Tally()
+        ready = [*self._ready, *batch]
         if ready:
             with self._run.clock.stage("store") as stored:
                 with self._run.catalog.begin() as connection:
-                    _Write(connection, self._run, self._root, counts, self._lost).all(ready, blobs)
+                    _Write(connection, self._run, self._root, self._lost).all(ready, blobs)
                     reach("batch.writing")
                 stored.items += len(ready)
             reach("batch.committed")
-            self._run.tally.add(counts)
         self._ready = []
         self._committed_at = time.monotonic()
 
@@ -117,13 +117,14 @@ class Batches:
 class _Write:
     """The rows of one batch, inside its transaction."""
 
-    def __init__(self, connection: Connection, run: Run, root: Root, tally: Tally, lost: Lost) -> None:
+    def __init__(self, connection: Connection, run: Run, root: Root, lost: Lost) -> None:
         self._connection = connection
         self._model = run.model
         self._root = root
-        self._tally = tally
+        self._tally = run.tally
         self._lost = lost
         self._own: dict[int, Blobs | None] = {}
+        self._encoded: dict[bytes, Content] = {}  # in this batch
         self._touched: set[int] = set()  # assets that may have become live, or hidden, with the vector they have
 
     def all(self, batch: list[Loaded], blobs: dict[bytes, Blobs]) -> None:
@@ -138,9 +139,11 @@ class _Write:
                 self._tally.unchanged += 1
             elif loaded.is_fresh:
                 assert loaded.content_hash is not None
-                self._put(loaded, blobs[loaded.content_hash], _description(loaded))
+                encoded = Content(blobs[loaded.content_hash], _description(loaded))
+                self._encoded[loaded.content_hash] = encoded
+                self._put(loaded, encoded)
             else:
-                self._reuse(loaded, blobs)
+                self._reuse(loaded)
         vectors.set_own(self._connection, self._model, self._own)
         changed = self._own.keys() | self._touched
         fused.drop(self._connection, self._own.keys() | fused.captioned_by(self._connection, changed))
@@ -156,8 +159,8 @@ class _Write:
         self._touched.add(asset_id)
         self._tally.skipped += 1
 
-    def _put(self, loaded: Loaded, blobs: Blobs, description: Description) -> None:
-        self._own[self._write(loaded, description)] = blobs
+    def _put(self, loaded: Loaded, content: Content) -> None:
+        self._own[self._write(loaded, content.description)] = content.blobs
         if loaded.job.asset_id is None:
             self._tally.added += 1
         else:
@@ -180,18 +183,20 @@ class _Write:
     def _keep_old(self, loaded: Loaded, asset_id: int) -> None:
         """Before other content takes a row: its content may have moved to a path that comes later in this run."""
         if loaded.job.content_hash is not None:
-            blobs = vectors.own(self._connection, self._model, asset_id)
-            if blobs is not None:
-                kept = Kept(blobs, assets.description_of(self._connection, asset_id))
-                self._lost[loaded.job.modality, loaded.job.content_hash] = kept
+            content = self._content_of(asset_id)
+            if content is not None:
+                self._lost[loaded.job.modality, loaded.job.content_hash] = content
 
-    def _reuse(self, loaded: Loaded, blobs: dict[bytes, Blobs]) -> None:
+    def _content_of(self, asset_id: int) -> Content | None:
+        blobs = vectors.own(self._connection, self._model, asset_id)
+        return None if blobs is None else Content(blobs, assets.description_of(self._connection, asset_id))
+
+    def _reuse(self, loaded: Loaded) -> None:
         """Content that has a vector: the file moved here, or is one more copy."""
         content_hash, modality = loaded.content_hash, loaded.job.modality
         assert content_hash is not None
-        if content_hash in blobs:  # the file that was encoded in this batch has its row by now
-            described = assets.description_of_content(self._connection, content_hash, modality)
-            self._put(loaded, blobs[content_hash], described)
+        if content_hash in self._encoded:
+            self._put(loaded, self._encoded[content_hash])
             return
         donors = vectors.donors(self._connection, self._model, content_hash, modality)
         gone = next((donor for donor in donors if self._is_gone(donor, loaded)), None)
@@ -201,13 +206,10 @@ class _Write:
             self._tally.moved += 1
             if gone.root_id != self._root.id:
                 root_updates.set_pairing_due(self._connection, [gone.root_id])
-        elif donors:
-            given = vectors.own(self._connection, self._model, donors[0].id)
-            assert given is not None
-            self._put(loaded, given, assets.description_of(self._connection, donors[0].id))
         else:
-            kept = self._lost[modality, content_hash]
-            self._put(loaded, kept.blobs, kept.description)
+            given = self._content_of(donors[0].id) if donors else self._lost[modality, content_hash]
+            assert given is not None
+            self._put(loaded, given)
 
     def _is_gone(self, donor: Donor, loaded: Loaded) -> bool:
         """Whether a file has left its path, in a root that is there without it."""
@@ -229,7 +231,7 @@ def _state(loaded: Loaded) -> FileState:
 def _description(loaded: Loaded) -> Description:
     """What an encoded file shows of itself."""
     if loaded.picture is None:
-        return Description(excerpt=None if loaded.text is None else excerpt_of(loaded.text))
+        return Description(excerpt=None if loaded.text is None else loaded.text[:EXCERPT_CHARS])
     picture, said = loaded.picture, loaded.picture.metadata
     return Description(
         picture.width_px, picture.height_px, said.taken_at, said.camera, said.latitude_deg, said.longitude_deg

@@ -11,12 +11,12 @@ import csv
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.base.errors import DecodeError
 from indexer.base.failpoints import reach
 from indexer.catalog import assets, captions, fused, metadata, notices, vectors
+from indexer.catalog.assets import PresentFile
 from indexer.catalog.captions import CaptionRow, Key
 from indexer.catalog.database import Connection
 from indexer.catalog.roots import Target
@@ -98,7 +98,7 @@ def parse(data: str) -> list[tuple[int, str, str]]:
         raise DecodeError(f"line {reader.line_num} is not CSV ({error})") from error
 
 
-def _read(root: Path, source: str, photos: dict[str, _Photo], alike: dict[str, str]) -> tuple[Wanted, str | None]:
+def _read(root: Path, source: str, photos: dict[str, PresentFile], alike: dict[str, str]) -> tuple[Wanted, str | None]:
     """The captions of one CSV, and what to say about rows that name no picture."""
     try:
         data = (root / source).read_bytes()
@@ -133,7 +133,7 @@ def _decoded(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def _resolve(folder: str, image: str, photos: dict[str, _Photo], alike: dict[str, str]) -> _Photo | None:
+def _resolve(folder: str, image: str, photos: dict[str, PresentFile], alike: dict[str, str]) -> PresentFile | None:
     image = image.replace("\\", "/")
     for parts in ((folder, image), (folder, IMAGES_FOLDER, image)):
         path = os.path.normpath("/".join(part for part in parts if part)).replace(os.sep, "/")
@@ -143,27 +143,21 @@ def _resolve(folder: str, image: str, photos: dict[str, _Photo], alike: dict[str
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Photo:
-    id: int
-    is_live: bool
-
-
-def _files(connection: Connection, target: Target) -> tuple[dict[str, _Photo], dict[str, int]]:
+def _files(connection: Connection, target: Target) -> tuple[dict[str, PresentFile], dict[str, int]]:
     """Photos and .txt files of the whole root, by path: a CSV may name photos outside the part that was scanned."""
-    photos: dict[str, _Photo] = {}
+    photos: dict[str, PresentFile] = {}
     texts: dict[str, int] = {}
-    for number, rel_path, modality, is_live in assets.present(connection, target.root):
-        if modality == "image":
-            photos[rel_path] = _Photo(number, is_live)
-        elif is_live and rel_path.lower().endswith(".txt"):
-            texts[rel_path] = number
+    for file in assets.present(connection, target.root):
+        if file.modality == "image":
+            photos[file.rel_path] = file
+        elif file.is_live and file.rel_path.lower().endswith(".txt"):
+            texts[file.rel_path] = file.id
     return photos, texts
 
 
-def _beside(photos: dict[str, _Photo], texts: dict[str, int], target: Target) -> Iterator[Key]:
+def _beside(photos: dict[str, PresentFile], texts: dict[str, int], target: Target) -> Iterator[Key]:
     """`photo.txt` and `photo.jpg.txt` speak of `photo.jpg`."""
-    by_stem: dict[str, list[_Photo]] = {}
+    by_stem: dict[str, list[PresentFile]] = {}
     for path, photo in photos.items():
         if photo.is_live and _within(path, target.prefix):
             by_stem.setdefault(path, []).append(photo)
@@ -181,14 +175,9 @@ def _within(path: str, prefix: str) -> bool:
 
 def _above(target: Target) -> list[str]:
     """The captions.csv files of the folders above the scanned part: they may name its photos."""
-    above: list[str] = []
-    folder = target.prefix
-    while folder:
-        folder = folder.rpartition("/")[0]
-        path = f"{folder}/{CAPTIONS_NAME}" if folder else CAPTIONS_NAME
-        if (target.root.path / path).is_file():
-            above.append(path)
-    return above
+    parts = target.prefix.split("/") if target.prefix else []
+    above = ["/".join([*parts[:depth], CAPTIONS_NAME]) for depth in reversed(range(len(parts)))]
+    return [path for path in above if (target.root.path / path).is_file()]
 
 
 def _said(connection: Connection, target: Target, wanted: Wanted) -> Wanted:

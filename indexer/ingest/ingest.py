@@ -80,7 +80,10 @@ def ingest(
                 encoded = encode_captions(run)
                 run.tally.encoded += encoded
                 joined.items += encoded + fuse_photos(run)
-                _close(run, target, seen)
+                with catalog.begin() as connection:
+                    root_updates.paired(connection, target.root, None if target.prefix else signature(seen))
+                    reach("ingest.closing")
+                reach("ingest.closed")
         with catalog.begin() as connection:
             run.tally.skipped += notices.count(connection, target)
     run.write_index()
@@ -150,11 +153,3 @@ def _load_and_encode(run: Run, target: Target, plan: Plan, lost: Lost) -> None:
                 run.write_index()
                 checkpoint = 2 * run.tally.encoded  # doubling keeps the sum of all writes below twice the last
     batches.finish()
-
-
-def _close(run: Run, target: Target, seen: Scan) -> None:
-    """Captions and fusions are in step with the files again."""
-    with run.catalog.begin() as connection:
-        root_updates.paired(connection, target.root, None if target.prefix else signature(seen))
-        reach("ingest.closing")
-    reach("ingest.closed")

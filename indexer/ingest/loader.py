@@ -1,8 +1,7 @@
 """Files to content, in a few threads, ahead of the encoder but never far ahead.
 
 In: `Job`s. Out: `Loaded`, in the order of the jobs: a hash, and pixels ready for the model, or a text, or why not.
-Pillow and hashlib release the interpreter's lock, so threads decode on every core. Next: `profile.py`,
-which keeps the time; `batches.py`, which encodes.
+Pillow and hashlib release the interpreter's lock, so threads decode on every core. Next: `encode.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from PIL import Image
 from indexer.base.errors import DecodeError
 from indexer.base.profile import Profiler, cores
 from indexer.base.types import Encoder, Modality, UInt8Array
-from indexer.decoding.decode import EXCERPT_CHARS, TEXT_LIMIT_BYTES, Picture, decode_image, decode_text
+from indexer.decoding.decode import TEXT_LIMIT_BYTES, Picture, decode_image, decode_text
 from indexer.decoding.sandbox import DecodeJournal, Sandbox
 from indexer.files.kinds import HEAD_BYTES, RISKY, kind_of, missing_extra
 from indexer.ingest.plan import Job
@@ -142,11 +141,6 @@ def _timed(reader: Reader, clock: Profiler, job: Job) -> Loaded:
     loaded = load(reader, job)
     clock.helped("decode", time.perf_counter() - started)
     return loaded
-
-
-def excerpt_of(text: str) -> str:
-    """The beginning of a text, to be shown with a hit."""
-    return text[:EXCERPT_CHARS]
 
 
 def _prepare(encoder: Encoder, image: Image.Image) -> UInt8Array:

@@ -15,7 +15,7 @@ from indexer.base.failpoints import reach
 from indexer.base.profile import Profiler
 from indexer.base.types import Encoder, IndexReport, Progress, ProgressCallback
 from indexer.catalog import assets, vectors
-from indexer.catalog.assets import Unencoded
+from indexer.catalog.assets import PresentFile
 from indexer.catalog.database import Catalog, Connection
 from indexer.catalog.library import add_model
 from indexer.catalog.roots import Root, all_roots, offline_reason
@@ -73,7 +73,7 @@ def _online_roots(connection: Connection) -> list[Root]:
     return roots
 
 
-def _encode_files(run: Run, root: Root, due: list[Unencoded], total: int) -> None:
+def _encode_files(run: Run, root: Root, due: list[PresentFile], total: int) -> None:
     """Encode the files of a root that are as they were indexed, and commit them by the batch."""
     hashes = {file.rel_path: file.content_hash for file in due}
     jobs = [Job(file.rel_path, file.modality, file.id, None) for file in due]

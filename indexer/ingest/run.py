@@ -28,14 +28,6 @@ class Tally:
     excluded: int = 0
     encoded: int = 0
 
-    def add(self, batch: Tally) -> None:
-        """Count the files of a batch that is committed now."""
-        self.added += batch.added
-        self.updated += batch.updated
-        self.moved += batch.moved
-        self.unchanged += batch.unchanged
-        self.skipped += batch.skipped
-
     def report(self, profile: Profile) -> IndexReport:
         """What the run did, at its end."""
         return IndexReport(

@@ -56,7 +56,6 @@ def test_a_file_returns_to_what_it_was(connection: Connection, add_file: AddFile
 def test_new_content_replaces_all_and_a_new_path_keeps_it(connection: Connection, root: Root, model: Model) -> None:
     asset_id = assets.insert(connection, root, FileState("a.jpg", "image", 1, 2, b"one"), SHOWN)
     assert assets.description_of(connection, asset_id) == SHOWN
-    assert assets.description_of_content(connection, b"one", "image") == SHOWN
     assets.keep(connection, asset_id, root, FileState("b.jpg", "image", 1, 3, b"one"))
     assert assets.description_of(connection, asset_id) == SHOWN
     assert known(connection, root, model)["b.jpg"] == KnownFile(asset_id, "b.jpg", False, None, 1, 3, False)

@@ -13,12 +13,6 @@ from indexer.ingest.run import Run, Tally
 from tests.fakes import FakeEncoder
 
 
-def test_a_batch_counts_once_it_is_committed() -> None:
-    tally = Tally(added=1, encoded=7, offline=2)
-    tally.add(Tally(added=2, updated=3, moved=4, unchanged=5, skipped=6))
-    assert tally == Tally(added=3, updated=3, moved=4, unchanged=5, skipped=6, offline=2, encoded=7)
-
-
 def test_the_report_has_every_count() -> None:
     counts = {field.name: number for number, field in enumerate(fields(Tally), start=1)}
     profile = Profiler().profile()
