@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, or_, select, update
 
 from indexer.catalog.roots import Target
 from indexer.catalog.schema import LIVE, MISSING, about, assets
-from indexer.catalog.scopes import below
+from indexer.catalog.scopes import below, within
 from indexer.decoding.metadata import Metadata
 
 
@@ -50,22 +50,20 @@ class Said:
 
 def add(connection: Connection, asset_id: int, said: Metadata, sidecar: Sidecar | None = None) -> None:
     """What a picture, or its sidecar, says of it, of which it has said nothing yet."""
-    values: dict[str, Any] = {
+    values: dict[str, Any] = asdict(said) | {
         "asset_id": asset_id,
         "source": sidecar and sidecar.rel_path,
         "size_bytes": sidecar and sidecar.size_bytes,
         "mtime_ns": sidecar and sidecar.mtime_ns,
-        "lens": said.lens,
-        "title": said.title,
-        "description": said.description,
         "keywords": json.dumps(said.keywords, ensure_ascii=False) if said.keywords else None,
     }
-    connection.execute(about.insert(), values | _shown(said))
+    connection.execute(about.insert(), values)
 
 
 def write(connection: Connection, asset_id: int, said: Metadata | None, sidecar: Sidecar | None = None) -> None:
     """Replace what a picture, or its sidecar, says of it; None forgets it."""
-    connection.execute(delete(about).where(about.c.asset_id == asset_id, _is_from(sidecar)))
+    source = sidecar and sidecar.rel_path  # None: IS NULL
+    connection.execute(delete(about).where(about.c.asset_id == asset_id, about.c.source == source))
     if said is not None:
         add(connection, asset_id, said, sidecar)
 
@@ -94,18 +92,18 @@ def show(connection: Connection, target: Target) -> None:
     for row in connection.execute(query.order_by(about.c.asset_id, about.c.source)):  # NULL, the file itself, first
         said[row.asset_id] = said.get(row.asset_id, Metadata()).over(_from_row(row))
     columns = (assets.c.taken_at, assets.c.camera, assets.c.latitude_deg, assets.c.longitude_deg)
-    for number, *shown in connection.execute(
-        select(assets.c.id, *columns).where(below(target), assets.c.id.in_(beside))
-    ).all():
+    query = select(assets.c.id, *columns).where(below(target), assets.c.id.in_(beside))
+    for number, *shown in connection.execute(query).all():
         if shown != list(_shown(said[number]).values()):
             _show(connection, number, said[number])
 
 
 def sidecars(connection: Connection, target: Target) -> list[SidecarRow]:
-    """The sidecars on record of pictures of the root of `target` that are there."""
+    """The sidecars on record within `target` of pictures that are there."""
     query = select(about.c.id, about.c.asset_id, about.c.source, about.c.size_bytes, about.c.mtime_ns)
     query = query.join(assets, assets.c.id == about.c.asset_id).where(assets.c.root_id == target.root.id)
-    rows = connection.execute(query.where(about.c.source.is_not(None), assets.c.state != MISSING))
+    query = query.where(about.c.source.is_not(None), within(about.c.source, target.prefix))
+    rows = connection.execute(query.where(assets.c.state != MISSING))
     return [SidecarRow(number, asset_id, Sidecar(*sidecar)) for number, asset_id, *sidecar in rows]
 
 
@@ -127,21 +125,9 @@ def with_words(connection: Connection, target: Target) -> Iterator[Said]:
         yield Said(row.asset_id, row.rel_path, row.source or row.rel_path, _from_row(row))
 
 
-def _is_from(sidecar: Sidecar | None) -> ColumnElement[bool]:
-    return about.c.source.is_(None) if sidecar is None else about.c.source == sidecar.rel_path
-
-
 def _from_row(row: Row[Any]) -> Metadata:
-    return Metadata(
-        row.taken_at,
-        row.camera,
-        row.lens,
-        row.latitude_deg,
-        row.longitude_deg,
-        row.title,
-        row.description,
-        tuple(json.loads(row.keywords)) if row.keywords else (),
-    )
+    said = (row.taken_at, row.camera, row.lens, row.latitude_deg, row.longitude_deg, row.title, row.description)
+    return Metadata(*said, tuple(json.loads(row.keywords)) if row.keywords else ())
 
 
 def _shown(said: Metadata) -> dict[str, datetime | str | float | None]:

@@ -17,7 +17,6 @@ from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
 from indexer.base.errors import LibraryCorrupt, LibraryError, ModelMismatch
 from indexer.base.types import Model
@@ -162,7 +161,7 @@ class CatalogReader:
         found: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if found is None:
             found = sqlite3.connect(
-                f"file:{quote(str(self._path), errors='surrogateescape')}?mode=rw",  # rw: never made, WAL kept in order
+                readonly.address(self._path, "mode=rw"),  # rw: never made, WAL kept in order
                 uri=True,
                 timeout=BUSY_TIMEOUT_S,
                 isolation_level=None,

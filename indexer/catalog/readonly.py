@@ -42,7 +42,7 @@ def connect(catalog_file: Path) -> sqlite3.Connection:
     Raises: LibraryError when a run was cut off here and SQLite cannot read its log without writing.
     """
     connection = sqlite3.connect(
-        _address(catalog_file, "mode=ro" if _has_log(catalog_file) else "immutable=1"),
+        address(catalog_file, "mode=ro" if _has_log(catalog_file) else "immutable=1"),
         uri=True,
         check_same_thread=False,
         isolation_level=None,
@@ -73,7 +73,7 @@ def _no_room(catalog_file: Path) -> bool:
     if disk.f_bfree * disk.f_frsize >= ROOM_BYTES:
         return False
     try:
-        with closing(sqlite3.connect(_address(catalog_file, "mode=rw"), uri=True)) as connection:
+        with closing(sqlite3.connect(address(catalog_file, "mode=rw"), uri=True)) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.OperationalError as error:
         return error.sqlite_errorname == "SQLITE_FULL" or error.sqlite_errorname.startswith("SQLITE_IOERR_SHM")
@@ -82,5 +82,6 @@ def _no_room(catalog_file: Path) -> bool:
     return False
 
 
-def _address(catalog_file: Path, how: str) -> str:
+def address(catalog_file: Path, how: str) -> str:
+    """The URI by which SQLite opens a catalog in one of its modes."""
     return f"file:{quote(str(catalog_file), errors='surrogateescape')}?{how}"

@@ -88,12 +88,11 @@ def set_own(connection: Connection, model: Model, blobs: Mapping[int, Blobs | No
     keyframes.write(connection, model.id, {asset_id: pair.frames for asset_id, pair in rewritten.items()})
     if rewritten:
         mine = and_(vectors.c.asset_id == bindparam("asset"), is_own, vectors.c.model_id == model.id)
-        statement = update(vectors).where(mine)
         values = [
             {"asset": asset_id, "mu": pair.mu or None, "logvar": pair.logvar or None, "change": change}
             for asset_id, pair in rewritten.items()
         ]
-        connection.execute(statement, values)
+        connection.execute(update(vectors).where(mine), values)
     add_own(connection, model, {key: pair for key, pair in blobs.items() if pair and key not in present})
 
 

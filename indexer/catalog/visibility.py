@@ -18,18 +18,7 @@ from sqlalchemy.dialects import sqlite
 
 from indexer.base.types import Model
 from indexer.catalog.library import next_change
-from indexer.catalog.schema import (
-    CAPTION,
-    FUSED,
-    HIDDEN,
-    IMAGE,
-    LIVE,
-    TEXT,
-    assets,
-    captions,
-    library,
-    vectors,
-)
+from indexer.catalog.schema import CAPTION, FUSED, HIDDEN, IMAGE, LIVE, TEXT, assets, captions, library, vectors
 
 
 def _kind() -> ColumnElement[int]:

@@ -20,7 +20,7 @@ from indexer.catalog.database import Connection
 from indexer.catalog.roots import Root, all_roots, offline_reason
 from indexer.catalog.vectors import Blobs, Donor
 from indexer.decoding.decode import EXCERPT_CHARS
-from indexer.ingest.encode import encode_pictures, encode_texts
+from indexer.ingest.encode import encode
 from indexer.ingest.loader import Loaded
 from indexer.ingest.run import Run
 
@@ -91,7 +91,6 @@ class Batches:
         blobs: list[Blobs] = []
         if fresh:
             with self._run.clock.stage("encode") as count:
-                encode = encode_texts if modality == "text" else encode_pictures
                 blobs = encode(self._run.encoder, fresh)
                 count.items += len(fresh)
             reach("batch.encoded")

@@ -20,9 +20,13 @@ from indexer.ingest.loader import Loaded
 MAX_LOGVAR = -1e-3  # below the prior's, so that the file still counts as an expert beside its captions
 
 
-def encode_texts(encoder: Encoder, loaded: Sequence[Loaded]) -> list[Blobs]:
-    """Encode texts -> blobs, one a file."""
-    return to_blobs(encoder.encode_texts([one.text for one in loaded if one.text is not None]))
+def encode(encoder: Encoder, loaded: Sequence[Loaded]) -> list[Blobs]:
+    """Encode texts and pictures -> blobs, one a file, in their order."""
+    texts = [one.text for one in loaded if one.text is not None]
+    pictures = [one for one in loaded if one.pixels is not None]
+    of_texts = iter(to_blobs(encoder.encode_texts(texts)) if texts else ())
+    of_pictures = iter(encode_pictures(encoder, pictures) if pictures else ())
+    return [next(of_texts if one.text is not None else of_pictures) for one in loaded]
 
 
 def encode_pictures(encoder: Encoder, loaded: Sequence[Loaded]) -> list[Blobs]:

@@ -19,9 +19,8 @@ from indexer.catalog.assets import PresentFile
 from indexer.catalog.database import Catalog, Connection
 from indexer.catalog.library import add_model
 from indexer.catalog.roots import Root, all_roots, offline_reason
-from indexer.catalog.vectors import Blobs
 from indexer.ingest.captions import encode_captions
-from indexer.ingest.encode import encode_pictures, encode_texts
+from indexer.ingest.encode import encode
 from indexer.ingest.fusion import fuse_photos
 from indexer.ingest.loader import KnownHashes, Loaded, load_all
 from indexer.ingest.plan import Job
@@ -96,15 +95,8 @@ def _encode_files(run: Run, root: Root, due: list[PresentFile], total: int) -> N
 
 def _encode(run: Run, pending: list[Loaded]) -> None:
     """Encode and commit one batch."""
-    images = [one for one in pending if one.pixels is not None]
-    texts = [one for one in pending if one.text is not None]
-    files = [*images, *texts]
-    found: list[Blobs] = [
-        *(encode_pictures(run.encoder, images) if images else ()),
-        *(encode_texts(run.encoder, texts) if texts else ()),
-    ]
-    ids = [one.job.asset_id for one in files]
-    blobs = {asset_id: one for asset_id, one in zip(ids, found, strict=True) if asset_id is not None}
+    found = zip((one.job.asset_id for one in pending), encode(run.encoder, pending), strict=True)
+    blobs = {asset_id: one for asset_id, one in found if asset_id is not None}
     with run.catalog.begin() as connection:
         vectors.add_own(connection, run.model, blobs)
         reach("reencode.writing")

@@ -17,7 +17,7 @@ from typing import Final
 from indexer.base.errors import DecodeError
 from indexer.catalog import assets, metadata, notices
 from indexer.catalog.database import Connection
-from indexer.catalog.metadata import Sidecar, SidecarRow
+from indexer.catalog.metadata import Sidecar
 from indexer.catalog.roots import Target
 from indexer.decoding.metadata import Metadata, clean, from_packet, keywords, place
 from indexer.decoding.xmp import read_xmp
@@ -36,19 +36,19 @@ def read_sidecars(run: Run, target: Target, scan: Scan) -> None:
     """Bring the rows of sidecars in step with the disk. Commits as it goes; an interrupted run is taken up again."""
     found = list(_pairs(scan))
     with run.catalog.begin() as connection:
-        _drop_notices_of_gone(connection, target, {file.rel_path for file in scan.found})
+        there = {file.rel_path for file in scan.found}
+        for rel_path in notices.paths(connection, target, "sidecar"):
+            if rel_path not in there:  # it may have gone with its picture, whose row stays, hidden
+                notices.forget(connection, target.root, "sidecar", rel_path)
         ids = {one.rel_path: one.id for one in assets.present(connection, target.root) if one.modality == "image"}
         wanted = {(ids[photo], file.rel_path): file for photo, file in found if photo in ids}
-        recorded = _recorded(connection, target)
+        recorded = {(row.asset_id, row.sidecar.rel_path): row for row in metadata.sidecars(connection, target)}
         for key, row in recorded.items():
             if key not in wanted:
                 metadata.forget_sidecar(connection, row)
                 notices.forget(connection, target.root, "sidecar", row.sidecar.rel_path)
-    due: list[tuple[int, Found]] = []
-    for key, file in wanted.items():
-        known = recorded.get(key)
-        if known is None or known.sidecar != _as_found(file):
-            due.append((key[0], file))
+    known = {key: row.sidecar for key, row in recorded.items()}
+    due = [(key[0], file) for key, file in wanted.items() if known.get(key) != _as_found(file)]
     for start in range(0, len(due), CHUNK):
         chunk = [(asset_id, file, _read(target.root.path, file)) for asset_id, file in due[start : start + CHUNK]]
         with run.catalog.begin() as connection:
@@ -139,13 +139,6 @@ def _spelt_otherwise(name: str, names: frozenset[str]) -> list[str]:
     return [alike[one] for one in pictures_of(nfc(name), stems, frozenset(alike))]
 
 
-def _recorded(connection: Connection, target: Target) -> dict[tuple[int, str], SidecarRow]:
-    """The sidecars on record below `target`, by picture and path."""
-    rows = metadata.sidecars(connection, target)
-    below = f"{target.prefix}/" if target.prefix else ""
-    return {(row.asset_id, row.sidecar.rel_path): row for row in rows if row.sidecar.rel_path.startswith(below)}
-
-
 def _as_found(file: Found) -> Sidecar:
     return Sidecar(file.rel_path, file.size_bytes, file.mtime_ns)
 
@@ -169,13 +162,6 @@ def _keep(connection: Connection, target: Target, asset_id: int, file: Found, sa
     if isinstance(said, str):
         notices.add(connection, target.root, "sidecar", file.rel_path, said)
     metadata.write(connection, asset_id, said if isinstance(said, Metadata) else Metadata(), _as_found(file))
-
-
-def _drop_notices_of_gone(connection: Connection, target: Target, there: set[str]) -> None:
-    """A sidecar may go with its picture, whose row stays hidden: nothing else would take its notice back."""
-    for rel_path in notices.paths(connection, target, "sidecar"):
-        if rel_path not in there:
-            notices.forget(connection, target.root, "sidecar", rel_path)
 
 
 def _moment(value: object) -> datetime | None:
