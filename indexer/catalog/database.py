@@ -13,23 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import (
-    DatabaseError,
-    IntegrityError,
-    MultipleResultsFound,
-    NoResultFound,
-    OperationalError,
-    ProgrammingError,
-)
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
 from sqlalchemy.pool import NullPool
 
 from indexer.base.errors import LibraryCorrupt, LibraryError, SchemaOlder, SchemaOutdated
 from indexer.base.failpoints import reach
 from indexer.base.types import Model
 from indexer.catalog import readonly
-from indexer.catalog.reader import BUSY_TIMEOUT_S, is_damage, last_change, live_model, mismatch
-from indexer.catalog.schema import SCHEMA_REVISION
+from indexer.catalog.reader import BUSY_TIMEOUT_S, SCHEMA_REVISION, is_damage, last_change, live_model, mismatch
 
 __all__ = ["URL", "Catalog", "Connection", "Model", "last_change", "live_model", "migrate", "mismatch"]
 
@@ -88,13 +79,13 @@ class Catalog:
             raise LibraryError(
                 f"the catalog {self._place()} cannot be written ({error.strerror}); {MAKE_ROOM}"
             ) from error
-        except (IntegrityError, ProgrammingError):
+        except (exc.IntegrityError, exc.ProgrammingError):
             raise  # a fault of ours, not of the disk
-        except DatabaseError as error:
-            if isinstance(error, OperationalError) and not is_damage(error.orig):
+        except exc.DatabaseError as error:
+            if isinstance(error, exc.OperationalError) and not is_damage(error.orig):
                 raise LibraryError(self._unusable(error)) from error
             raise self._damaged(_complaint(error)) from error
-        except (NoResultFound, MultipleResultsFound) as error:
+        except (exc.NoResultFound, exc.MultipleResultsFound) as error:
             raise self._damaged("a row that must be there once is not") from error
         except UnicodeDecodeError as error:  # the driver cannot read what SQLite complains of
             raise self._damaged("its text is not UTF-8") from error
@@ -118,7 +109,7 @@ class Catalog:
                     raise  # not a new file, one that has lost its list of tables
             return None
 
-    def _unusable(self, error: DatabaseError) -> str:
+    def _unusable(self, error: exc.DatabaseError) -> str:
         if _is_about_room(error):
             return f"the catalog {self._place()} cannot be written (the disk is full); {MAKE_ROOM}"
         return f"the catalog {self._place()} cannot be used now ({_complaint(error)})"
@@ -152,13 +143,13 @@ def migrate(catalog: Catalog) -> None:
     reach("migrate.committed")
 
 
-def _is_about_room(error: DatabaseError) -> bool:
+def _is_about_room(error: exc.DatabaseError) -> bool:
     """Whether SQLite could not write: of a library without the right to write the lock has spoken before."""
     name = str(getattr(error.orig, "sqlite_errorname", ""))
     return name.startswith(("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR_SHM", "SQLITE_IOERR_WRITE"))
 
 
-def _complaint(error: DatabaseError) -> str:
+def _complaint(error: exc.DatabaseError) -> str:
     return " ".join(str(error.orig).split())
 
 

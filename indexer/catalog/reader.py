@@ -14,7 +14,6 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:  # importing SQLAlchemy takes longer than a search
 
 BUSY_TIMEOUT_S: Final = 30
 IDS_AT_ONCE: Final = 5000
-MIGRATIONS: Final = Path(__file__).parent / "migrations" / "versions"
+SCHEMA_REVISION: Final = "0004"  # the number of the newest migration
 
 Rows = list[tuple[Any, ...]]
 
@@ -65,10 +64,8 @@ def listed(numbers: Sequence[int]) -> str:
 
 def live_model(connection: Snapshot) -> Model | None:
     """The model whose vectors are searched."""
-    rows = read(
-        connection,
-        "SELECT m.id, m.fingerprint, m.name, m.dim FROM models m JOIN library l ON l.model_id = m.id",
-    )
+    query = "SELECT m.id, m.fingerprint, m.name, m.dim FROM models m JOIN library l ON l.model_id = m.id"
+    rows = read(connection, query)
     return Model(*rows[0]) if rows else None
 
 
@@ -107,7 +104,7 @@ class CatalogReader:
         except (LibraryError, ValueError):
             reader.close()
             return None
-        if revision != _newest_revision():
+        if revision != SCHEMA_REVISION:
             reader.close()
             return None
         return reader
@@ -177,9 +174,3 @@ def is_damage(error: BaseException | None) -> bool:
     """Whether SQLite finds the file itself wrong (an unknown format, a table missing) and not its surroundings."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # none: text that is not UTF-8
     return isinstance(error, sqlite3.Error) and code == sqlite3.SQLITE_ERROR
-
-
-@cache
-def _newest_revision() -> str:
-    """The schema this version reads: the number of its newest migration (v0001_first_schema.py)."""
-    return max(path.name[1:5] for path in MIGRATIONS.glob("v[0-9][0-9][0-9][0-9]_*.py"))

@@ -100,7 +100,8 @@ def some_are_there(connection: Snapshot, root: Root) -> bool:
     mine = "FROM assets WHERE root_id = :root AND state = 'live'"
 
     def found(query: str, **values: object) -> bool:
-        return disk.any_is_there(root.path, (os.fsdecode(bytes(path)) for (path,) in read(connection, query, **values)))
+        rows = read(connection, query, **values)
+        return any(os.path.lexists(root.path / os.fsdecode(bytes(path))) for (path,) in rows)
 
     if found(f"SELECT rel_path {mine} LIMIT :sample", root=root.id, sample=SAMPLE):
         return True

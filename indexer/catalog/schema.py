@@ -1,7 +1,7 @@
 """The tables of the catalog: what is on disk, what was said about it, and the vectors of both.
 
-In: nothing. Out: SQLAlchemy tables, the values of their `state` and `kind` columns. A change here needs a migration and
-a new `SCHEMA_REVISION`; a test compares the two. Next: `database.py`, which opens one.
+In: nothing. Out: SQLAlchemy tables, the values of their `state` and `role` columns. A change here needs a migration and
+a new `reader.SCHEMA_REVISION`; a test compares the two. Next: `database.py`, which opens one.
 
     roots ── assets ── captions          a folder; a file in it; a text about a photo (photo.txt, a CSV's row)
                │ ├──── frames            the vectors of a video's keyframes, with their times
@@ -39,12 +39,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-from indexer.base.types import CAPTION as CAPTION
-from indexer.base.types import HIDDEN as HIDDEN
-from indexer.base.types import IMAGE as IMAGE
-from indexer.base.types import TEXT as TEXT
-
-SCHEMA_REVISION: Final = "0004"
+from indexer.base.types import HIDDEN
 
 LIVE: Final = "live"  # on disk when last looked
 MISSING: Final = "missing"  # was there once; its vectors wait for it

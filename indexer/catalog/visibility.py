@@ -16,9 +16,9 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Update, and_, case, exists, func, literal_column, or_, select, update
 from sqlalchemy.dialects import sqlite
 
-from indexer.base.types import Model
+from indexer.base.types import CAPTION, HIDDEN, IMAGE, TEXT, Model
 from indexer.catalog.library import next_change
-from indexer.catalog.schema import CAPTION, FUSED, HIDDEN, IMAGE, LIVE, TEXT, assets, captions, library, vectors
+from indexer.catalog.schema import FUSED, LIVE, assets, captions, library, vectors
 
 
 def _kind() -> ColumnElement[int]:
@@ -62,9 +62,8 @@ def refresh(connection: Connection) -> None:
 
 def create(connection: Connection) -> None:
     """Make the triggers."""
-    for name, (event, when, steps) in _triggers().items():
-        body = " ".join(f"{step};" for step in steps)
-        connection.exec_driver_sql(f"CREATE TRIGGER {name} AFTER {event} WHEN {when} BEGIN {body} END")
+    for name, rule in _triggers().items():
+        connection.exec_driver_sql(f"CREATE TRIGGER {name} {rule}")
 
 
 def drop(connection: Connection) -> None:
@@ -73,60 +72,38 @@ def drop(connection: Connection) -> None:
         connection.exec_driver_sql(f"DROP TRIGGER {name}")
 
 
-def _triggers() -> dict[str, tuple[str, str, list[str]]]:
-    """By name: the event, when it counts, what follows."""
+def _triggers() -> dict[str, str]:
+    """By name: after which event, when it counts, what follows."""
     new, old = _of("NEW"), _of("OLD")
     count = _sql(update(library).values(change=library.c.change + 1))
     counted = select(library.c.change).scalar_subquery()
-    texts_of_photo = select(captions.c.text_asset_id).where(captions.c.asset_id == new("id"))
     same_file = and_(vectors.c.asset_id == new("asset_id"), vectors.c.model_id == new("model_id"))
     was_same_file = and_(vectors.c.asset_id == old("asset_id"), vectors.c.model_id == old("model_id"))
+    own = _sql(update(vectors).where(vectors.c.id == new("id")).values(kind=KIND))
+    fused = _refresh(same_file, new("change"))
+    unfused = [count, _refresh(was_same_file, counted)]
+    texts_of_photo = select(captions.c.text_asset_id).where(captions.c.asset_id == new("id"))
+    of_asset = (vectors.c.asset_id == new("id"), vectors.c.asset_id.in_(texts_of_photo))
+    by_state = [count, *(_refresh(scope, counted) for scope in of_asset)]
+    texts = vectors.c.asset_id.in_([new("text_asset_id"), old("text_asset_id")])
+    by_caption = [count, _refresh(vectors.c.caption_id == new("id"), counted), _refresh(texts, counted)]
+    said = [count, _refresh(vectors.c.asset_id == new("text_asset_id"), counted)]
+    unsaid = [count, _refresh(vectors.c.asset_id == old("text_asset_id"), counted)]
+    other_state = "NEW.state <> OLD.state OR NEW.modality <> OLD.modality"
     return {
-        "kind_of_own": (
-            "INSERT ON vectors",
-            f"NEW.role <> '{FUSED}'",
-            [_sql(update(vectors).where(vectors.c.id == new("id")).values(kind=KIND))],
-        ),
-        "kind_of_fused": ("INSERT ON vectors", f"NEW.role = '{FUSED}'", [_refresh(same_file, new("change"))]),
-        "kind_of_vector": (
-            "UPDATE OF mu ON vectors",
-            "(NEW.mu IS NULL) <> (OLD.mu IS NULL)",
-            [_refresh(same_file, new("change"))],
-        ),
-        "kind_without_fused": (
-            "DELETE ON vectors",
-            f"OLD.role = '{FUSED}' AND OLD.mu IS NOT NULL",
-            [count, _refresh(was_same_file, counted)],
-        ),
-        "kind_by_state": (
-            "UPDATE OF state, modality ON assets",
-            "NEW.state <> OLD.state OR NEW.modality <> OLD.modality",
-            [
-                count,
-                _refresh(vectors.c.asset_id == new("id"), counted),
-                _refresh(vectors.c.asset_id.in_(texts_of_photo), counted),
-            ],
-        ),
-        "kind_with_caption": (
-            "INSERT ON captions",
-            "NEW.text_asset_id IS NOT NULL",
-            [count, _refresh(vectors.c.asset_id == new("text_asset_id"), counted)],
-        ),
-        "kind_by_caption": (
-            "UPDATE OF live, asset_id, text_asset_id ON captions",
-            "true",
-            [
-                count,
-                _refresh(vectors.c.caption_id == new("id"), counted),
-                _refresh(vectors.c.asset_id.in_([new("text_asset_id"), old("text_asset_id")]), counted),
-            ],
-        ),
-        "kind_without_caption": (
-            "DELETE ON captions",
-            "OLD.text_asset_id IS NOT NULL",
-            [count, _refresh(vectors.c.asset_id == old("text_asset_id"), counted)],
-        ),
+        "kind_of_own": _after("INSERT ON vectors", f"NEW.role <> '{FUSED}'", own),
+        "kind_of_fused": _after("INSERT ON vectors", f"NEW.role = '{FUSED}'", fused),
+        "kind_of_vector": _after("UPDATE OF mu ON vectors", "(NEW.mu IS NULL) <> (OLD.mu IS NULL)", fused),
+        "kind_without_fused": _after("DELETE ON vectors", f"OLD.role = '{FUSED}' AND OLD.mu IS NOT NULL", *unfused),
+        "kind_by_state": _after("UPDATE OF state, modality ON assets", other_state, *by_state),
+        "kind_with_caption": _after("INSERT ON captions", "NEW.text_asset_id IS NOT NULL", *said),
+        "kind_by_caption": _after("UPDATE OF live, asset_id, text_asset_id ON captions", "true", *by_caption),
+        "kind_without_caption": _after("DELETE ON captions", "OLD.text_asset_id IS NOT NULL", *unsaid),
     }
+
+
+def _after(event: str, when: str, *steps: str) -> str:
+    return f"AFTER {event} WHEN {when} BEGIN {' '.join(f'{step};' for step in steps)} END"
 
 
 def _refresh(scope: ColumnElement[bool], change: ColumnElement[int]) -> str:

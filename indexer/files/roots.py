@@ -40,11 +40,6 @@ def offline_reason(root: Path, device: int | None, some_are_there: Callable[[], 
     return "is empty" if empty else "is on another device, without the files indexed there"
 
 
-def any_is_there(root: Path, rel_paths: Iterable[str]) -> bool:
-    """Whether any of these files lies below `root`."""
-    return any(os.path.lexists(root / rel_path) for rel_path in rel_paths)
-
-
 def device_of(path: Path) -> int:
     """A number for the disk that a folder is on: of its device number, its file system's id and its size.
 

@@ -2,7 +2,7 @@
 
 In: a folder, an encoder, an open catalog. Out: an `IndexReport`; the catalog knows every file below the folder. Each
 step commits by itself and starts from what the catalog says, so that a run may end at any point: the next one goes on.
-Next: `files/scan.py`, `plan.py`, `loader.py`, `encode.py`, `batches.py`, `metadata.py`, `sidecars.py`,
+Next: `files/scan.py`, `plan.py`, `loader.py`, `encode.py`, `batches.py`, `sidecars.py`,
 `captions.py`, `fusion.py`, in this order.
 """
 
@@ -25,10 +25,9 @@ from indexer.ingest.batches import Batches, Lost
 from indexer.ingest.captions import encode_captions, pair, signature
 from indexer.ingest.fusion import fuse_photos
 from indexer.ingest.loader import load_all
-from indexer.ingest.metadata import catch_up
 from indexer.ingest.plan import Plan, plan_for
 from indexer.ingest.run import Run
-from indexer.ingest.sidecars import read_sidecars
+from indexer.ingest.sidecars import catch_up, read_sidecars
 
 # vectors; a search replays what the index file lacks, so a long first run writes it on the way
 FIRST_CHECKPOINT = 20_000
@@ -122,7 +121,7 @@ def _settle(connection: Connection, run: Run, target: Target, seen: Scan, plan: 
     run.tally.excluded += plan.excluded
     is_due, captions_seen = root_updates.pairing_of(connection, target.root)
     other_captions = not target.prefix and captions_seen != signature(seen)
-    due = bool(plan.changes or is_due or target.prefix or other_captions)
+    due = bool(plan.jobs or plan.returned or plan.missing or is_due or target.prefix or other_captions)
     root_updates.set_pairing_due(connection, [target.root.id], due=due)
     notices.forget_below(connection, target, "scan")
     for unseen in seen.unreadable:

@@ -38,11 +38,6 @@ class Plan:
     still_skipped: int = 0
     excluded: int = 0  # of those missing
 
-    @property
-    def changes(self) -> bool:
-        """Whether anything is to be done."""
-        return bool(self.jobs or self.returned or self.missing)
-
 
 def plan_for(connection: Connection, target: Target, scan: Scan, model: Model) -> Plan:
     """Compare a scan with the catalog's files below the same folder: one pass over each, nothing kept of what is same.

@@ -21,7 +21,8 @@ from typing import Protocol
 
 import numpy as np
 
-from indexer.catalog.schema import HIDDEN, LIVE
+from indexer.base.types import HIDDEN
+from indexer.catalog.schema import LIVE
 from tests.bench.common import ROOT
 
 HOME = ROOT / ".cache" / "side_by_side"

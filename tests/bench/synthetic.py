@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.base.types import Float32Array
-from indexer.catalog.schema import IMAGE, LIVE, OWN, TEXT, about, assets, library, models, roots, vectors
+from indexer.base.types import IMAGE, TEXT, Float32Array
+from indexer.catalog.schema import LIVE, OWN, about, assets, library, models, roots, vectors
 from indexer.ingest.loader import HASH_BYTES
 from indexer.search.index_files import VECTORS_FOLDER, refresh
 from indexer.store import Store

@@ -7,12 +7,25 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
+from indexer.catalog.roots import Root, some_are_there
 from indexer.catalog.schema import roots
 from indexer.files.roots import device_of
 from tests.fakes import FakeEncoder, paint
 from tests.indexer.asking import Store
+from tests.indexer.catalog.conftest import AddFile
+
+
+def test_any_of_the_files(connection: Connection, root: Root, add_file: AddFile) -> None:
+    assert some_are_there(connection, root), "a root without files"
+    add_file("absent.jpg")
+    assert not some_are_there(connection, root)
+    add_file("sub/link.jpg")
+    assert not some_are_there(connection, root)
+    (root.path / "sub").mkdir(parents=True)
+    (root.path / "sub" / "link.jpg").symlink_to("nowhere")
+    assert some_are_there(connection, root), "a broken link is a file that is there"
 
 
 def names(store: Store, encoder: FakeEncoder) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.files.roots import any_is_there, as_known, device_of, offline_reason
+from indexer.files.roots import as_known, device_of, offline_reason
 
 
 @pytest.mark.parametrize(
@@ -36,14 +36,6 @@ def test_the_files_are_looked_for_only_where_the_folder_does_not_tell(tmp_path: 
     assert offline_reason(tmp_path, None, lambda: pytest.fail("never indexed before")) is None
     assert offline_reason(tmp_path / "absent", 1, lambda: pytest.fail("not needed")) == "is not there"
     assert offline_reason(tmp_path / "a.jpg", 1, lambda: pytest.fail("not needed")) == "is not there"
-
-
-def test_any_of_the_files(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "link").symlink_to("nowhere")
-    assert any_is_there(tmp_path, ["absent", "sub/link"]), "a broken link is a file that is there"
-    assert not any_is_there(tmp_path, ["absent"])
-    assert not any_is_there(tmp_path, [])
 
 
 @pytest.mark.skipif(not hasattr(os, "statvfs"), reason="Windows gives a volume a number of its own")

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.base.types import EXACT_SEARCH, IndexFacts, Model
+from indexer.base.types import EXACT_SEARCH, HIDDEN, IMAGE, TEXT, IndexFacts, Model
 from indexer.catalog.library import next_change
-from indexer.catalog.schema import HIDDEN, IMAGE, OWN, TEXT, assets, vectors
+from indexer.catalog.schema import OWN, assets, vectors
 from indexer.maintenance.compare import Faults, with_index
 from indexer.search import index_files
 from indexer.search.index_files import VECTORS_FOLDER, open_index, refresh
