@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -98,16 +98,11 @@ class CatalogReader:
     def open(cls, path: Path) -> CatalogReader | None:
         """A reader of the catalog at `path`, or None where `Catalog.open` must have a look at it."""
         reader = cls(path)
-        try:
-            with reader.begin() as connection:
-                ((revision,),) = read(connection, "SELECT version_num FROM alembic_version")
-        except (LibraryError, ValueError):
-            reader.close()
-            return None
-        if revision != SCHEMA_REVISION:
-            reader.close()
-            return None
-        return reader
+        with suppress(LibraryError, ValueError), reader.begin() as connection:  # ValueError: no text of UTF-8
+            if read(connection, "SELECT version_num FROM alembic_version") == [(SCHEMA_REVISION,)]:
+                return reader
+        reader.close()
+        return None
 
     @contextmanager
     def begin(self) -> Iterator[sqlite3.Connection]:
