@@ -73,6 +73,6 @@ def index_over(
     elif path is not None and facts.form == "ivf":
         index = FaissIndex.load(path, rows, Probing(facts.nprobe, facts.depth))
     elif len(rows) >= FLAT_FROM and 2 * len(rows) * rows.dim <= FLAT_BYTES and gpu is None:
-        index = FaissIndex.flat(rows)
+        index = FaissIndex(rows)
     cpu = ExactIndex(rows) if index is None else index
     return cpu if gpu is None else GpuIndex(cpu, gpu)

@@ -50,20 +50,18 @@ def load_faiss() -> Any:
 
 
 class FaissIndex:
-    """`index` holds the first positions of `rows`; with `probing` it is an IVF one, else a flat one."""
+    """`index` holds the first positions of `rows`; with `probing` it is an IVF one, else a flat one.
 
-    def __init__(self, rows: Rows, index: Any, probing: Probing | None = None) -> None:
+    A flat one is made in memory by the first search.
+    """
+
+    def __init__(self, rows: Rows, index: Any = None, probing: Probing | None = None) -> None:
         self.rows = rows
         self.exact = ExactIndex(rows)
         self.faiss = index
         self.probing = probing
         self._last: tuple[Mask, Any] | None = None
         self._lock = threading.Lock()
-
-    @classmethod
-    def flat(cls, rows: Rows) -> FaissIndex:
-        """A flat index of `rows`, made in memory by the first search."""
-        return cls(rows, None)
 
     @classmethod
     def load(cls, path: Path, rows: Rows, probing: Probing) -> FaissIndex:
@@ -91,8 +89,8 @@ class FaissIndex:
         spare = max(self.probing.depth, DEEPER * k) - k
         return ranked(queries, k, mask.count, self.rows, partial(self._near, mask, k), spare=spare, doubt=-np.inf)
 
-    def absorb(self) -> None:
-        """Add to FAISS's index what came since it was made."""
+    def absorb(self) -> FaissIndex:
+        """Add to FAISS's index what came since it was made; itself."""
         with self._lock:
             if self.faiss is None:
                 kind = load_faiss().ScalarQuantizer.QT_fp16
@@ -100,6 +98,7 @@ class FaissIndex:
             first = self.faiss.ntotal  # FAISS counts on from there: its ids are the positions
             for start, stop in pieces(len(self.rows.ids) - first, ROWS_AT_ONCE):
                 self.faiss.add(normalised(self.rows.slice(first + start, first + stop), self.rows.dim))
+        return self
 
     def candidates(self, mask: Mask, queries: Float32Array, count: int) -> Candidates:
         """FAISS's best `count`: for certain but for rounding from a flat index, about that by RaBitQ's estimate."""

@@ -19,9 +19,9 @@ from typing import Any, Final
 import numpy as np
 
 from indexer.base.types import EXACT_SEARCH, Float32Array, IndexFacts
-from indexer.vectors.faiss_index import DEPTH, ROWS_AT_ONCE, FaissIndex, Probing, load_faiss
+from indexer.vectors.faiss_index import DEPTH, FaissIndex, Probing, load_faiss
 from indexer.vectors.protocol import normalised
-from indexer.vectors.rows import Int64Array, Rows, pieces
+from indexer.vectors.rows import Int64Array, Rows
 
 IVF_FROM: Final = 20_000  # vectors; below, an exact search is always fast enough
 RECALL: Final = 0.95  # of the 10 nearest, on average
@@ -62,7 +62,7 @@ def planned(
 
 def _tried(rows: Rows, old: tuple[FaissIndex, IndexFacts] | None) -> Iterator[tuple[FaissIndex, int]]:
     if old is not None:
-        yield extended(rows, old[0]), old[1].trained_on
+        yield refilled(rows, old[0]), old[1].trained_on
     yield trained(rows), len(rows)
 
 
@@ -76,8 +76,7 @@ def trained(rows: Rows) -> FaissIndex:
     https://doi.org/10.1023/A:1007612920971), always the same, then block after block."""
     faiss, count = load_faiss(), len(rows.ids)
     lists = lists_for(count)
-    most = min(count, SAMPLE_PER_LIST * lists)
-    sample = np.sort(np.random.default_rng(0).choice(count, most, replace=False))
+    sample = np.sort(np.random.default_rng(0).choice(count, min(count, SAMPLE_PER_LIST * lists), replace=False))
     units = normalised(rows.take(sample), rows.dim)
     quantizer = faiss.IndexFlatIP(rows.dim)
     kmeans = faiss.Kmeans(rows.dim, lists, niter=ROUNDS, spherical=True, seed=1, min_points_per_centroid=1)
@@ -85,9 +84,7 @@ def trained(rows: Rows) -> FaissIndex:
     quantizer.add(kmeans.centroids)
     empty = new_ivf(quantizer, rows.dim, lists)
     empty.train(units)
-    index = FaissIndex(rows, empty, Probing(1, DEPTH))
-    index.absorb()
-    return index
+    return FaissIndex(rows, empty, Probing(1, DEPTH)).absorb()
 
 
 def new_ivf(quantizer: Any, dim: int, lists: int) -> Any:
@@ -102,42 +99,13 @@ def new_ivf(quantizer: Any, dim: int, lists: int) -> Any:
     return index
 
 
-def extended(rows: Rows, old: FaissIndex) -> FaissIndex:
-    """The old index's lists over the positions of `rows`: what is gone is taken out, what is new is added."""
-    faiss, index, before = load_faiss(), old.faiss, old.rows
-    held = before.ids[: index.ntotal]
-    now = np.minimum(np.searchsorted(rows.ids, held), len(rows.ids) - 1)  # the new position of each old one
-    stays = before.alive[: index.ntotal] & (rows.ids[now] == held)
-    gone, missing = np.packbits(~stays, bitorder="little"), np.setdiff1d(np.arange(len(rows.ids)), now[stays])
-    index.remove_ids(faiss.IDSelectorBitmap(len(gone), faiss.swig_ptr(gone)))
-    _clear_last_blocks(index)
-    for number in range(index.nlist):
-        size = index.invlists.list_size(number)
-        if size:
-            places = faiss.rev_swig_ptr(index.invlists.get_ids(number), size)
-            places[:] = now[places]
-    for start, stop in pieces(len(missing), ROWS_AT_ONCE):
-        part = missing[start:stop]
-        index.add_with_ids(normalised(rows.take(part), rows.dim), part)
-    return FaissIndex(rows, index, old.probing)
+def refilled(rows: Rows, old: FaissIndex) -> FaissIndex:
+    """All `rows` in the old index's lists: its centroids stay, which is most of what an index takes to make.
 
-
-def _clear_last_blocks(index: Any) -> None:
-    """Pack the last block of each list anew: in FAISS 1.15.1 what `remove_ids` leaves behind there spoils the bits of
-    vectors that are added later."""
-    faiss, lists = load_faiss(), load_faiss().downcast_InvertedLists(index.invlists)
-    if not hasattr(lists, "block_size"):  # lists of whole vectors
-        return
-    packer = index.get_CodePacker()
-    for number in range(index.nlist):
-        blocks, used = divmod(lists.list_size(number), lists.n_per_block)
-        if used:
-            codes = faiss.rev_swig_ptr(lists.get_codes(number), (blocks + 1) * lists.block_size)
-            block = codes[blocks * lists.block_size :].reshape(1, -1)
-            kept = [packer.unpack_1(block, place) for place in range(used)]
-            block[:] = 0
-            for place, code in enumerate(kept):
-                packer.pack_1(code, place, block)
+    What is gone is not taken out one by one: in FAISS 1.15.1 `remove_ids` spoils the bits of vectors added later.
+    """
+    old.faiss.reset()
+    return FaissIndex(rows, old.faiss, old.probing).absorb()
 
 
 def measured(index: FaissIndex, questions: Float32Array, answers: Int64Array | None) -> tuple[Probing, float, float]:

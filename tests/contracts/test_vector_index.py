@@ -87,7 +87,7 @@ def on_gpu(kind: str, over: Over) -> Over:
 
 
 BACKENDS: dict[str, Over] = {"exact": ExactIndex}
-FAISS_BACKENDS: dict[str, Over] = {"faiss-flat": FaissIndex.flat, "faiss-ivf": ivf}
+FAISS_BACKENDS: dict[str, Over] = {"faiss-flat": FaissIndex, "faiss-ivf": ivf}
 GPU_BACKENDS: dict[str, Over] = {
     "gpu-flat": on_gpu("flat", ExactIndex),
     "gpu-flat-of-lists": on_gpu("flat", ivf),

@@ -36,7 +36,7 @@ def rows() -> Rows:
 
 def made(kind: str) -> FaissIndex:
     if kind == "flat":
-        return FaissIndex.flat(rows())
+        return FaissIndex(rows())
     index = form.trained(rows())
     index.probing = Probing(20, 200)
     return index

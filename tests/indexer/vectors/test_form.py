@@ -187,7 +187,7 @@ def test_lists_taken_over_are_those_of_an_index_built_anew(store: Store) -> None
     rows.add(ids, before.index.rows.vectors_of(ids))
     assert isinstance(before.index, FaissIndex)
     centroids = centroids_of(before)
-    taken_over = form.extended(rows, before.index)
+    taken_over = form.refilled(rows, before.index)
     quantizer = faiss_index.load_faiss().IndexFlatIP(DIM)
     quantizer.add(centroids)
     empty = form.new_ivf(quantizer, DIM, len(centroids))
