@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -53,9 +54,9 @@ def export(
     stored, _ = load_vae(target)  # what the graphs will compute with: the weights as stored
     side = architecture.side_px
     pixels = torch.zeros(2, side, side, 3, dtype=torch.uint8)
-    _export_graph(_Graph(stored, "image"), pixels, "pixels", target / "image.onnx", {0: "n"})
+    _export_graph(_ImageGraph(stored), pixels, "pixels", target / "image.onnx", {0: "n"})
     ids = torch.ones(2, 7, dtype=torch.int64)
-    _export_graph(_Graph(stored, "text"), ids, "ids", target / "text.onnx", {0: "n", 1: "t"})
+    _export_graph(_TextGraph(stored), ids, "ids", target / "text.onnx", {0: "n", 1: "t"})
     (target / INT8_GRAPH).unlink(missing_ok=True)  # of other weights
     if precision == "int8" and photos:
         export_int8(target, some_squares(photos, side))
@@ -63,18 +64,28 @@ def export(
     return target
 
 
-class _Graph(nn.Module):
-    """Pixels uint8 `[n, side, side, 3]`, or ids int64 `[n, t]` -> mu, logvar."""
+class _ImageGraph(nn.Module):
+    """uint8 `[n, side, side, 3]` -> mu, logvar."""
 
-    def __init__(self, vae: MultimodalVAE, modality: str) -> None:
+    def __init__(self, vae: MultimodalVAE) -> None:
         super().__init__()
-        self.encoders = nn.ModuleDict({modality: vae.encoders[modality]})
+        self.encoders = nn.ModuleDict({"image": vae.encoders["image"]})
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        (encoder,) = self.encoders.values()
-        if isinstance(encoder, ImageEncoder):
-            inputs = inputs.permute(0, 3, 1, 2).float()
-        encoding = encoder(inputs)
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        encoder = cast(ImageEncoder, self.encoders["image"])
+        encoding = encoder(pixels.permute(0, 3, 1, 2).float())
+        return encoding.mu, encoding.logvar
+
+
+class _TextGraph(nn.Module):
+    """int64 ids `[n, t]` -> mu, logvar."""
+
+    def __init__(self, vae: MultimodalVAE) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict({"text": vae.encoders["text"]})
+
+    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        encoding = self.encoders["text"](ids)
         return encoding.mu, encoding.logvar
 
 
