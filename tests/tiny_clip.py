@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -35,6 +37,16 @@ def write_clip(folder: Path, config: CLIPConfig, seed: int = 0) -> Path:
     words = CLIPTokenizer(vocab=_letters(), merges=[])
     CLIPProcessor(image_processor=pictures, tokenizer=words).save_pretrained(folder)
     return folder
+
+
+def pictures(n: int, seed: int = 0) -> list[Image.Image]:
+    pixels = np.random.default_rng(seed).integers(0, 256, (n, SIDE_PX, SIDE_PX, 3), np.uint8)
+    return [Image.fromarray(one) for one in pixels]
+
+
+def words(n: int) -> list[str]:
+    rng = np.random.default_rng(7)
+    return ["".join(rng.choice(list("abcdefgh "), 12)).strip() for _ in range(n)]
 
 
 def _letters() -> dict[str, int]:

@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from indexer.catalog import reader
 from indexer.catalog.reader import CatalogReader, last_change, live_model, read
 from indexer.search.search import CATALOG_FILE
 from indexer.store import Store
-from tests.fakes import COLOURS, FakeEncoder, paint
-
-
-@pytest.fixture
-def filled(store: Store, photos: Path, encoder: FakeEncoder) -> Store:
-    for number, colour in enumerate(COLOURS):
-        paint(photos / f"{colour}.png", colour, seed=number)
-    (photos / "red.txt").write_text("a red wall")
-    store.ingest(photos, encoder)
-    return store
 
 
 def test_both_kinds_of_connection_read_alike(filled: Store) -> None:

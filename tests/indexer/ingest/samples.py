@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
-from indexer.base.types import IndexReport
+from indexer.base.types import IndexReport, Posterior
 from indexer.catalog.hits import StoredHit
 from tests.fakes import COLOURS, FakeEncoder, paint
 from tests.indexer.asking import Store
@@ -53,6 +54,25 @@ def counts(report: IndexReport) -> dict[str, int]:
 def found(store: Store, encoder: FakeEncoder, words: str = "red", **options: object) -> list[str]:
     query = encoder.embed_texts([words]).mu[0]
     return [hit.path.name for hit in store.search(query, 100, fingerprint=encoder.fingerprint, **options)]
+
+
+def found_with_text(
+    store: Store, encoder: FakeEncoder, words: str, within: str | None = None
+) -> list[tuple[str, str, str | None]]:
+    query = FakeEncoder().embed_texts([words]).mu[0]
+    hits = store.search(query, 100, fingerprint=encoder.fingerprint, within=within)
+    return [(hit.path.name, hit.modality, hit.text) for hit in hits]
+
+
+def half(posterior: Posterior) -> Posterior:
+    """What a posterior is after it was stored."""
+    return Posterior(*(part.astype(np.float16).astype(np.float32) for part in (posterior.mu, posterior.logvar)))
+
+
+def joint(encoder: FakeEncoder, image: Posterior, *texts: Posterior) -> Posterior:
+    """The product of the experts, the captions' means as long as the photo's."""
+    length = np.linalg.norm(image.mu)
+    return encoder.fuse([image, *(Posterior(t.mu * (length / np.linalg.norm(t.mu)), t.logvar) for t in texts)])
 
 
 def fill(photos: Path, count: int = 5) -> None:

@@ -9,29 +9,11 @@ import numpy as np
 import pytest
 
 from indexer.base.errors import DecodeError
-from indexer.base.types import Posterior
 from indexer.ingest.captions import parse
 from tests.fakes import FakeEncoder, paint
 from tests.indexer.asking import Store
-
-
-def found(
-    store: Store, encoder: FakeEncoder, words: str, within: str | None = None
-) -> list[tuple[str, str, str | None]]:
-    query = FakeEncoder().embed_texts([words]).mu[0]
-    hits = store.search(query, 100, fingerprint=encoder.fingerprint, within=within)
-    return [(hit.path.name, hit.modality, hit.text) for hit in hits]
-
-
-def half(posterior: Posterior) -> Posterior:
-    """What a posterior is after it was stored."""
-    return Posterior(*(part.astype(np.float16).astype(np.float32) for part in (posterior.mu, posterior.logvar)))
-
-
-def joint(encoder: FakeEncoder, image: Posterior, *texts: Posterior) -> Posterior:
-    """The product of the experts, the captions' means as long as the photo's."""
-    length = np.linalg.norm(image.mu)
-    return encoder.fuse([image, *(Posterior(t.mu * (length / np.linalg.norm(t.mu)), t.logvar) for t in texts)])
+from tests.indexer.ingest.samples import found_with_text as found
+from tests.indexer.ingest.samples import half, joint
 
 
 def test_a_text_beside_a_photo(store: Store, photos: Path, encoder: FakeEncoder) -> None:

@@ -33,15 +33,6 @@ print(*sorted({"sqlalchemy", "alembic", "faiss", "PIL", "mmsearch"} & set(sys.mo
 """
 
 
-@pytest.fixture
-def filled(store: Store, photos: Path, encoder: FakeEncoder) -> Store:
-    for number, colour in enumerate(COLOURS):
-        paint(photos / f"{colour}.png", colour, seed=number)
-    (photos / "red.txt").write_text("a red wall")
-    store.ingest(photos, encoder)
-    return store
-
-
 def refuse(model: Model) -> None:
     raise AssertionError("nothing is damaged here")
 

@@ -14,27 +14,7 @@ from mmsearch.inference.backbone_model import (
     SentenceTransformerModel,
     load_backbone,
 )
-from tests.tiny_clip import SIDE_PX, write_tiny_clip
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_clip(tmp_path_factory.mktemp("clip"))
-
-
-@pytest.fixture(scope="module")
-def model(clip: Path) -> SentenceTransformerModel:
-    return load_backbone(str(clip))
-
-
-def pictures(n: int, seed: int = 0) -> list[Image.Image]:
-    pixels = np.random.default_rng(seed).integers(0, 256, (n, SIDE_PX, SIDE_PX, 3), np.uint8)
-    return [Image.fromarray(one) for one in pixels]
-
-
-def words(n: int) -> list[str]:
-    rng = np.random.default_rng(7)
-    return ["".join(rng.choice(list("abcdefgh "), 12)).strip() for _ in range(n)]
+from tests.tiny_clip import SIDE_PX, pictures
 
 
 def clip_itself(folder: Path) -> tuple[np.ndarray, np.ndarray]:

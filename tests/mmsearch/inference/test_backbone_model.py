@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from indexer.base.types import Encoder, Posterior
 from mmsearch.errors import CheckpointError
@@ -19,27 +18,7 @@ from mmsearch.inference.backbone_model import (
     save_linear_heads,
 )
 from mmsearch.inference.closed_form import fit_heads
-from tests.tiny_clip import FEATURES, SIDE_PX, write_tiny_clip
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_clip(tmp_path_factory.mktemp("clip"))
-
-
-@pytest.fixture(scope="module")
-def model(clip: Path) -> SentenceTransformerModel:
-    return load_backbone(str(clip))
-
-
-def pictures(n: int, seed: int = 0) -> list[Image.Image]:
-    pixels = np.random.default_rng(seed).integers(0, 256, (n, SIDE_PX, SIDE_PX, 3), np.uint8)
-    return [Image.fromarray(one) for one in pixels]
-
-
-def words(n: int) -> list[str]:
-    rng = np.random.default_rng(7)
-    return ["".join(rng.choice(list("abcdefgh "), 12)).strip() for _ in range(n)]
+from tests.tiny_clip import FEATURES, SIDE_PX, pictures, words, write_tiny_clip
 
 
 def test_is_an_encoder_and_keeps_the_contract(model: SentenceTransformerModel) -> None:
