@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from indexer.base.personal import HOME_VARIABLE
 from indexer.files.excludes import compiled as check_patterns
 from mmsearch.errors import ConfigError
 
 T = TypeVar("T")
-
-HOME_VARIABLE = "MMSEARCH_HOME"
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,15 @@ from indexer.base.errors import (
     DecodeError,
     DimensionMismatch,
     FolderNotFound,
+    LibraryClosed,
     LibraryCorrupt,
     LibraryError,
     LibraryLocked,
     LibraryNotFound,
     MMSearchError,
     ModelMismatch,
+    ModelNotNamed,
+    NotPlainFile,
 )
 
 __all__ = [
@@ -30,6 +33,7 @@ __all__ = [
     "DecodeError",
     "DimensionMismatch",
     "FolderNotFound",
+    "LibraryClosed",
     "LibraryCorrupt",
     "LibraryError",
     "LibraryLocked",
@@ -37,6 +41,8 @@ __all__ = [
     "MMSearchError",
     "ModelError",
     "ModelMismatch",
+    "ModelNotNamed",
+    "NotPlainFile",
     "QueryError",
     "TrainingError",
 ]

@@ -4,10 +4,13 @@
     ├── LibraryError            the state on disk
     │   ├── LibraryNotFound     nothing indexed there yet
     │   ├── LibraryLocked       another process is writing
+    │   ├── LibraryClosed       it was closed while it was used
     │   ├── LibraryCorrupt      a file of the library cannot be read
     │   ├── SchemaOutdated      the catalog has the tables of another version
     │   │   └── SchemaOlder     they are an older version's, and are brought up to date when the library is opened
     │   ├── ModelMismatch       the library was made with another model
+    │   │   └── ModelNotNamed   that model was never named by this user
+    │   ├── NotPlainFile        a link or a device in the place of a file of the library
     │   └── DimensionMismatch   vectors have another length
     ├── FolderNotFound          the folder to index is not there
     └── DecodeError             one file could not be read as its type; recorded as a skip
@@ -34,6 +37,10 @@ class LibraryLocked(LibraryError):
     """Another process holds the writer's lock."""
 
 
+class LibraryClosed(LibraryError):
+    """The library was closed by another thread while this one used it."""
+
+
 class LibraryCorrupt(LibraryError):
     """A file of the library does not hold what it should."""
 
@@ -48,6 +55,14 @@ class SchemaOlder(SchemaOutdated):
 
 class ModelMismatch(LibraryError):
     """The library's vectors come from another model."""
+
+
+class ModelNotNamed(ModelMismatch):
+    """The library's vectors come from a model that this user never named: a library cannot choose what is loaded."""
+
+
+class NotPlainFile(LibraryError):
+    """In the place of a file of a library there is a link, a device, a pipe or a file with a second name."""
 
 
 class DimensionMismatch(LibraryError):
