@@ -11,15 +11,16 @@ damaged, not a file) is left to `database.py`, which knows what to say of it. Ne
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from indexer.base.errors import LibraryCorrupt, LibraryError, ModelMismatch
 from indexer.base.types import Model
 from indexer.catalog import readonly
+from indexer.catalog.pool import Pool
 
 if TYPE_CHECKING:  # importing SQLAlchemy takes longer than a search
     from sqlalchemy import Connection
@@ -90,9 +91,9 @@ class CatalogReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read_only = readonly.is_read_only(path)
-        self._local = threading.local()
-        self._opened: list[sqlite3.Connection] = []
-        self._lock = threading.Lock()
+        where = f"the catalog {path}"
+        opened = partial(readonly.connect if self._read_only else _connect, path)
+        self._pool = Pool(where, opened, 0) if self._read_only else Pool(where, opened)
 
     @classmethod
     def open(cls, path: Path) -> CatalogReader | None:
@@ -108,16 +109,12 @@ class CatalogReader:
     def begin(self) -> Iterator[sqlite3.Connection]:
         """One snapshot. Raises: LibraryCorrupt, LibraryError: what the database complains of, in one line."""
         try:
-            if self._read_only:
-                with self._unlocked() as connection:
+            with self._undisturbed() if self._read_only else nullcontext(), self._pool.lent() as connection:
+                connection.execute("BEGIN")
+                try:
                     yield connection
-                return
-            connection = self._connection()
-            connection.execute("BEGIN")
-            try:
-                yield connection
-            finally:
-                connection.rollback()  # nothing was written
+                finally:
+                    connection.rollback()  # nothing was written
         except sqlite3.DatabaseError as error:
             damaged = not isinstance(error, sqlite3.OperationalError) or is_damage(error)
             if not damaged:
@@ -127,42 +124,31 @@ class CatalogReader:
             ) from error
 
     def close(self) -> None:
-        """Release every connection."""
-        with self._lock:
-            for connection in self._opened:
-                connection.close()
-            self._opened.clear()
-        self._local = threading.local()
+        """Release every connection, those in use when they are done."""
+        self._pool.close()
 
     @contextmanager
-    def _unlocked(self) -> Iterator[sqlite3.Connection]:
-        """One snapshot where no lock can be held: somebody who may write could do so meanwhile.
+    def _undisturbed(self) -> Iterator[None]:
+        """Around what is read where no lock can be held: somebody who may write could do so meanwhile.
 
         Raises: LibraryError when somebody did.
         """
         before = readonly.stamp(self._path)
-        with closing(readonly.connect(self._path)) as connection:
-            try:
-                connection.execute("BEGIN")
-                yield connection
-            finally:
-                if readonly.stamp(self._path) != before:  # also where this is why it looked damaged
-                    raise LibraryError(f"the catalog {self._path} was written while it was read; ask again")
+        try:
+            yield
+        finally:
+            if readonly.stamp(self._path) != before:  # also where this is why it looked damaged
+                raise LibraryError(f"the catalog {self._path} was written while it was read; ask again")
 
-    def _connection(self) -> sqlite3.Connection:
-        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if found is None:
-            found = sqlite3.connect(
-                readonly.address(self._path, "mode=rw"),  # rw: never made, WAL kept in order
-                uri=True,
-                timeout=BUSY_TIMEOUT_S,
-                isolation_level=None,
-                check_same_thread=False,  # `close` closes them all
-            )
-            with self._lock:
-                self._opened.append(found)
-            self._local.connection = found
-        return found
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        readonly.address(path, "mode=rw"),  # rw: never made, WAL kept in order
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,  # lent to one thread after another
+    )
 
 
 def is_damage(error: BaseException | None) -> bool:
