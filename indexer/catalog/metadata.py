@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -50,7 +50,7 @@ class Said:
 
 def add(connection: Connection, asset_id: int, said: Metadata, sidecar: Sidecar | None = None) -> None:
     """What a picture, or its sidecar, says of it, of which it has said nothing yet."""
-    values: dict[str, Any] = asdict(said) | {
+    values: dict[str, Any] = vars(said) | {
         "asset_id": asset_id,
         "source": sidecar and sidecar.rel_path,
         "size_bytes": sidecar and sidecar.size_bytes,
@@ -66,6 +66,13 @@ def write(connection: Connection, asset_id: int, said: Metadata | None, sidecar:
     connection.execute(delete(about).where(about.c.asset_id == asset_id, about.c.source == source))
     if said is not None:
         add(connection, asset_id, said, sidecar)
+
+
+def of_file(connection: Connection, asset_id: int) -> Metadata | None:
+    """What a picture itself says; None where it was never read."""
+    own = select(about).where(about.c.asset_id == asset_id, about.c.source.is_(None))
+    row = connection.execute(own).first()
+    return None if row is None else _from_row(row)
 
 
 def unread(connection: Connection, target: Target) -> list[tuple[int, str]]:
@@ -110,10 +117,9 @@ def sidecars(connection: Connection, target: Target) -> list[SidecarRow]:
 def forget_sidecar(connection: Connection, row: SidecarRow) -> None:
     """A sidecar is gone: dates and places of its picture are those the file itself has."""
     connection.execute(delete(about).where(about.c.id == row.id))
-    own = select(about).where(about.c.asset_id == row.asset_id, about.c.source.is_(None))
-    said = connection.execute(own).one_or_none()
+    said = of_file(connection, row.asset_id)
     if said is not None:
-        _show(connection, row.asset_id, _from_row(said))
+        _show(connection, row.asset_id, said)
 
 
 def with_words(connection: Connection, target: Target) -> Iterator[Said]:

@@ -6,7 +6,7 @@ In: ids, a `Target`. Out: conditions of SQLAlchemy, for every module here that w
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy import ColumnElement, and_, exists, or_, true
 
@@ -14,11 +14,12 @@ from indexer.base.types import Model
 from indexer.catalog.roots import Target
 from indexer.catalog.schema import OWN, assets, vectors
 
+Key = TypeVar("Key")
 CHUNK: Final = 500  # ids in one statement; SQLite's limit on parameters was 999 for long
 
 
-def chunked(ids: Iterable[int]) -> Iterator[list[int]]:
-    """Ids in lists that fit one statement."""
+def chunked(ids: Iterable[Key]) -> Iterator[list[Key]]:
+    """Ids, or other keys, in lists that fit one statement."""
     whole = list(ids)
     for start in range(0, len(whole), CHUNK):
         yield whole[start : start + CHUNK]

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, and_, bindparam, delete, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, or_, select, update
 
 from indexer.base.types import Modality, Model, Posterior
 from indexer.catalog import keyframes
 from indexer.catalog.captions import PendingText
 from indexer.catalog.library import make_live, next_change
+from indexer.catalog.roots import Target
 from indexer.catalog.schema import LIVE, MISSING, OWN, assets, captions, frames, vectors
-from indexer.catalog.scopes import chunked, own_of
+from indexer.catalog.scopes import below, chunked, is_encoded, own_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +56,29 @@ def from_blobs(blobs: Sequence[Blobs], dim: int) -> Posterior:
     return Posterior(matrix(one.mu for one in blobs), matrix(one.logvar for one in blobs))
 
 
-def donors(connection: Connection, model: Model, content_hash: bytes, modality: Modality) -> list[Donor]:
-    """Assets with this content and a vector; those that are gone from their path first."""
+def donors(
+    connection: Connection, model: Model, target: Target, hashes: Collection[bytes]
+) -> dict[tuple[Modality, bytes], list[Donor]]:
+    """Files with these contents and a vector that may have left their path; those known to be gone from it first.
+
+    What is live in `target` has just been seen there. The contents lead to the files, and those to their vectors: a
+    join of the two goes over all vectors, by the index of captions.
+    """
     missing = assets.c.state == MISSING
-    query = (
-        select(assets.c.id, assets.c.root_id, assets.c.rel_path, missing)
-        .join(vectors, and_(vectors.c.asset_id == assets.c.id, own_of(model)))
-        .where(assets.c.content_hash == content_hash, assets.c.modality == modality, assets.c.error.is_(None))
-        .order_by(~missing, assets.c.id)
-    )
-    return [Donor(*row) for row in connection.execute(query)]
+    columns = (assets.c.modality, assets.c.content_hash, assets.c.id, assets.c.root_id, assets.c.rel_path, missing)
+    query = select(*columns).where(assets.c.error.is_(None), or_(missing, ~below(target)), is_encoded(model))
+    query = query.order_by(~missing, assets.c.id)
+    found: dict[tuple[Modality, bytes], list[Donor]] = {}
+    for chunk in chunked(hashes):
+        for modality, content_hash, *donor in connection.execute(query.where(assets.c.content_hash.in_(chunk))):
+            found.setdefault((modality, content_hash), []).append(Donor(*donor))
+    return found
+
+
+def holder(connection: Connection, model: Model, content_hash: bytes, modality: Modality) -> int | None:
+    """Any file with this content and a vector."""
+    query = select(assets.c.id).where(assets.c.content_hash == content_hash, assets.c.modality == modality)
+    return connection.scalar(query.where(assets.c.error.is_(None), is_encoded(model)).limit(1))
 
 
 def own(connection: Connection, model: Model, asset_id: int) -> Blobs | None:

@@ -7,36 +7,25 @@ committed with the next batch, or after `COMMIT_S`. Next: `catalog/assets.py`, t
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from indexer.base.failpoints import reach
 from indexer.base.types import Modality
 from indexer.catalog import assets, fused, metadata, root_updates, vectors
 from indexer.catalog.assets import Description, FileState
 from indexer.catalog.database import Connection
-from indexer.catalog.roots import Root, all_roots, offline_reason
-from indexer.catalog.vectors import Blobs, Donor
+from indexer.catalog.roots import Target
+from indexer.catalog.vectors import Blobs
 from indexer.decoding.decode import EXCERPT_CHARS
+from indexer.decoding.metadata import Metadata
+from indexer.ingest.contents import Content, Contents, Lost, content_of
 from indexer.ingest.encode import encode
 from indexer.ingest.loader import Loaded
 from indexer.ingest.run import Run
 
 COMMIT_S = 2.0
 READY_LIMIT = 1000
-
-
-@dataclass(frozen=True)
-class Content:
-    """What rows of the same content have in common: the vector, and what is shown of it."""
-
-    blobs: Blobs
-    description: Description
-
-
-Lost = dict[tuple[Modality, bytes], Content]  # content that lost its row in this run, and may turn up again
 
 
 @dataclass
@@ -50,10 +39,10 @@ class _Lane:
 class Batches:
     """Takes loaded files one by one; `finish` commits the rest. Used from one thread."""
 
-    def __init__(self, run: Run, root: Root, lost: Lost) -> None:
+    def __init__(self, run: Run, target: Target, lost: Lost) -> None:
         self._run = run
-        self._root = root
-        self._lost = lost
+        self._target = target
+        self._contents = Contents(run.model, target, lost)
         self._lanes: dict[Modality, _Lane] = {"image": _Lane(), "text": _Lane()}
         self._ready: list[Loaded] = []
         self._committed_at = time.monotonic()
@@ -105,7 +94,7 @@ class Batches:
         if ready:
             with self._run.clock.stage("store") as stored:
                 with self._run.catalog.begin() as connection:
-                    _Write(connection, self._run, self._root, self._lost).all(ready, blobs)
+                    _Write(connection, self._run, self._target, self._contents).all(ready, blobs)
                     reach("batch.writing")
                 stored.items += len(ready)
             reach("batch.committed")
@@ -116,18 +105,18 @@ class Batches:
 class _Write:
     """The rows of one batch, inside its transaction."""
 
-    def __init__(self, connection: Connection, run: Run, root: Root, lost: Lost) -> None:
+    def __init__(self, connection: Connection, run: Run, target: Target, contents: Contents) -> None:
         self._connection = connection
         self._model = run.model
-        self._root = root
+        self._root = target.root
         self._tally = run.tally
-        self._lost = lost
+        self._contents = contents
         self._own: dict[int, Blobs | None] = {}
-        self._encoded: dict[bytes, Content] = {}  # in this batch
         self._touched: set[int] = set()  # assets that may have become live, or hidden, with the vector they have
 
     def all(self, batch: list[Loaded], blobs: dict[bytes, Blobs]) -> None:
         """Write every file, then the vectors, then what follows from them."""
+        self._contents.look_up(self._connection, [one for one in batch if one.is_reused])
         for loaded in batch:
             if loaded.error is not None:
                 self._skip(loaded)
@@ -138,8 +127,9 @@ class _Write:
                 self._tally.unchanged += 1
             elif loaded.is_fresh:
                 assert loaded.content_hash is not None
-                encoded = Content(blobs[loaded.content_hash], _description(loaded))
-                self._encoded[loaded.content_hash] = encoded
+                said = loaded.picture.metadata if loaded.picture else None
+                encoded = Content(blobs[loaded.content_hash], _description(loaded), said)
+                self._contents.keep(loaded, encoded)
                 self._put(loaded, encoded)
             else:
                 self._reuse(loaded)
@@ -152,22 +142,21 @@ class _Write:
         if loaded.content_hash is None and asset_id is not None:
             assets.unopened(self._connection, asset_id, _state(loaded))
         else:
-            asset_id = self._write(loaded, Description())
+            asset_id = self._write(loaded, Description(), None)
         if loaded.content_hash is not None:
             self._own[asset_id] = None
         self._touched.add(asset_id)
         self._tally.skipped += 1
 
     def _put(self, loaded: Loaded, content: Content) -> None:
-        self._own[self._write(loaded, content.description)] = content.blobs
+        self._own[self._write(loaded, content.description, content.said)] = content.blobs
         if loaded.job.asset_id is None:
             self._tally.added += 1
         else:
             self._tally.updated += 1
 
-    def _write(self, loaded: Loaded, description: Description) -> int:
-        """The row of a file with its content, and what a picture says of itself; its id."""
-        said = loaded.picture.metadata if loaded.picture else None  # None: `catch_up` asks the copy
+    def _write(self, loaded: Loaded, description: Description, said: Metadata | None) -> int:
+        """The row of a file with its content, and what a picture says of itself (None: `catch_up` asks it); its id."""
         asset_id = loaded.job.asset_id
         if asset_id is None:
             asset_id = assets.insert(self._connection, self._root, _state(loaded), description)
@@ -182,44 +171,21 @@ class _Write:
     def _keep_old(self, loaded: Loaded, asset_id: int) -> None:
         """Before other content takes a row: its content may have moved to a path that comes later in this run."""
         if loaded.job.content_hash is not None:
-            content = self._content_of(asset_id)
+            content = content_of(self._connection, self._model, asset_id)
             if content is not None:
-                self._lost[loaded.job.modality, loaded.job.content_hash] = content
-
-    def _content_of(self, asset_id: int) -> Content | None:
-        blobs = vectors.own(self._connection, self._model, asset_id)
-        return None if blobs is None else Content(blobs, assets.description_of(self._connection, asset_id))
+                self._contents.lose(loaded.job, content)
 
     def _reuse(self, loaded: Loaded) -> None:
         """Content that has a vector: the file moved here, or is one more copy."""
-        content_hash, modality = loaded.content_hash, loaded.job.modality
-        assert content_hash is not None
-        if content_hash in self._encoded:
-            self._put(loaded, self._encoded[content_hash])
+        gone = self._contents.take_gone(loaded) if loaded.job.asset_id is None else None
+        if gone is None:
+            self._put(loaded, self._contents.given(self._connection, loaded))
             return
-        donors = vectors.donors(self._connection, self._model, content_hash, modality)
-        gone = next((donor for donor in donors if self._is_gone(donor, loaded)), None)
-        if gone is not None and loaded.job.asset_id is None:
-            assets.keep(self._connection, gone.id, self._root, _state(loaded))
-            self._touched.add(gone.id)
-            self._tally.moved += 1
-            if gone.root_id != self._root.id:
-                root_updates.set_pairing_due(self._connection, [gone.root_id])
-        else:
-            given = self._content_of(donors[0].id) if donors else self._lost[modality, content_hash]
-            assert given is not None
-            self._put(loaded, given)
-
-    def _is_gone(self, donor: Donor, loaded: Loaded) -> bool:
-        """Whether a file has left its path, in a root that is there without it."""
-        root = next(one for one in all_roots(self._connection) if one.id == donor.root_id)
-        if offline_reason(self._connection, root) is not None:
-            return False
-        old = root.path / donor.rel_path
-        if not os.path.lexists(old):
-            return True
-        # Where the case of letters makes no difference, the old spelling still leads to the file; the scan missed it.
-        return donor.is_missing and _is_same(old, self._root.path / loaded.job.rel_path)
+        assets.keep(self._connection, gone.id, self._root, _state(loaded))
+        self._touched.add(gone.id)
+        self._tally.moved += 1
+        if gone.root_id != self._root.id:
+            root_updates.set_pairing_due(self._connection, [gone.root_id])
 
 
 def _state(loaded: Loaded) -> FileState:
@@ -235,10 +201,3 @@ def _description(loaded: Loaded) -> Description:
     return Description(
         picture.width_px, picture.height_px, said.taken_at, said.camera, said.latitude_deg, said.longitude_deg
     )
-
-
-def _is_same(old: Path, new: Path) -> bool:
-    try:
-        return old.samefile(new)
-    except OSError:
-        return False

@@ -2,8 +2,8 @@
 
 In: a folder, an encoder, an open catalog. Out: an `IndexReport`; the catalog knows every file below the folder. Each
 step commits by itself and starts from what the catalog says, so that a run may end at any point: the next one goes on.
-Next: `files/scan.py`, `plan.py`, `loader.py`, `encode.py`, `batches.py`, `sidecars.py`,
-`captions.py`, `fusion.py`, in this order.
+Next: `files/scan.py`, `plan.py`, `loader.py`, `encode.py`, `batches.py`, `contents.py`,
+`sidecars.py`, `captions.py`, `fusion.py`, in this order.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from indexer.catalog.roots import Target, checked_folder, offline_reason
 from indexer.files.excludes import Excludes
 from indexer.files.roots import device_of
 from indexer.files.scan import NO_EXCLUDES, Scan, scan
-from indexer.ingest.batches import Batches, Lost
+from indexer.ingest.batches import Batches
 from indexer.ingest.captions import encode_captions, pair, signature
+from indexer.ingest.contents import Lost
 from indexer.ingest.fusion import fuse_photos
 from indexer.ingest.loader import load_all
 from indexer.ingest.plan import Plan, plan_for
@@ -138,7 +139,7 @@ def _load_and_encode(run: Run, target: Target, plan: Plan, lost: Lost) -> None:
     run.progress(Progress(done, total, skipped))
     if not plan.jobs:
         return
-    batches = Batches(run, target.root, lost)
+    batches = Batches(run, target, lost)
     checkpoint = max(FIRST_CHECKPOINT, 2 * run.tally.encoded)
     look_ahead = 2 * run.batch_size
     loading = load_all(target.root.path, plan.jobs, run.encoder, batches.known, look_ahead, run.library, run.clock)

@@ -58,6 +58,11 @@ class Loaded:
         """The content has to be encoded."""
         return self.pixels is not None or self.text is not None
 
+    @property
+    def is_reused(self) -> bool:
+        """The content has a vector already, at another path."""
+        return self.error is None and not self.is_touched and not self.is_fresh
+
 
 KnownHashes = Mapping[Modality, Collection[bytes]]
 

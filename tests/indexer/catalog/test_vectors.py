@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, event, func, select
 
 from indexer.base.errors import LibraryError
 from indexer.base.types import CAPTION, HIDDEN, IMAGE, TEXT, Model, Posterior
-from indexer.catalog import assets, captions, library, vectors
+from indexer.catalog import assets, captions, library, root_updates, vectors
+from indexer.catalog.assets import Description, FileState
 from indexer.catalog.captions import Key
 from indexer.catalog.reader import last_change, live_model
+from indexer.catalog.roots import Target, all_roots
 from indexer.catalog.schema import vectors as table
-from indexer.catalog.vectors import Blobs, Donor
+from indexer.catalog.vectors import Blobs
 from tests.fakes import FakeEncoder, paint
 from tests.indexer.asking import Store
 from tests.indexer.catalog.conftest import AddFile
@@ -68,12 +70,37 @@ def test_content_is_known_again_wherever_it_is(connection: Connection, model: Mo
         add_file("c.txt", "text", content=b"same"),
     )  # fmt: skip
     add_file("d.jpg", content=b"same")  # without a vector
-    vectors.add_own(connection, model, {one: blobs(1, 0, 0, 0) for one in (here, gone, text)})
+    other = root_updates.add(connection, Path("/other"))
+    away = assets.insert(connection, other, FileState("e.jpg", "image", 1, 1, b"same"), Description())
+    vectors.add_own(connection, model, {one: blobs(1, 0, 0, 0) for one in (here, gone, text, away)})
     assets.mark(connection, [gone], missing=True)
-    found = vectors.donors(connection, model, b"same", "image")
-    assert [(one.id, one.rel_path, one.is_missing) for one in found] == [(gone, "b.jpg", True), (here, "a.jpg", False)]
-    assert isinstance(found[0], Donor)
-    assert vectors.donors(connection, model, b"other", "image") == []
+    root = next(one for one in all_roots(connection) if one.id != other.id)
+    found = vectors.donors(connection, model, Target(root, "", ()), {b"same", b"other"})
+    assert found.keys() == {("image", b"same")}  # what is live in the target was just seen there
+    assert [(one.id, one.rel_path, one.is_missing) for one in found["image", b"same"]] == [
+        (gone, "b.jpg", True), (away, "e.jpg", False),
+    ]  # fmt: skip
+    assert vectors.holder(connection, model, b"same", "image") in (here, gone, away)
+    assert vectors.holder(connection, model, b"other", "image") is None
+
+
+def test_a_content_is_looked_up_by_its_hash_and_never_by_all_vectors(connection: Connection, model: Model) -> None:
+    asked: list[tuple[str, object]] = []
+    event.listen(
+        connection.engine, "before_cursor_execute", lambda _, __, sql, values, *___: asked.append((sql, values))
+    )
+    target = Target(root_updates.add(connection, Path("/photos")), "2019", ())
+    asked.clear()
+    vectors.donors(connection, model, target, [b"one", b"two"])
+    vectors.holder(connection, model, b"one", "image")
+    plans = [
+        [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values)]
+        for sql, values in list(asked)
+    ]
+    assert len(plans) == 2
+    for plan in plans:
+        assert "ix_assets_content_hash" in plan[0]
+        assert [step for step in plan if "vectors" in step and "asset_id=?" not in step] == []
 
 
 def test_the_words_of_captions_are_encoded_once(connection: Connection, model: Model, add_file: AddFile) -> None:
