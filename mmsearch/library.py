@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeVar
 
+from indexer.base.calls import Calls
 from indexer.base.errors import SchemaOutdated
 from indexer.base.types import Encoder, IndexReport, Modality, ProgressCallback
 from indexer.files.excludes import Excludes, compiled
@@ -38,14 +41,29 @@ if TYPE_CHECKING:  # the catalog and the decoder are paid for when they are used
 
 Device = Literal["auto", "cpu", "cuda"]
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
 log = logging.getLogger(__name__)
+
+
+def _call(method: Callable[Concatenate[Library, _P], _T]) -> Callable[Concatenate[Library, _P], _T]:
+    """A method that `Library.close`, called by another thread, waits for."""
+
+    @wraps(method)
+    def call(library: Library, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with library._calls.running():
+            return method(library, *args, **kwargs)
+
+    return call
 
 
 class Library:
     """Pictures and texts on disk with their vectors. Open with `Library.open`; usable as a context manager.
 
     Nothing is read before it is needed: the folder of the library at the first call, the model at the first call
-    that computes. `status`, `errors` and `similar` of an indexed file never load the model.
+    that computes. `status`, `errors` and `similar` of an indexed file never load the model. Threads may share
+    a library.
     """
 
     def __init__(self, path: Path, model: str | Path | Encoder | None, device: Device, config: Config) -> None:
@@ -54,6 +72,8 @@ class Library:
         self._model = LibraryModel(model, config.model, device)
         self._device = device
         self._store: Store | None = None
+        self._opening = threading.Lock()
+        self._calls = Calls()
         self._queries = QueryEngine(path, self._model, _search_device(config, device), self._open_store)
 
     @classmethod
@@ -85,6 +105,7 @@ class Library:
             )
         return cls(folder, model, config.device if device == "auto" else device, config)
 
+    @_call
     def index(
         self, folder: str | Path, progress: ProgressCallback | None = None, *, exclude: Sequence[str] = ()
     ) -> IndexReport:
@@ -129,6 +150,7 @@ class Library:
             return report
         return replace(report, encoded=report.encoded + changed.encoded, seconds=report.seconds + changed.seconds)
 
+    @_call
     def search(
         self,
         text: str | None = None,
@@ -160,6 +182,7 @@ class Library:
         check_query(text, image, k)
         return self._queries.search(text, image, k, within, filters_of(folder, since, until))
 
+    @_call
     def search_many(
         self,
         texts: Sequence[str],
@@ -179,6 +202,7 @@ class Library:
             check_query(text, None, k)
         return self._queries.search_many(texts, k, within, filters_of(folder, since, until))
 
+    @_call
     def similar(
         self,
         path: str | Path,
@@ -202,14 +226,17 @@ class Library:
         check_query(None, path, k)
         return self._queries.similar(path, k, within, filters_of(folder, since, until))
 
+    @_call
     def status(self) -> Status:
         """What the library holds. Never loads the model."""
         return self._open_store().status()
 
+    @_call
     def errors(self) -> list[SkippedFile]:
         """The files that were skipped, each with its reason. Never loads the model."""
         return self._open_store().errors()
 
+    @_call
     def relocate(self, old: str | Path, new: str | Path) -> int:
         """Tell the library that an indexed folder is elsewhere now; returns how many files are found there.
 
@@ -218,6 +245,7 @@ class Library:
         """
         return self._open_store().relocate(Path(old).expanduser(), Path(new).expanduser())
 
+    @_call
     def prune(
         self,
         folder: str | Path | None = None,
@@ -245,6 +273,7 @@ class Library:
         path = None if folder is None else Path(folder).expanduser()
         return self._open_store().prune(path, dry_run=dry_run, offline=offline, excluded=excluded)
 
+    @_call
     def backup(self, dest: str | Path) -> CopyReport:
         """Copy the library to a new folder, itself a library then; other processes may index and search meanwhile.
 
@@ -252,6 +281,7 @@ class Library:
         """
         return self._open_store().backup(Path(dest).expanduser())
 
+    @_call
     def export(self, dest: str | Path) -> CopyReport:
         """Write the library as files that any program reads, a folder, or one file where the name ends in `.tar`.
 
@@ -259,6 +289,7 @@ class Library:
         """
         return self._open_store().export(Path(dest).expanduser())
 
+    @_call
     def import_(self, source: str | Path) -> CopyReport:
         """Make this library, which must not be there yet, from what `export` wrote. The archive need not be trusted.
 
@@ -270,6 +301,7 @@ class Library:
 
         return restore(Path(source).expanduser(), self.path)
 
+    @_call
     def doctor(self, *, repair: bool = False, sample: int = 32) -> DoctorReport:
         """Check everything the library keeps: database, references, vectors, index file, a sample against the model.
 
@@ -288,14 +320,19 @@ class Library:
             model = store.model()
             return self._model.load(None) if model is None else self._model.load_matching(model, self.path)
 
-        self.close()  # it may be another database afterwards
-        return visit(self.path, load, repair=repair, sample=sample, batch_size=self.config.batch_size)
+        self.close()
+        try:
+            return visit(self.path, load, repair=repair, sample=sample, batch_size=self.config.batch_size)
+        finally:
+            self.close()  # it may be another database now
 
+    @_call
     def rebuild(self, progress: ProgressCallback | None = None) -> IndexReport:
         """Encode every file that the model given to `open` has not encoded yet, and make it the library's model."""
         store = self._open_store()
         return store.rebuild(self._model.load(store.model()), progress=progress, batch_size=self.config.batch_size)
 
+    @_call
     def fit_heads(self, folder: str | Path) -> Path:
         """Closed-form heads (probabilistic PCA) on the vectors of a library that a bare backbone wrote.
 
@@ -307,6 +344,7 @@ class Library:
 
         return fit_library_heads(self.path, Path(folder).expanduser(), device=torch_device(self._device))
 
+    @_call
     def tune(
         self,
         folder: str | Path | None = None,
@@ -361,11 +399,17 @@ class Library:
         self._model.forget()
 
     def close(self) -> None:
-        """Give files and locks back. The library may be used again and opens itself again."""
-        self._queries.close()
-        if self._store is not None:
-            self._store.close()
-            self._store = None
+        """Give files and locks back. The library may be used again and opens itself again.
+
+        Calls of other threads that are running end first; one that takes more than ten seconds, as `index` may, goes on
+        and gives its files back when it ends.
+        """
+        with self._calls.closing():
+            self._queries.close()
+            with self._opening:
+                store, self._store = self._store, None
+            if store is not None:
+                store.close()
 
     def __enter__(self) -> Library:
         return self
@@ -374,11 +418,12 @@ class Library:
         self.close()
 
     def _open_store(self, create: bool = False) -> Store:
-        if self._store is None:
-            from indexer.store import Store
+        from indexer.store import Store
 
-            self._store = Store.open(self.path, create=create)
-        return self._store
+        with self._opening:
+            if self._store is None:
+                self._store = Store.open(self.path, create=create)
+            return self._store
 
     def _is_offline(self, folder: Path) -> bool:
         try:

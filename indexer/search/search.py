@@ -111,7 +111,7 @@ class Searcher:
             return self._answer(question, model)
 
     def close(self) -> None:
-        """Release the database."""
+        """Release the database; a search that is running in another thread ends first, and then gives its part back."""
         self._live = None
         self._catalog.close()
 
@@ -153,11 +153,13 @@ class Searcher:
         ]
 
     def _current_index(self, model: Model) -> LiveIndex:
-        if self._live is None or self._live.model != model:
-            self._live, sound = open_index(self._catalog, self.path / VECTORS_FOLDER, model, self._device)
+        live = self._live  # `close` may take it away
+        if live is None or live.model != model:
+            live, sound = open_index(self._catalog, self.path / VECTORS_FOLDER, model, self._device)
+            self._live = live
             if not sound:
                 self._mend(model)
-        return self._live
+        return live
 
 
 def _hit(row: StoredHit, score: float, frames: dict[int, Keyframes], query: Float32Array) -> StoredHit:

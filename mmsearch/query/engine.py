@@ -9,6 +9,7 @@ hubness alike, by the model's bank of queries of the same modality. Next: `encod
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,7 @@ class QueryEngine:
         self._device = device
         self._open_store = open_store
         self._searcher: Searcher | None = None
+        self._opening = threading.Lock()
 
     def search(
         self, text: str | None, image: Picture | None, k: int, within: Modality | None, filters: Filters
@@ -81,23 +83,25 @@ class QueryEngine:
         return [replace(hit, rank=rank) for rank, hit in enumerate(others[:k], 1)]
 
     def close(self) -> None:
-        """Release the database; the next query opens it again."""
-        if self._searcher is not None:
-            self._searcher.close()
-            self._searcher = None
+        """Release the database; the next query opens it again, and one that is running ends first."""
+        with self._opening:
+            searcher, self._searcher = self._searcher, None
+        if searcher is not None:
+            searcher.close()
 
     def _answers(self, question: Question) -> list[list[Hit]]:
         return [to_hits(hits) for hits in self._open().answer(question)]
 
     def _open(self) -> Searcher:
-        if self._searcher is None:
-            self._searcher = Searcher.open(self._library, self._mend, self._device)
-        if self._searcher is None:
-            self._open_store()  # says what is wrong, or brings the schema up to date
-            self._searcher = Searcher.open(self._library, self._mend, self._device)
-        if self._searcher is None:
-            raise LibraryCorrupt(f"the catalog of {self._library} cannot be read; run 'mmsearch index' once")
-        return self._searcher
+        with self._opening:
+            if self._searcher is None:
+                self._searcher = Searcher.open(self._library, self._mend, self._device)
+            if self._searcher is None:
+                self._open_store()  # says what is wrong, or brings the schema up to date
+                self._searcher = Searcher.open(self._library, self._mend, self._device)
+            if self._searcher is None:
+                raise LibraryCorrupt(f"the catalog of {self._library} cannot be read; run 'mmsearch index' once")
+            return self._searcher
 
     def _mend(self, model: Model) -> None:
         self._open_store().mend_index(model)
