@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from indexer.base.errors import (
     DecodeError,
+    DecodeInterrupted,
     DimensionMismatch,
     FolderNotFound,
     LibraryClosed,
@@ -31,6 +32,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DecodeError",
+    "DecodeInterrupted",
     "DimensionMismatch",
     "FolderNotFound",
     "LibraryClosed",

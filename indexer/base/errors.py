@@ -14,6 +14,7 @@
     │   └── DimensionMismatch   vectors have another length
     ├── FolderNotFound          the folder to index is not there
     └── DecodeError             one file could not be read as its type; recorded as a skip
+        └── DecodeInterrupted   its decoder was ended from outside; the file is worth another try
 
 A message is one line: what was found, what was expected, what to type next. Next: `types.py`.
 """
@@ -75,3 +76,7 @@ class FolderNotFound(MMSearchError):
 
 class DecodeError(MMSearchError):
     """One file could not be decoded."""
+
+
+class DecodeInterrupted(DecodeError):
+    """The decoder of a file was killed, stopped or not started, which says nothing of the file."""

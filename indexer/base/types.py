@@ -159,8 +159,10 @@ class Profile:
 class IndexReport:
     """What one `index` run did. Counts are files, except `encoded`: vectors computed. `seconds` is wall time.
 
-    `offline` counts the files below the folder that are hidden because their drive or folder is not there now,
-    `excluded` those that this run hid because a pattern or their name excludes them now. `rebuild` has no `profile`.
+    `postponed` counts those of the `skipped` that could not be read now (no right, an error of the disk, a decoder
+    killed from outside), which the next run tries again; `offline` the files below the folder that are hidden because
+    their drive or folder is not there now; `excluded` those that this run hid because a pattern or their name excludes
+    them now. `rebuild` has no `profile`.
     """
 
     added: int = 0
@@ -168,6 +170,7 @@ class IndexReport:
     moved: int = 0
     unchanged: int = 0
     skipped: int = 0
+    postponed: int = 0
     offline: int = 0
     excluded: int = 0
     encoded: int = 0

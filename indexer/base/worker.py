@@ -2,6 +2,8 @@
 
 In: the module to run, limits on memory and on the time of one answer. Out: for each request, a JSON object, its answer:
 a JSON object and binary parts. Both ends are here: `Worker` in the process that asks, `serve` in the one that answers.
+A process may die of its request, or be ended from outside, as by a system short of memory. So a request has two tries,
+the second in a fresh process, and `WorkerDied` says whether something outside had a part in it.
 Next: `decoding/sandbox.py`, which decodes pictures this way; `transfer/parquet.py`, which reads Parquet files.
 """
 
@@ -15,22 +17,38 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-START_ALLOWANCE_S: Final = 60.0  # added for the first request to a process, which may start slowly on a busy machine
+TRIES: Final = 2
+START_S: Final = 60.0  # until a process is ready for its first request, on a busy machine
+GONE_S: Final = 5.0  # from the end of its answers to its own
 SPARE_S: Final = 70.0  # the asking process stops a slow worker; past this much more, that process itself is gone
+BUSY: Final = 0.5  # of its time at least, a process that computes without end gets from the processor
+# what a request can bring about; every other signal was sent by somebody
+_CRASHES: Final = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGSYS", "SIGTRAP")
+_READY: Final = b"ready\n"
 
 Message = dict[str, Any]
 
 
 class WorkerDied(Exception):
-    """The process ended, answered nonsense, or took too long (`timed_out`)."""
+    """The process ended, answered nonsense, or took too long.
 
-    def __init__(self, how: str, *, timed_out: bool = False) -> None:
+    Attributes:
+        timed_out: it took too long.
+        from_outside: it was killed, stopped, kept from the processor or not started; the request may be a good one.
+        is_certain: another try would end the same way.
+    """
+
+    def __init__(
+        self, how: str, *, timed_out: bool = False, from_outside: bool = False, is_certain: bool = False
+    ) -> None:
         super().__init__(how)
         self.timed_out = timed_out
+        self.from_outside = from_outside
+        self.is_certain = is_certain
 
 
 class Worker:
@@ -41,30 +59,58 @@ class Worker:
         self._timeout_s = timeout_s
         self._memory_bytes = memory_bytes
         self.process: subprocess.Popen[bytes] | None = None
+        self._closed = False
 
-    def request(self, message: Message) -> tuple[Message, list[bytes]]:
-        """Send one request and wait for its answer. Raises: WorkerDied."""
-        is_new = self.process is None or self.process.poll() is not None
-        process = self.process = self._start() if is_new or self.process is None else self.process
-        timed_out = threading.Event()
+    def request(self, message: Message, before: Sequence[Message] = ()) -> tuple[Message, list[bytes]]:
+        """Send one request and wait for its answer, `TRIES` times at most. Raises: WorkerDied.
 
-        def kill() -> None:
-            timed_out.set()
-            process.kill()
-
-        timer = threading.Timer(self._timeout_s + is_new * START_ALLOWANCE_S, kill)
-        timer.daemon = True
-        timer.start()
-        try:
-            return _exchange(process, message, self._memory_bytes)
-        except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
-            self.close()
-            raise WorkerDied(_exit_reason(process), timed_out=timed_out.is_set()) from error
-        finally:
-            timer.cancel()
+        Args:
+            before: the requests that a fresh process has to answer first.
+        """
+        deaths: list[WorkerDied] = []
+        while len(deaths) < TRIES:
+            try:
+                if self._closed:
+                    raise WorkerDied("it was closed", from_outside=True)
+                if self.process is None or self.process.poll() is not None:
+                    self.process = self._start()
+                    for earlier in before:
+                        self._ask(self.process, earlier)
+                return self._ask(self.process, message)
+            except WorkerDied as died:
+                deaths.append(died)
+                if died.is_certain or self._closed:
+                    break
+        last, from_outside = deaths[-1], self._closed or any(died.from_outside for died in deaths)
+        raise WorkerDied(str(last), timed_out=last.timed_out, from_outside=from_outside) from last
 
     def close(self) -> None:
-        """End the process."""
+        """End the process; a thread that waits for its answer gets WorkerDied."""
+        self._closed = True
+        self._end()
+
+    def _ask(self, process: subprocess.Popen[bytes], message: Message) -> tuple[Message, list[bytes]]:
+        """One try. Raises: WorkerDied."""
+        before_s = _processor_s(process)
+        late: list[WorkerDied] = []
+
+        def kill() -> None:
+            late.append(_too_late(process, before_s, self._timeout_s))
+            process.kill()
+
+        with _timer(self._timeout_s, kill):
+            try:
+                return _exchange(process, message, self._memory_bytes)
+            except (OSError, EOFError):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(GONE_S)  # before `_end` kills it: how it ended by itself is the answer
+                died = _death(process)
+            except (ValueError, KeyError, TypeError):
+                died = WorkerDied("its answer makes no sense")
+        self._end()
+        raise late[0] if late else died
+
+    def _end(self) -> None:
         if self.process is None:
             return
         self.process.kill()
@@ -75,17 +121,31 @@ class Worker:
         self.process.wait()
 
     def _start(self) -> subprocess.Popen[bytes]:
+        """A process that is ready. Raises: WorkerDied; whatever it dies of, no request is to blame."""
         package = str(Path(__file__).resolve().parents[2])
         paths = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH")) if part)
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # their stacks count as memory
-        return subprocess.Popen(
-            [sys.executable, *self._command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # decoders complain there about every broken file
-            env={**os.environ, "PYTHONPATH": paths, **threads},
-            start_new_session=True,  # Ctrl-C is for the run; the workers end when it closes their input
-        )
+        try:
+            process = self.process = subprocess.Popen(
+                [sys.executable, *self._command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # decoders complain there about every broken file
+                env={**os.environ, "PYTHONPATH": paths, **threads},
+                start_new_session=True,  # Ctrl-C is for the run; the workers end when it closes their input
+            )
+        except OSError as error:  # no memory, no process, no descriptor left
+            raise WorkerDied(f"no process for it: {error.strerror}", from_outside=True) from error
+        assert process.stdout is not None
+        with _timer(START_S, process.kill):
+            try:
+                is_ready = process.stdout.readline(len(_READY)) == _READY
+            except ValueError:  # closed in another thread
+                is_ready = False
+        if is_ready and not self._closed:
+            return process
+        self._end()
+        raise WorkerDied(f"before it began, {_death(process)}", from_outside=True)
 
 
 def serve(handle: Callable[[Message, Message], tuple[Message, Sequence[bytes]]]) -> None:
@@ -96,6 +156,8 @@ def serve(handle: Callable[[Message, Message], tuple[Message, Sequence[bytes]]])
     options: Message = json.loads(sys.argv[-1])
     _set_limits(options["memory_bytes"])
     answers = os.fdopen(os.dup(1), "wb")
+    answers.write(_READY)
+    answers.flush()
     os.dup2(2, 1)  # a library that prints must not speak into the answers
     warnings.simplefilter("ignore")
     for line in sys.stdin.buffer:
@@ -128,12 +190,55 @@ def _exchange(process: subprocess.Popen[bytes], request: Message, limit_bytes: i
     return answer, parts
 
 
-def _exit_reason(process: subprocess.Popen[bytes]) -> str:
+def _death(process: subprocess.Popen[bytes]) -> WorkerDied:
+    """What ended a process, and whether that came from outside."""
     code = process.returncode
-    if code is not None and code < 0:
-        with contextlib.suppress(ValueError):
-            return signal.Signals(-code).name
-    return f"exit code {code}"
+    if code is None:
+        return WorkerDied("it answers no more")
+    if code >= 0:
+        return WorkerDied(f"exit code {code}")
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return WorkerDied(name, from_outside=name not in _CRASHES)
+
+
+def _too_late(process: subprocess.Popen[bytes], before_s: float | None, timeout_s: float) -> WorkerDied:
+    """Why a process has no answer after its time: it computes on, waits for something, or could not go on."""
+    how, now_s = f"longer than {timeout_s:.0f} s", _processor_s(process)
+    if before_s is None or now_s is None:
+        return WorkerDied(how, timed_out=True)
+    is_busy = now_s - before_s >= BUSY * timeout_s
+    # asleep: it waits for itself, as a deadlock does, or for this process, which was stopped: the second try tells
+    is_waiting = _stat(process)[:1] == ["S"]
+    return WorkerDied(how, timed_out=True, from_outside=not is_busy and not is_waiting, is_certain=is_busy)
+
+
+def _processor_s(process: subprocess.Popen[bytes]) -> float | None:
+    """The processor time of a process so far; None where the system does not say."""
+    fields = _stat(process)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else None
+
+
+def _stat(process: subprocess.Popen[bytes]) -> list[str]:
+    """What Linux says of a process (proc(5)): its state first; nothing elsewhere."""
+    try:
+        return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+@contextlib.contextmanager
+def _timer(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Call `act` in a thread when the block takes longer. The clock stands still while the machine sleeps."""
+    timer = threading.Timer(seconds, act)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _set_timer(seconds: float) -> None:

@@ -4,8 +4,9 @@ In: paths of pictures. Out: `Picture`s or `DecodeError`s, as from `decode_image`
 GIF, BMP) are decoded by threads of this process at full speed: their decoders are fuzzed continuously, and limits on
 pixels, frames and scans bound their time. Formats in `RISKY` (`files/kinds.py`) are decoded in a worker, one per
 thread, started at the first such file. The pixels come back through a pipe, which takes little time beside decoding.
-A worker has `TIMEOUT_S` for each file and `MEMORY_LIMIT_BYTES`. If it dies, the file is skipped with the signal as the
-reason, and the next file gets a new worker.
+A worker has `TIMEOUT_S` for each file and `MEMORY_LIMIT_BYTES`. If it dies, a fresh one tries the same file; if that
+one crashes, too, the file is skipped with the signal as the reason. Where a worker was killed or stopped from outside,
+as by a system short of memory, nothing is known of the file: `DecodeInterrupted` says that it is worth another run.
 
 If a decoder of a common format did crash, the whole process would end. So each thread records which file it is about to
 decode (`DecodeJournal`: one small write without fsync, since the page cache survives a crash of the process). The next
@@ -25,7 +26,7 @@ from typing import Any, Final
 
 from PIL import Image
 
-from indexer.base.errors import DecodeError
+from indexer.base.errors import DecodeError, DecodeInterrupted
 from indexer.base.worker import Message, Worker, WorkerDied
 from indexer.decoding.decode import Picture
 from indexer.decoding.metadata import Metadata
@@ -46,9 +47,10 @@ class Sandbox:
         self._memory_bytes = memory_bytes
         self._local = threading.local()
         self._workers: list[Worker] = []
+        self._closed = False
 
     def decode(self, path: Path) -> Picture:
-        """`decode_image` in a worker. Raises: DecodeError, also where the worker dies or takes too long."""
+        """`decode_image` in a worker. Raises: DecodeError, also where it dies of the file; DecodeInterrupted."""
         answer, parts = self._request({"path": str(path), "pixels": True})
         try:
             sizes = [tuple(size) for size in answer["frames"]]
@@ -60,11 +62,12 @@ class Sandbox:
             raise DecodeError("the decoder crashed on it (its answer makes no sense)") from error
 
     def read_metadata(self, path: Path) -> Metadata:
-        """`read_metadata` in a worker. Raises: DecodeError."""
+        """`read_metadata` in a worker. Raises: DecodeError, DecodeInterrupted."""
         return metadata_from_json(self._request({"path": str(path), "pixels": False})[0]["metadata"])
 
     def close(self) -> None:
-        """End the workers."""
+        """End the workers, also under threads that wait for them."""
+        self._closed = True
         for worker in self._workers:
             worker.close()
 
@@ -81,9 +84,13 @@ class Sandbox:
             worker = Worker(WORKER, options, timeout_s=self._timeout_s, memory_bytes=self._memory_bytes)
             self._local.worker = worker
             self._workers.append(worker)
+        if self._closed:
+            worker.close()
         try:
             answer, parts = worker.request(request)
         except WorkerDied as died:
+            if died.from_outside:
+                raise DecodeInterrupted(f"the decoder was ended from outside ({died})") from died
             if died.timed_out:
                 raise DecodeError(f"decoding took longer than {self._timeout_s:.0f} s") from died
             raise DecodeError(f"the decoder crashed on it ({died})") from died

@@ -147,6 +147,7 @@ class _Write:
             self._own[asset_id] = None
         self._touched.add(asset_id)
         self._tally.skipped += 1
+        self._tally.postponed += loaded.is_postponed
 
     def _put(self, loaded: Loaded, content: Content) -> None:
         self._own[self._write(loaded, content.description, content.said)] = content.blobs

@@ -22,7 +22,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from indexer.base.errors import DecodeError
+from indexer.base.errors import DecodeError, DecodeInterrupted
 from indexer.base.profile import Profiler, cores
 from indexer.base.types import Encoder, Modality, UInt8Array
 from indexer.decoding.decode import TEXT_LIMIT_BYTES, Picture, decode_image, decode_text
@@ -31,7 +31,7 @@ from indexer.files.kinds import HEAD_BYTES, RISKY, kind_of, missing_extra
 from indexer.ingest.plan import Job
 
 HASH_BYTES = 20
-RETRY_MTIME_NS = -1  # no file has this time: recorded for a file that could not be opened, it is tried again each run
+RETRY_MTIME_NS = -1  # no file has this time: recorded for a file of which nothing is known, it is tried again each run
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +47,11 @@ class Loaded:
     pixels: UInt8Array | None = None
     later: UInt8Array | None = None  # [f, side_px, side_px, 3]: the middle and the last frame of an animation
     text: str | None = None
+
+    @property
+    def is_postponed(self) -> bool:
+        """Nothing is known of the content: the next run tries again."""
+        return self.mtime_ns == RETRY_MTIME_NS
 
     @property
     def is_touched(self) -> bool:
@@ -135,10 +140,16 @@ def load(reader: Reader, job: Job) -> Loaded:
                 pixels = _prepare(encoder, picture.image)
                 later = np.stack([_prepare(encoder, one) for one in picture.later]) if picture.later else None
                 return Loaded(*seen, picture=picture.without_pixels(), pixels=pixels, later=later)
+            except DecodeInterrupted as error:
+                return _postponed(job, f"{error}; the next run tries again")
             except DecodeError as error:
                 return Loaded(*seen, error=str(error))
     except OSError as error:
-        return Loaded(job, 0, RETRY_MTIME_NS, None, error=f"cannot be read ({error.strerror or error})")
+        return _postponed(job, f"cannot be read ({error.strerror or error})")
+
+
+def _postponed(job: Job, reason: str) -> Loaded:
+    return Loaded(job, 0, RETRY_MTIME_NS, None, error=reason)
 
 
 def _timed(reader: Reader, clock: Profiler, job: Job) -> Loaded:

@@ -57,7 +57,8 @@ def reencode(
     reach("reencode.switched")
     run.write_index()
     counts, seconds = run.tally, clock.profile().seconds
-    return IndexReport(updated=counts.updated, skipped=counts.skipped, encoded=counts.updated + texts, seconds=seconds)
+    skipped, encoded = (counts.skipped, counts.postponed), counts.updated + texts
+    return IndexReport(0, counts.updated, 0, 0, *skipped, encoded=encoded, seconds=seconds)
 
 
 def _online_roots(connection: Connection) -> list[Root]:
@@ -85,6 +86,7 @@ def _encode_files(run: Run, root: Root, due: list[PresentFile], total: int) -> N
                 pending.append(loaded)
             else:
                 run.tally.skipped += 1
+                run.tally.postponed += loaded.is_postponed
             if len(pending) >= run.batch_size:
                 _encode(run, pending)
                 pending = []

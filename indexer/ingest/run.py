@@ -24,6 +24,7 @@ class Tally:
     moved: int = 0
     unchanged: int = 0
     skipped: int = 0
+    postponed: int = 0
     offline: int = 0
     excluded: int = 0
     encoded: int = 0
@@ -36,6 +37,7 @@ class Tally:
             moved=self.moved,
             unchanged=self.unchanged,
             skipped=self.skipped,
+            postponed=self.postponed,
             offline=self.offline,
             excluded=self.excluded,
             encoded=self.encoded,

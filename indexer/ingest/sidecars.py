@@ -7,7 +7,6 @@ is undone here. Next: `captions.py`, which makes captions of what they say.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from indexer.base.errors import DecodeError
+from indexer.base.errors import DecodeError, DecodeInterrupted
 from indexer.base.profile import cores
 from indexer.catalog import assets, metadata, notices, root_updates
 from indexer.catalog.database import Connection
@@ -90,15 +89,16 @@ def read_sidecars(run: Run, target: Target, scan: Scan) -> None:
 
 
 def _read_header(path: Path, sandbox: Sandbox) -> Metadata | None:
-    """What a picture says; None where the file cannot be opened now."""
+    """What a picture says; None where the file cannot be read now."""
     try:
-        with path.open("rb") as file, contextlib.suppress(DecodeError):
+        with path.open("rb") as file:
             kind = kind_of(file.read(HEAD_BYTES))
             file.seek(0)
             return sandbox.read_metadata(path) if kind in _PARSED_IN_C else read_metadata(file)
-    except OSError:
+    except (OSError, DecodeInterrupted):
         return None
-    return Metadata()
+    except DecodeError:
+        return Metadata()
 
 
 def parse_takeout(data: bytes) -> Metadata | None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from indexer.base.errors import LibraryCorrupt
+from indexer.base.errors import LibraryCorrupt, LibraryError
 from indexer.base.worker import Message, Worker, WorkerDied
 from indexer.catalog.tables import ROWS_AT_ONCE, Row
 
@@ -34,6 +34,7 @@ class ParquetReader:
 
     def __init__(self) -> None:
         self._worker = Worker(WORKER, {}, timeout_s=TIMEOUT_S, memory_bytes=MEMORY_BYTES)
+        self._asked: list[Message] = []  # since the file was opened: a fresh worker answers them first
 
     def open(self, path: Path) -> tuple[pa.Schema, int]:
         """The schema of a file, and how many rows it says it has.
@@ -47,6 +48,7 @@ class ParquetReader:
             "batch_rows": ROWS_AT_ONCE,
             "footer": FOOTER_LIMIT,
         }
+        self._asked = []
         said, (schema,) = self._ask(path, {"path": str(path), "limits": limits})
         return pa.ipc.read_schema(pa.py_buffer(schema)), int(said["rows"])
 
@@ -66,14 +68,20 @@ class ParquetReader:
 
     def _ask(self, path: Path, request: Message) -> tuple[Message, list[bytes]]:
         try:
-            said, parts = self._worker.request(request)
+            said, parts = self._worker.request(request, self._asked)
         except WorkerDied as died:
+            if died.from_outside:
+                raise LibraryError(
+                    f"{path.name} was not read: the process for it was ended from outside ({died}); "
+                    "nothing is wrong with the file by that, run the same command again"
+                ) from died
             how = f"longer than {TIMEOUT_S:.0f} s" if died.timed_out else str(died)
             raise LibraryCorrupt(f"{path.name} cannot be read, or takes more than any library's ({how})") from died
         if "refused" in said:
             raise LibraryCorrupt(f"{path.name} {said['refused']}")
         if "error" in said:
             raise ValueError(f"{path.name}: {said['error']}")
+        self._asked.append(request)
         return said, parts
 
     def __enter__(self) -> ParquetReader:

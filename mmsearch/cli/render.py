@@ -58,6 +58,8 @@ def show_report(report: IndexReport, as_json: bool, *, profile: bool = False) ->
         put(f"{counts}{hidden} in {report.seconds:.1f} s{rate}\n")
     if report.skipped:
         note(f"{count(report.skipped, 'file')} skipped; 'mmsearch errors' lists them with the reasons")
+    if report.postponed:
+        note(f"{report.postponed} of them could not be read now; the next 'mmsearch index' tries again")
 
 
 def show_errors(errors: Sequence[SkippedFile], style: Format) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.errors import DecodeError, QueryError
+from mmsearch.errors import DecodeError, DecodeInterrupted, QueryError
 
 if TYPE_CHECKING:  # a search for words decodes nothing
     from PIL import Image
@@ -64,6 +64,8 @@ def decode_in_sandbox(path: Path, side_px: int) -> Image.Image | None:
     try:
         with Sandbox(side_px) as sandbox:
             return sandbox.decode(path).image
+    except DecodeInterrupted as error:
+        raise DecodeInterrupted(f"{path}: {error}; ask again") from error
     except DecodeError as error:
         raise DecodeError(f"{path}: {error}") from error
 

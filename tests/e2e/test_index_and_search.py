@@ -19,7 +19,7 @@ def test_index_then_search_then_similar(run: Run, photos: Path) -> None:
     first = run("index", photos, "--json")
     assert first.code == 0
     report = json.loads(first.out)
-    counts = {"added", "updated", "moved", "unchanged", "skipped", "offline", "excluded", "encoded"}
+    counts = {"added", "updated", "moved", "unchanged", "skipped", "postponed", "offline", "excluded", "encoded"}
     assert set(report) == {*counts, "seconds"}
     assert report["added"] == 6
     assert report["skipped"] == 0

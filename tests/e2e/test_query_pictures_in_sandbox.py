@@ -52,6 +52,15 @@ def test_the_answer_is_that_of_the_same_picture_as_png(
 
 
 @pytest.mark.usefixtures("odd_workers")
+def test_a_decoder_that_is_killed_is_no_fault_of_the_picture(run: Run, photos: Path, tmp_path: Path) -> None:
+    run("index", photos)
+    answer = run("similar", paint(tmp_path / "kill.tiff"))
+    assert answer.code == 2
+    said = "the decoder was ended from outside (SIGKILL); ask again"
+    assert answer.err == f"mmsearch: {tmp_path / 'kill.tiff'}: {said}\n"
+
+
+@pytest.mark.usefixtures("odd_workers")
 @pytest.mark.parametrize("command", [("search", "--image"), ("similar",)])
 def test_a_decoder_that_crashes_is_one_line(run: Run, photos: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
     run("index", photos)

@@ -9,8 +9,11 @@ from __future__ import annotations
 import hashlib
 import math
 import multiprocessing
+import random
 import shutil
 import signal
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -24,6 +27,7 @@ from sqlalchemy import Connection
 
 from indexer.base import failpoints
 from indexer.base.errors import LibraryCorrupt, LibraryNotFound, SchemaOutdated
+from indexer.base.worker import Message, Worker
 from indexer.catalog.database import Catalog
 from indexer.ingest import batches
 from indexer.search.index_files import open_index
@@ -109,6 +113,30 @@ def state(library: Path) -> str | None:
             for found, expected in zip(live.index.search(query, 99), anew.index.search(query, 99), strict=True):
                 np.testing.assert_array_equal(found, expected)
         return digest
+
+
+@contextmanager
+def killing_workers(dice: random.Random, share: float, within_s: float = 0.01) -> Iterator[list[int]]:
+    """Kill worker processes during a `share` of their requests, as a system short of memory does; who was killed."""
+    killed: list[int] = []
+    real = Worker._ask
+
+    def ask(self: Worker, process: subprocess.Popen[bytes], message: Message) -> tuple[Message, list[bytes]]:
+        def kill() -> None:
+            process.send_signal(dice.choice((signal.SIGKILL, signal.SIGTERM)))
+            killed.append(process.pid)
+
+        timer = threading.Timer(dice.uniform(0, within_s), kill)
+        if dice.random() < share:
+            timer.start()
+        try:
+            return real(self, process, message)
+        finally:
+            timer.cancel()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Worker, "_ask", ask)
+        yield killed
 
 
 @contextmanager

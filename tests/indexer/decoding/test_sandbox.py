@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -21,7 +22,9 @@ from indexer.decoding.decode import decode_image
 from indexer.decoding.sandbox import DecodeJournal, Sandbox
 from tests.fakes import FakeEncoder, paint
 from tests.indexer.asking import Store
+from tests.indexer.crashing import killing_workers
 from tests.indexer.decoding.samples import XMP, encoded, gradient
+from tests.indexer.snapshots import contents
 
 # a worker whose decoder misbehaves as the name of the file asks
 ODD = """
@@ -33,6 +36,7 @@ def odd(file, *, side_px):
     if "crash" in name: os.kill(os.getpid(), signal.SIGSEGV)
     if "hang" in name: time.sleep(60)
     if "exit" in name: os._exit(7)
+    if "kill" in name: os.kill(os.getpid(), signal.SIGKILL)
     if "print" in name: print("hello"); os.write(1, b"hello")
     return decode.decode_image(file, side_px=side_px)
 worker.decode_image = odd
@@ -105,6 +109,63 @@ def test_a_run_goes_on(store: Store, encoder: FakeEncoder, photos: Path) -> None
     assert (report.added, report.skipped) == (3, 1)
     assert [error.reason for error in store.errors()] == ["the decoder crashed on it (SIGSEGV)"]
     assert not (store.path / "decoding").exists()
+
+
+@pytest.mark.usefixtures("odd_workers")
+def test_who_kills_a_worker_loses_no_photo(
+    store: Store, encoder: FakeEncoder, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate(("a.tiff", "b_kill.tiff", "c_crash.tiff")):
+        paint(photos / name, "red", seed=number)
+    for _ in range(2):
+        report = store.ingest(photos, encoder)
+        assert (report.skipped, report.postponed) == (2, 1)
+    assert [error.reason for error in store.errors()] == [
+        "the decoder was ended from outside (SIGKILL); the next run tries again",
+        "the decoder crashed on it (SIGSEGV)",
+    ]
+    monkeypatch.undo()  # there is memory again
+    report = store.ingest(photos, encoder)
+    assert (report.skipped, report.postponed, encoder.images_encoded) == (1, 0, 2)
+    assert [error.reason for error in store.errors()] == ["the decoder crashed on it (SIGSEGV)"]
+
+
+@pytest.mark.usefixtures("odd_workers")
+def test_a_photo_that_changed_keeps_its_vector_until_it_can_be_read(
+    store: Store, encoder: FakeEncoder, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = photos / "kill.tiff"
+    with monkeypatch.context() as patch:
+        patch.setattr(indexer.decoding.sandbox, "WORKER", ("-m", "indexer.decoding.sandbox_worker"))
+        store.ingest(photos, encoder)
+        paint(path, "red", seed=1)
+        store.ingest(photos, encoder)
+        before = path.read_bytes()
+    paint(path, "blue", seed=2)
+    assert store.ingest(photos, encoder).postponed == 1
+    path.write_bytes(before)
+    report = store.ingest(photos, encoder)  # known by its content: nothing is decoded
+    assert (report.unchanged, report.skipped) == (1, 0)
+    assert encoder.images_encoded == 1
+
+
+def test_workers_killed_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next run, undisturbed, arrives where one that was never disturbed did."""
+    photos = tmp_path / "photos"
+    for number in range(30):
+        paint(photos / f"{number}.tiff", "red", seed=number)
+    with Store.open(tmp_path / "whole", create=True) as store:
+        store.ingest(photos, FakeEncoder())
+    with (
+        killing_workers(random.Random(5), share=0.5) as killed,
+        Store.open(tmp_path / "library", create=True) as store,
+    ):
+        report = store.ingest(photos, FakeEncoder())
+        assert report.skipped == report.postponed
+    assert killed
+    with Store.open(tmp_path / "library") as store:
+        assert store.ingest(photos, FakeEncoder()).skipped == 0
+    assert contents(tmp_path / "library") == contents(tmp_path / "whole")
 
 
 def test_the_memory_of_a_worker_is_limited(tmp_path: Path) -> None:

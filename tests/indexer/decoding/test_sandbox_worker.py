@@ -27,7 +27,8 @@ def answers(requests: list[dict[str, Any]], **options: float) -> list[tuple[dict
     settings = {"side_px": SIDE_PX, "timeout_s": 20, "memory_bytes": 2 << 30, **options}
     sent = "".join(json.dumps(one) + "\n" for one in requests).encode()
     done = subprocess.run([sys.executable, *WORKER, json.dumps(settings)], input=sent, capture_output=True, check=True)
-    rest, found = done.stdout, []
+    assert done.stdout.startswith(b"ready\n")
+    rest, found = done.stdout.removeprefix(b"ready\n"), []
     while rest:
         line, _, rest = rest.partition(b"\n")
         answer = json.loads(line)

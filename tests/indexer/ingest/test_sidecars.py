@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from indexer.base.errors import DecodeError
+from indexer.base.errors import DecodeError, DecodeInterrupted
+from indexer.decoding.metadata import Metadata
+from indexer.decoding.sandbox import Sandbox
 from indexer.ingest.sidecars import SIDECAR_BYTES, parse_takeout, pictures_of
 from indexer.store import Store
 from tests.fakes import FakeEncoder
-from tests.indexer.decoding.samples import XMP
+from tests.indexer.decoding.samples import XMP, heif
 from tests.indexer.ingest.samples import TAKEOUT, hits, painted, said
 
 
@@ -163,3 +166,26 @@ def test_a_huge_sidecar_is_not_read(store: Store, encoder: FakeEncoder, photos: 
     (photos / "a.jpg.json").write_bytes(b" " * (SIDECAR_BYTES + 1))
     assert store.ingest(photos, encoder).skipped == 1
     assert "at most" in store.errors()[0].reason
+
+
+def test_a_header_whose_reader_was_killed_is_read_by_the_next_run(
+    store: Store, encoder: FakeEncoder, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "a.heic").write_bytes(heif(Image.new("RGB", (48, 40), "red"), quality=95))
+    store.ingest(photos, encoder)
+    shutil.copy(photos / "a.heic", photos / "b.heic")
+    read = []
+
+    def killed(self: Sandbox, path: Path) -> Metadata:
+        read.append(path.name)
+        raise DecodeInterrupted("SIGKILL")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sandbox, "read_metadata", killed)
+        store.ingest(photos, encoder)
+        store.ingest(photos, encoder)
+    assert read == ["b.heic", "b.heic"]
+    store.ingest(photos, encoder)
+    monkeypatch.setattr(Sandbox, "read_metadata", killed)
+    store.ingest(photos, encoder)
+    assert len(read) == 2

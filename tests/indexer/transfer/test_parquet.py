@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import resource
 import struct
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from indexer.base.errors import LibraryCorrupt
+from indexer.base.errors import LibraryCorrupt, LibraryError
+from indexer.base.worker import Worker
 from indexer.transfer import parquet
+from indexer.transfer.parquet import ParquetReader
 from indexer.transfer.restore import restore
 from tests.indexer.transfer.archives import count, notices, refused, seal
 
@@ -127,3 +130,40 @@ def test_any_byte_of_a_table(archive: Path, tmp_path: Path) -> None:
         assert "\n" not in reason
         refusals += bool(reason)
     assert refusals > 3
+
+
+def test_a_worker_that_is_killed_is_started_again_where_it_was(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "ROWS_AT_ONCE", 2)
+    path = archive / "assets.parquet"
+    with ParquetReader() as reader:
+        reader.open(path)
+        expected = list(reader.rows_of(path))
+        assert len(expected) > 2
+        reader.open(path)
+        batches = reader.rows_of(path)
+        found = [next(batches)]
+        assert reader._worker.process is not None
+        reader._worker.process.kill()
+        assert found + list(batches) == expected
+
+
+def test_one_that_is_killed_again_says_nothing_of_the_archive(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[int] = []
+    real = Worker._start
+
+    def start(self: Worker) -> subprocess.Popen[bytes]:
+        process = real(self)
+        process.kill()
+        killed.append(process.pid)
+        return process
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, "_start", start)
+        with pytest.raises(LibraryError, match=r"ended from outside .*SIGKILL.*run the same command again") as caught:
+            restore(archive, tmp_path / "library")
+    assert not isinstance(caught.value, LibraryCorrupt)
+    assert len(killed) == 2
+    assert not (tmp_path / "library").exists()
+    restore(archive, tmp_path / "library")

@@ -96,7 +96,7 @@ def test_a_report_on_stdout_and_the_skips_on_stderr(capfd: pytest.CaptureFixture
     show_report(IndexReport(seconds=0.5, profile=PROFILE), as_json=True)
     sys.stdout.flush()
     out, err = capfd.readouterr()
-    counts = {"added", "updated", "moved", "unchanged", "skipped", "offline", "excluded", "encoded"}
+    counts = {"added", "updated", "moved", "unchanged", "skipped", "postponed", "offline", "excluded", "encoded"}
     assert set(json.loads(out)) == {*counts, "seconds"}
     assert err == ""
 
