@@ -2,6 +2,6 @@
 
 import sys
 
-from mmsearch.cli.app import main
+from mmsearch.cli.entry import main
 
 sys.exit(main())

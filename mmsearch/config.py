@@ -100,7 +100,7 @@ def read_toml(cls: type[T], path: str | Path) -> T:
         raise ConfigError(f"{path}: {error.strerror or error}; expected a TOML file") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     try:
         return _from_table(cls, table, "")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeVar
 
 from indexer.base.calls import Calls
 from indexer.base.errors import SchemaOutdated
+from indexer.base.plain_files import check_name
 from indexer.base.types import Encoder, IndexReport, Modality, ProgressCallback
 from indexer.files.excludes import Excludes, compiled
 from mmsearch.config import Config, default_library, load_config
@@ -96,6 +97,7 @@ class Library:
 
         Raises:
             ConfigError: the configuration cannot be read, or `path` is an address.
+            LibraryError: the folder's name is too long, or not UTF-8.
         """
         config = load_config() if config is None else config
         folder = Path(path).expanduser() if path is not None else config.library or default_library()
@@ -103,6 +105,7 @@ class Library:
             raise ConfigError(
                 f"the library is an address ({scheme[1]}), and must be a folder: the catalog is a SQLite file"
             )
+        check_name(folder)
         return cls(folder, model, config.device if device == "auto" else device, config)
 
     @_call

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -126,6 +127,30 @@ def test_connections_have_a_type() -> None:
         if ast.unparse(node.annotation) == "Any"
     ]
     assert untyped == []
+
+
+# what writes to a terminal by itself; opened descriptors are the streams of other processes
+PRINTING = re.compile(
+    r"\b(print|typer\.echo|click\.echo|(typer|click)\.secho|pprint|traceback\.print_\w+|logging\.basicConfig|"
+    r"(logging\.)?StreamHandler|sys\.(__)?std(out|err)(__)?(\.buffer)?\.(write|writelines))$"
+)
+PRINTS = {
+    "mmsearch.cli.terminal": "the one door",
+    "mmsearch.data.scenes": "a program of its own that writes drawn scenes for training, below the command line",
+}
+
+
+def test_only_one_module_prints() -> None:
+    printing = {
+        name
+        for name in modules()
+        for node in ast.walk(tree_of(name))
+        if isinstance(node, ast.Call) and PRINTING.search(ast.unparse(node.func))
+    }
+    assert printing == set(PRINTS)
+    assert {name for name in modules() if any(one.startswith("rich") for one in imports_of(name))} == {
+        "mmsearch.cli.progress"  # a bar of numbers
+    }
 
 
 @pytest.mark.parametrize("package", ["indexer"])

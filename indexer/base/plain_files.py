@@ -22,6 +22,7 @@ from indexer.base.errors import LibraryError, NotPlainFile
 
 _SAFE_FLAGS: Final = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 TEMPORARY: Final = ".tmp"
+LONGEST_FOLDER_BYTES: Final = 489  # SQLite takes names of 512 bytes, "/catalog.sqlite-journal" among them
 
 
 def open_plain(path: Path, flags: int = os.O_RDONLY, mode: int = 0o644) -> int:
@@ -73,6 +74,20 @@ def check_plain(path: Path, found: os.stat_result) -> None:
     """Raises: NotPlainFile when `found`, the `lstat` or `fstat` of `path`, is not of a plain file with one name."""
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
         raise _refused(path, found)
+
+
+def check_name(library: Path) -> None:
+    """Raises: LibraryError when SQLite cannot open files in a folder of this name: not UTF-8, or too long."""
+    name = os.fsencode(os.path.realpath(library))
+    remedy = "rename it, or name another folder with --library"
+    try:
+        name.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise LibraryError(f"the name of the library's folder {library} is not UTF-8; {remedy}") from error
+    if len(name) > LONGEST_FOLDER_BYTES:
+        raise LibraryError(
+            f"the name of the library's folder is {len(name)} bytes long, SQLite takes {LONGEST_FOLDER_BYTES}; {remedy}"
+        )
 
 
 def check_folder(folder: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from indexer.base.durable import sync
 from indexer.base.errors import LibraryError
 from indexer.base.lock import LOCK_FILE
+from indexer.base.plain_files import check_name
 from indexer.catalog import tables
 from indexer.catalog.database import Catalog
 from indexer.catalog.index_files import StoredFile, stored_files
@@ -52,6 +53,7 @@ def backup(catalog: Catalog, where: Path, dest: Path) -> CopyReport:
     if where == dest or where in dest.parents:
         raise LibraryError(f"{dest} lies in the library itself; name a folder elsewhere, best on another disk")
     with new_folder(dest) as partial:
+        check_name(partial)
         tables.copy_to(catalog, partial / CATALOG_FILE)
         files, vectors, stored = _settle(partial, where, dest)
         for file in stored:

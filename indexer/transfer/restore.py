@@ -20,6 +20,7 @@ import pyarrow as pa
 from safetensors import SafetensorError
 
 from indexer.base.errors import LibraryCorrupt
+from indexer.base.plain_files import check_name
 from indexer.base.types import CAPTION, HIDDEN, IMAGE, TEXT, Modality
 from indexer.catalog import tables
 from indexer.catalog.checks import dangling
@@ -56,6 +57,7 @@ def restore(source: Path, where: Path) -> CopyReport:
     started = time.perf_counter()
     where = Path(os.path.abspath(where))
     with new_folder(where) as partial:
+        check_name(partial)
         try:
             unpacked = partial / "archive"
             unpacked.mkdir()

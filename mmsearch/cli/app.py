@@ -1,19 +1,17 @@
 """The command line: parse, call `Library`, render. No logic of its own.
 
-In: `sys.argv`. Out: data on stdout, progress and warnings on stderr, an exit code: 0 found or done, 1 nothing found,
-2 error (one line), 3 done with skipped files, 130 interrupted. Heavy modules are imported inside the commands, so that
-`--help` answers at once. Next: `library_commands.py`, `model_commands.py`, `options.py`; then `../library.py`.
+In: the arguments, from `entry.py`. Out: data on stdout, progress and warnings on stderr, an exit code: 0 found or done,
+1 nothing found, 2 error (one line), 3 done with skipped files, 130 interrupted. Heavy modules are imported inside the
+commands, so that `--help` answers at once. Next: `library_commands.py`, `model_commands.py`, `options.py`; then
+`../library.py`.
 """
 
 from __future__ import annotations
 
-import logging
+import errno
 import os
 import sys
-import traceback
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -21,22 +19,9 @@ import typer
 import typer.main
 
 from mmsearch.cli import library_commands, model_commands, options
-from mmsearch.cli.terminal import NoteHandler, note
-from mmsearch.errors import LibraryNotFound, MMSearchError
-
-DEBUG_VARIABLE = "MMSEARCH_DEBUG"
-OPTIONAL_PACKAGES = {
-    "pyarrow": "archive",
-    "torch": "train",
-    "matplotlib": "train",
-    "onnx": "train",
-    "sklearn": "train",
-    "scipy": "train",
-    "sentence_transformers": "models",
-}
-
-# the parent of BadParameter: older typers take it from click, newer ones carry their own
-UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+from mmsearch.cli.explain import DEBUG_VARIABLE, explain
+from mmsearch.cli.terminal import CannotShow, flush, note, note_traceback, only_notes, put, silence
+from mmsearch.errors import LibraryNotFound
 
 app = typer.Typer(
     name="mmsearch",
@@ -51,7 +36,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from mmsearch import __version__
 
-        sys.stdout.write(f"mmsearch {__version__}\n")
+        put(f"mmsearch {__version__}")
         raise typer.Exit
 
 
@@ -258,41 +243,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; never raises, never shows a traceback unless asked to."""
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     debug = os.environ.get(DEBUG_VARIABLE, "") not in ("", "0") or "--debug" in arguments
-    with _quiet(debug):
+    code = options.EXIT_OK
+    with only_notes(debug):
         try:
             code = _run(arguments)
-            sys.stdout.flush()
+            flush()
             return code
-        except BrokenPipeError:  # `mmsearch search ... | head` has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return options.EXIT_OK
+        except (CannotShow, BrokenPipeError) as error:
+            silence(sys.stdout)
+            if error.errno == errno.EPIPE:  # `mmsearch search ... | head` has seen enough
+                return code
+            note(explain(error))
+            return options.EXIT_ERROR
         except KeyboardInterrupt:
             note("interrupted; nothing was changed")
             return options.EXIT_INTERRUPTED
         except Exception as error:
             if debug:
-                traceback.print_exc()
-            note(_explain(error))
+                note_traceback(error)
+            note(explain(error))
             return options.EXIT_NOTHING_FOUND if isinstance(error, LibraryNotFound) else options.EXIT_ERROR
-
-
-@contextmanager
-def _quiet(debug: bool) -> Iterator[None]:
-    """Our own warnings become lines on stderr; those of other packages, meant for programmers, only with `debug`."""
-    handler = NoteHandler()
-    loggers = [logging.getLogger(name) for name in ("mmsearch", "indexer")]
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.setLevel(logging.DEBUG if debug else logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            if not debug:
-                warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
-            logger.setLevel(logging.NOTSET)
 
 
 def _run(arguments: list[str]) -> int:
@@ -304,20 +274,3 @@ def _run(arguments: list[str]) -> int:
     except typer.Exit as stop:  # --help, --version
         return stop.exit_code
     return result if isinstance(result, int) else options.EXIT_OK
-
-
-def _explain(error: Exception) -> str:
-    """Any error as one line: what happened and what to do."""
-    if isinstance(error, MMSearchError):
-        return str(error)
-    if isinstance(error, UsageError):
-        context = getattr(error, "ctx", None)
-        path = context.command_path if context else "mmsearch"
-        message = error.format_message() if isinstance(error, typer.BadParameter) else getattr(error, "message", "")
-        return f"{str(message or error).rstrip('.')}; see '{path} --help'"
-    if isinstance(error, ModuleNotFoundError) and error.name in OPTIONAL_PACKAGES:
-        return f"this needs {error.name}; run \"pip install 'mmsearch[{OPTIONAL_PACKAGES[error.name]}]'\""
-    if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror or error}"
-    return f"unexpected {type(error).__name__}: {error}; {DEBUG_VARIABLE}=1 shows where"

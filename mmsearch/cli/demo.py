@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from indexer.base.types import Encoder, ProgressCallback
-from mmsearch.cli.terminal import note, put, put_json, put_table
+from mmsearch.cli.explain import explain
+from mmsearch.cli.terminal import flush, note, only_notes, put, put_json, put_table
 from mmsearch.config import Config
 from mmsearch.errors import DataError, MMSearchError
 from mmsearch.library import Library
@@ -189,9 +190,11 @@ def show_demo(report: DemoReport, as_json: bool) -> None:
     for a in report.answers:
         verdict, rank = "right" if a.right else "wrong", "-" if a.right_rank is None else str(a.right_rank)
         rows.append((a.query, a.first, verdict, f"{a.score:.3f}", rank))
-    put(f"{report.pictures} pictures indexed in {report.index_seconds:.1f} s\n\n")
+    put(f"{report.pictures} pictures indexed in {report.index_seconds:.1f} s")
+    put()
     put_table(rows)
-    put(f"\n{report.right} of {len(report.answers)} right\n")
+    put()
+    put(f"{report.right} of {len(report.answers)} right")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -204,17 +207,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", help="a trained checkpoint in the default model's place")
     options = parser.parse_args(argv)
     try:
-        with progress_on_stderr() as progress:
+        with only_notes(), progress_on_stderr() as progress:
             report = run_demo(model=options.model or "default", progress=progress)
+        if report.missing:
+            note(f"not in the installed packages: {', '.join(report.missing)}; their searches cannot be right")
+        show_demo(report, options.json)
+        flush()
     except (MMSearchError, OSError) as error:  # OSError: no room, or a checkout that cannot be written to
-        note(str(error))
+        note(explain(error))
         return 2
     except KeyboardInterrupt:
         note("interrupted")
         return 130
-    if report.missing:
-        note(f"not in the installed packages: {', '.join(report.missing)}; their searches cannot be right")
-    show_demo(report, options.json)
     return 0
 
 

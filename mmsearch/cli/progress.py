@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mmsearch.cli.terminal import note
+from mmsearch.cli.terminal import note, note_lines
 
 if TYPE_CHECKING:
     from indexer.base.types import IndexReport, Profile, Progress, ProgressCallback
@@ -24,7 +24,7 @@ FULL = 0.8  # of the cores, of the time: from here on something is at its limit
 @contextmanager
 def progress_on_stderr() -> Iterator[ProgressCallback]:
     """A callback that shows files done, rate, time left and skips: a bar on a terminal, else lines now and then."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield _plain_progress()
         return
     from rich.console import Console
@@ -72,8 +72,7 @@ def show_profile(report: IndexReport) -> None:
     if report.profile is not None:
         rate = report.encoded / report.profile.seconds if report.profile.seconds > 0 else 0.0
         note(f"{rate:.1f} encoded/s over {report.profile.seconds:.1f} s")
-        for line in profile_table(report.profile).splitlines():
-            sys.stderr.write(line + "\n")
+        note_lines(profile_table(report.profile))
         note(limit_of(report.profile))
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.cli.terminal import Format, as_cell, count, note, put, put_json, put_paths, put_table, visible
+from mmsearch.cli.terminal import Format, as_cell, count, note, put, put_json, put_paths, put_table
 
 if TYPE_CHECKING:  # `--help` and an error message need none of these, nor numpy, which they bring
     from indexer.base.types import IndexReport
@@ -40,10 +40,10 @@ def show_answers(texts: Sequence[str], answers: Sequence[Sequence[Hit]], style: 
             put_json({"query": text, "hits": [_hit_dict(hit) for hit in hits]}, indent=None)
         else:
             if style is Format.TABLE:
-                put(visible(text) + "\n")
+                put(text)
             show_hits(hits, {"query": text}, style)
             if style is Format.TABLE:
-                put("\n")
+                put()
 
 
 def show_report(report: IndexReport, as_json: bool, *, profile: bool = False) -> None:
@@ -55,7 +55,7 @@ def show_report(report: IndexReport, as_json: bool, *, profile: bool = False) ->
         rate = f", {report.encoded / report.seconds:.1f} encoded/s" if report.encoded and report.seconds > 0 else ""
         hidden = f", {report.offline} offline" if report.offline else ""
         hidden += f", {report.excluded} newly excluded" if report.excluded else ""
-        put(f"{counts}{hidden} in {report.seconds:.1f} s{rate}\n")
+        put(f"{counts}{hidden} in {report.seconds:.1f} s{rate}")
     if report.skipped:
         note(f"{count(report.skipped, 'file')} skipped; 'mmsearch errors' lists them with the reasons")
     if report.postponed:
@@ -85,7 +85,7 @@ def show_status(library: Path, status: Status, as_json: bool) -> None:
     show_facts(facts, as_json=False)
     for root in status.roots:
         state = "online" if root.online else f"offline: {root.reason}"
-        put(f"{visible(str(root.path))}  {count(root.files, 'file')}, {state}\n")
+        put(f"{root.path}  {count(root.files, 'file')}, {state}")
 
 
 def show_pruned(report: PruneReport, as_json: bool) -> None:
@@ -93,7 +93,8 @@ def show_pruned(report: PruneReport, as_json: bool) -> None:
     if as_json:
         put_json(report.to_dict())
         return
-    put_paths(report.paths, Format.PATHS)
+    for path in report.paths:
+        put(str(path))
     note(f"{count(report.removed, 'file')} {'would be forgotten' if report.dry_run else 'forgotten'}")
     if report.held_back:
         note(

@@ -22,9 +22,9 @@ def show_eval(facts: dict[str, Any]) -> None:
     matrices += [facts.pop(name) for name in ("latent", "bounds")]
     for matrix in matrices:
         if matrix:
-            put("\n")
+            put()
             put_matrix(matrix)
-    put("\n")
+    put()
     show_facts(facts, as_json=False)
 
 
@@ -39,19 +39,19 @@ def show_phrasing(facts: dict[str, Any]) -> None:
         mark = "over a fifth lost" if found["over_a_fifth"] else ""
         rows.append((name.replace("_", " "), as_cell(found["changed"]), *cells, mark))
     put_table(rows)
-    put("\n")
+    put()
     put_table([(name.replace("_", " "), found["example"]) for name, found in variants.items()])
-    put("\n")
+    put()
     show_facts(facts, as_json=False)
 
 
 def show_fusion(facts: dict[str, Any]) -> None:
     """Print the recall of each way of fusing, by the number of captions fused in, and whether the product won."""
     put_table(_fusion_rows("", facts.pop("fusions")))
-    put("\n")
+    put()
     if by_cosine := facts.pop("cosine"):
         put_table(_fusion_rows("by cosine alone", by_cosine))
-        put("\n")
+        put()
     show_facts(facts, as_json=False)
 
 
@@ -74,19 +74,20 @@ def show_uncertainty(facts: dict[str, Any]) -> None:
     """Print the spread of posteriors as things are taken away, and how well signals tell wrong first hits."""
     for what, title in (("words", "captions, first words"), ("blur", "photos, blur radius in pixels")):
         grown = facts.pop(what)
-        put(f"{title} ({grown['items']})\n")
+        put(f"{title} ({grown['items']})")
         put_matrix(grown.pop("levels"))
         correlations = f"rank correlation {grown['spearman']}, within an item {grown['spearman_items']}"
-        put(f"{correlations}, rises in {grown['rises']} % of them\n\n")
+        put(f"{correlations}, rises in {grown['rises']} % of them")
+        put()
     put_matrix(facts.pop("altered"))
     rows = [("wrong first hits", "AUROC", "95 %")]
     for prefix, areas in (("", facts.pop("errors")), ("variance adds ", facts.pop("variance_adds"))):
         for name, area in areas.items():
             shown = area or {}
             rows.append((prefix + name.replace("_", " "), as_cell(shown.get("value")), _interval(shown)))
-    put("\n")
+    put()
     put_table(rows)
-    put("\n")
+    put()
     show_facts(facts, as_json=False)
 
 

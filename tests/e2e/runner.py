@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from mmsearch import model_choice
-from mmsearch.cli import app as cli
+from mmsearch.cli import entry
 from mmsearch.errors import ModelError
 from tests.fakes import FakeEncoder
 
@@ -28,4 +28,4 @@ def load_fake(name: str, device: str) -> FakeEncoder:
 
 if __name__ == "__main__":
     model_choice.load_encoder = load_fake
-    sys.exit(cli.main())
+    sys.exit(entry.main())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,19 @@ def test_plain_files_are_read_up_to_a_limit(tmp_path: Path) -> None:
         read_plain(path, 4)
     with pytest.raises(FileNotFoundError):
         read_plain(tmp_path / "none", 4)
+
+
+def test_the_name_of_a_library_is_one_that_sqlite_takes(tmp_path: Path) -> None:
+    longest = tmp_path.joinpath(*["x" * 200] * 2, "y" * (489 - len(str(tmp_path)) - 403))
+    longest.mkdir(parents=True)
+    check_name(longest)
+    connection = sqlite3.connect(longest / "catalog.sqlite")
+    connection.execute("CREATE TABLE t (x)")
+    connection.close()
+    with pytest.raises(LibraryError, match="is 490 bytes long"):
+        check_name(longest.with_name(f"{longest.name}z"))
+    with pytest.raises(LibraryError, match="is not UTF-8"):
+        check_name(tmp_path / os.fsdecode(b"\xff"))
 
 
 def test_a_folder_of_a_library_is_no_link(tmp_path: Path) -> None:
