@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from indexer.base.errors import LibraryError, NotPlainFile
-from indexer.base.plain_files import check_folder, make_folder, new_file, open_plain, read_plain, temporary_name
+from indexer.base.plain_files import (
+    check_folder,
+    check_name,
+    make_folder,
+    new_file,
+    open_plain,
+    read_plain,
+    temporary_name,
+)
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links and pipes of POSIX")
 
