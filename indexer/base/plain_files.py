@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -108,7 +107,7 @@ def make_folder(folder: Path) -> None:
 
 def temporary_name(path: Path) -> Path:
     """A name beside `path`, for a file that takes its place when it is whole; nobody can have made it before."""
-    return path.with_name(f"{path.name}.{secrets.token_hex(6)}{TEMPORARY}")
+    return path.with_name(f"{path.name}.{os.urandom(6).hex()}{TEMPORARY}")
 
 
 def new_file(path: Path, mode: int = 0o644) -> BinaryIO:

@@ -15,14 +15,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 from sqlalchemy import Connection
 
 from indexer.base.durable import aside_name
 from indexer.base.errors import LibraryError
 from indexer.base.failpoints import reach
-from indexer.catalog import checks, tables
+from indexer.catalog import checks, door, tables
 from indexer.catalog.database import Catalog
 from indexer.catalog.schema import generations, library, metadata
 
@@ -84,7 +83,7 @@ def recover(damaged: Path, into: Connection) -> dict[str, int]:
     into.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
     driver: Any = into.connection.driver_connection
     saved: dict[str, int] = {}
-    with closing(sqlite3.connect(f"file:{quote(str(damaged))}?mode=ro", uri=True)) as source:
+    with closing(door.connect(damaged, "ro", any_schema=True)) as source:
         source.text_factory = lambda data: data.decode("utf-8", "replace")  # a flipped bit need not leave UTF-8
         for table in metadata.sorted_tables:
             if table is generations:  # index files are a cache

@@ -19,8 +19,9 @@ from sqlalchemy.pool import NullPool
 from indexer.base.errors import LibraryCorrupt, LibraryError, SchemaOlder, SchemaOutdated
 from indexer.base.failpoints import reach
 from indexer.base.types import Model
-from indexer.catalog import readonly
-from indexer.catalog.reader import BUSY_TIMEOUT_S, SCHEMA_REVISION, is_damage, last_change, live_model, mismatch
+from indexer.catalog import door, readonly
+from indexer.catalog.known_schema import SCHEMA_REVISION
+from indexer.catalog.reader import is_damage, last_change, live_model, mismatch
 
 __all__ = ["URL", "Catalog", "Connection", "Model", "last_change", "live_model", "migrate", "mismatch"]
 
@@ -82,6 +83,8 @@ class Catalog:
         except (exc.IntegrityError, exc.ProgrammingError):
             raise  # a fault of ours, not of the disk
         except exc.DatabaseError as error:
+            if (reason := door.stopped(error.orig)) is not None:
+                raise reason from error
             if isinstance(error, exc.OperationalError) and not is_damage(error.orig):
                 raise LibraryError(self._unusable(error)) from error
             raise self._damaged(_complaint(error)) from error
@@ -115,7 +118,7 @@ class Catalog:
         return f"the catalog {self._place()} cannot be used now ({_complaint(error)})"
 
     def _damaged(self, how: str) -> LibraryCorrupt:
-        return LibraryCorrupt(f"the catalog {self._place()} is damaged ({how}); run 'mmsearch doctor --repair'")
+        return door.damaged(self._place(), how)
 
     def _place(self) -> str:
         return self.engine.url.render_as_string(hide_password=True).removeprefix("sqlite:///")
@@ -154,17 +157,20 @@ def _complaint(error: exc.DatabaseError) -> str:
 
 
 def _engine(url: URL) -> Engine:
-    file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
-    writable = file is None or not readonly.is_read_only(file)
-    if file is None or writable:
-        engine = create_engine(url)
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return create_engine(url)
+    file = Path(url.database)
+    writable = not readonly.is_read_only(file)
+    if writable:
+        engine = create_engine(url, creator=lambda: door.connect(file, "rwc"))
     else:
         engine = create_engine(url, creator=lambda: readonly.connect(file), poolclass=NullPool)
-    if engine.dialect.name != "sqlite":
-        return engine
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, door.CatalogConnection)
+        driver.renew()
         connection.exec_driver_sql("BEGIN")
 
     if not writable:
@@ -175,7 +181,6 @@ def _engine(url: URL) -> Engine:
         # The driver would open transactions late and close them before DDL; SQLAlchemy says BEGIN below instead.
         connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
         # WAL: readers never wait for the writer. With WAL, NORMAL survives every crash of the process without loss, and
         # a power cut without damage (it may take back the last commits, which the next run encodes again); FULL would
         # add an fsync to every batch.

@@ -17,9 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from indexer.base.errors import LibraryCorrupt, LibraryError, ModelMismatch
+from indexer.base.errors import LibraryError, ModelMismatch
 from indexer.base.types import Model
-from indexer.catalog import readonly
+from indexer.catalog import door, readonly
+from indexer.catalog.known_schema import SCHEMA_REVISION
 from indexer.catalog.pool import Pool
 
 if TYPE_CHECKING:  # importing SQLAlchemy takes longer than a search
@@ -27,9 +28,7 @@ if TYPE_CHECKING:  # importing SQLAlchemy takes longer than a search
 
     Snapshot = sqlite3.Connection | Connection  # one transaction on the catalog, seen from outside: pass it on
 
-BUSY_TIMEOUT_S: Final = 30
 IDS_AT_ONCE: Final = 5000
-SCHEMA_REVISION: Final = "0004"  # the number of the newest migration
 
 Rows = list[tuple[Any, ...]]
 
@@ -92,7 +91,7 @@ class CatalogReader:
         self._path = path
         self._read_only = readonly.is_read_only(path)
         where = f"the catalog {path}"
-        opened = partial(readonly.connect if self._read_only else _connect, path)
+        opened = partial(readonly.connect, path) if self._read_only else partial(door.connect, path, "rw")  # never made
         self._pool = Pool(where, opened, 0) if self._read_only else Pool(where, opened)
 
     @classmethod
@@ -110,18 +109,20 @@ class CatalogReader:
         """One snapshot. Raises: LibraryCorrupt, LibraryError: what the database complains of, in one line."""
         try:
             with self._undisturbed() if self._read_only else nullcontext(), self._pool.lent() as connection:
+                assert isinstance(connection, door.CatalogConnection)
+                connection.renew()
                 connection.execute("BEGIN")
                 try:
                     yield connection
                 finally:
                     connection.rollback()  # nothing was written
         except sqlite3.DatabaseError as error:
+            if (reason := door.stopped(error)) is not None:
+                raise reason from error
             damaged = not isinstance(error, sqlite3.OperationalError) or is_damage(error)
             if not damaged:
                 raise LibraryError(f"the catalog {self._path} cannot be used now ({error})") from error
-            raise LibraryCorrupt(
-                f"the catalog {self._path} is damaged ({error}); run 'mmsearch doctor --repair'"
-            ) from error
+            raise door.damaged(self._path, error) from error
 
     def close(self) -> None:
         """Release every connection, those in use when they are done."""
@@ -139,16 +140,6 @@ class CatalogReader:
         finally:
             if readonly.stamp(self._path) != before:  # also where this is why it looked damaged
                 raise LibraryError(f"the catalog {self._path} was written while it was read; ask again")
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(
-        readonly.address(path, "mode=rw"),  # rw: never made, WAL kept in order
-        uri=True,
-        timeout=BUSY_TIMEOUT_S,
-        isolation_level=None,
-        check_same_thread=False,  # lent to one thread after another
-    )
 
 
 def is_damage(error: BaseException | None) -> bool:

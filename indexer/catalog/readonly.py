@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 from indexer.base.errors import LibraryError
+from indexer.catalog import door
 
 ROOM_BYTES: Final = 1 << 20  # many times what SQLite needs beside a database that is only read
 
@@ -36,28 +35,18 @@ def stamp(catalog_file: Path) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, int(_has_log(catalog_file))
 
 
-def connect(catalog_file: Path) -> sqlite3.Connection:
+def connect(catalog_file: Path) -> door.CatalogConnection:
     """One connection, for one transaction: whether there is a log is asked anew each time.
 
     Raises: LibraryError when a run was cut off here and SQLite cannot read its log without writing.
     """
-    connection = sqlite3.connect(
-        address(catalog_file, "mode=ro" if _has_log(catalog_file) else "immutable=1"),
-        uri=True,
-        check_same_thread=False,
-        isolation_level=None,
-    )
     try:
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return door.connect(catalog_file, "ro" if _has_log(catalog_file) else "immutable")
     except sqlite3.OperationalError as error:
-        connection.close()
         raise LibraryError(
             f"the library in {catalog_file.parent} cannot be written, and a run that was cut off left a log to be "
             f"finished ({error}); run 'mmsearch status' once where it can be written"
         ) from error
-    except sqlite3.DatabaseError:  # damaged: the first query says so in its own words
-        pass
-    return connection
 
 
 def _has_log(catalog_file: Path) -> bool:
@@ -73,15 +62,9 @@ def _no_room(catalog_file: Path) -> bool:
     if disk.f_bfree * disk.f_frsize >= ROOM_BYTES:
         return False
     try:
-        with closing(sqlite3.connect(address(catalog_file, "mode=rw"), uri=True)) as connection:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        door.connect(catalog_file, "rw").close()
     except sqlite3.OperationalError as error:
         return error.sqlite_errorname == "SQLITE_FULL" or error.sqlite_errorname.startswith("SQLITE_IOERR_SHM")
-    except sqlite3.DatabaseError:  # damaged: whoever opens it next says so
+    except (sqlite3.DatabaseError, LibraryError):  # whoever opens it next says so
         return False
     return False
-
-
-def address(catalog_file: Path, how: str) -> str:
-    """The URI by which SQLite opens a catalog in one of its modes."""
-    return f"file:{quote(str(catalog_file), errors='surrogateescape')}?{how}"

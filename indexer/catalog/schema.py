@@ -1,7 +1,7 @@
 """The tables of the catalog: what is on disk, what was said about it, and the vectors of both.
 
 In: nothing. Out: SQLAlchemy tables, the values of their `state` and `role` columns. A change here needs a migration and
-a new `reader.SCHEMA_REVISION`; a test compares the two. Next: `database.py`, which opens one.
+a new revision in `known_schema.py`; tests compare them. Next: `database.py`, which opens one.
 
     roots ── assets ── captions          a folder; a file in it; a text about a photo (photo.txt, a CSV's row)
                │ ├──── frames            the vectors of a video's keyframes, with their times

@@ -32,7 +32,7 @@ from sqlalchemy.exc import StatementError
 
 from indexer.base.errors import LibraryCorrupt, LibraryError
 from indexer.base.types import Model
-from indexer.catalog import visibility
+from indexer.catalog import door, visibility
 from indexer.catalog.database import Catalog
 from indexer.catalog.schema import PathBytes, frames, generations, library, metadata, models, vectors
 
@@ -173,7 +173,7 @@ def copy_to(catalog: Catalog, path: Path) -> None:
         raise LibraryError("the catalog is no SQLite file; back it up with the tools of its database")
     source = catalog.engine.raw_connection()
     try:
-        with closing(sqlite3.connect(path)) as target:
+        with closing(door.connect(path, "rwc", any_schema=True)) as target:
             driver = source.driver_connection
             assert isinstance(driver, sqlite3.Connection)
             driver.backup(target)

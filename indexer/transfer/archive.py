@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from indexer.base.durable import sha256_of
 from indexer.base.errors import LibraryCorrupt, LibraryError
-from indexer.catalog.reader import SCHEMA_REVISION
+from indexer.catalog.known_schema import SCHEMA_REVISION
 from indexer.catalog.tables import Kind, WholeTable
 
 FORMAT: Final = 1

@@ -20,7 +20,7 @@ from indexer.base.durable import sha256_of, sync
 from indexer.base.errors import LibraryError
 from indexer.catalog import tables
 from indexer.catalog.database import Catalog, Connection
-from indexer.catalog.reader import SCHEMA_REVISION
+from indexer.catalog.known_schema import SCHEMA_REVISION
 from indexer.catalog.tables import Kind, WholeTable
 from indexer.transfer.archive import MANIFEST, Manifest, Member, arrow_schema, tensors_name
 from indexer.transfer.backup import CopyReport, new_folder

@@ -25,7 +25,7 @@ from indexer.base.types import CAPTION, HIDDEN, IMAGE, TEXT, Modality
 from indexer.catalog import tables
 from indexer.catalog.checks import dangling
 from indexer.catalog.database import Catalog, Connection, live_model
-from indexer.catalog.reader import SCHEMA_REVISION
+from indexer.catalog.known_schema import SCHEMA_REVISION
 from indexer.catalog.schema import FUSED, LIVE, MISSING, OWN, SKIPPED
 from indexer.catalog.tables import Row, WholeTable
 from indexer.search import index_files as generations

@@ -17,7 +17,7 @@ import indexer
 from indexer.base.errors import LibraryCorrupt, LibraryError, LibraryLocked, LibraryNotFound, SchemaOutdated
 from indexer.base.lock import writer_lock
 from indexer.catalog.database import Catalog
-from indexer.catalog.reader import SCHEMA_REVISION
+from indexer.catalog.known_schema import SCHEMA_REVISION
 from indexer.catalog.schema import metadata
 from indexer.search import index_files as generations
 from indexer.search.search import CATALOG_FILE
