@@ -4,6 +4,7 @@ MMSearchError (indexer/base/errors.py draws the library's branches)
 ├── QueryError              nothing to search for, or k < 1
 ├── ConfigError             a configuration that cannot be read; an unknown key
 ├── ModelError              a model that cannot be loaded
+│   ├── ModelNotFound       a name that no model on this machine has; downloading is a command of its own
 │   └── CheckpointError     a checkpoint that is truncated or of another architecture
 ├── DataError               a training data set that cannot be used as it is
 └── TrainingError           training that cannot go on (a loss that is not a number)
@@ -43,6 +44,7 @@ __all__ = [
     "MMSearchError",
     "ModelError",
     "ModelMismatch",
+    "ModelNotFound",
     "ModelNotNamed",
     "NotPlainFile",
     "QueryError",
@@ -60,6 +62,10 @@ class ConfigError(MMSearchError):
 
 class ModelError(MMSearchError):
     """A model that cannot be loaded or used."""
+
+
+class ModelNotFound(ModelError):
+    """A model that was named and never downloaded."""
 
 
 class CheckpointError(ModelError):

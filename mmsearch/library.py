@@ -129,6 +129,7 @@ class Library:
             LibraryLocked: another process is writing.
             LibraryError: another model was asked for while a folder is offline.
             ModelMismatch: the model's name stands for other weights now; name it to go over to them.
+            ModelNotNamed: another person's model wrote the library; likewise in every call that needs the model.
         """
         folder = Path(folder).expanduser()
         _check_patterns(exclude)
@@ -139,7 +140,9 @@ class Library:
         try:
             store = self._open_store()
         except LibraryNotFound:
-            self._model.load(None)  # first, so that a model that cannot be loaded leaves no empty library behind
+            self._model.load(
+                None, may_download=True
+            )  # first, so that a model that cannot be loaded leaves no empty library behind
             store = self._open_store(create=True)
         except SchemaOutdated:
             store = self._open_store(create=True)  # made by a run that ended at once
@@ -333,7 +336,8 @@ class Library:
     def rebuild(self, progress: ProgressCallback | None = None) -> IndexReport:
         """Encode every file that the model given to `open` has not encoded yet, and make it the library's model."""
         store = self._open_store()
-        return store.rebuild(self._model.load(store.model()), progress=progress, batch_size=self.config.batch_size)
+        encoder = self._model.load(store.model(), may_download=True)
+        return store.rebuild(encoder, progress=progress, batch_size=self.config.batch_size)
 
     @_call
     def fit_heads(self, folder: str | Path) -> Path:
@@ -442,7 +446,7 @@ class Library:
         stored = store.model()
         if self._model.requested is None or stored is None:
             return None
-        asked = self._model.load(stored)
+        asked = self._model.load(stored, may_download=True)
         if asked.fingerprint == stored.fingerprint:
             return None
         log.warning(

@@ -1,22 +1,33 @@
 """Which model a call needs: the one asked for, else the one the library was written with, else the configured one.
 
-In: those three. Out: by `resolve` a `Choice`, pure, so that a test runs through every combination; by `LibraryModel`
-the loaded model. Next: `library.py`, which asks; `inference/load_model.py`, which loads.
+The person who runs the command chooses. A library says only by which fingerprint its model is known; what this user
+calls it is looked up (`inference/known_models.py`), and a model that this user never named is not loaded.
+
+In: what was asked for, what is stored, what is configured, what is known. Out: by `resolve` a `Choice`, pure, so that a
+test runs through every combination; by `LibraryModel` the loaded model.
+Next: `library.py`, which asks; `inference/load_model.py`, which loads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from indexer.base.types import Encoder, Modality, Model
-from mmsearch.errors import ModelMismatch
+from mmsearch.errors import ModelMismatch, ModelNotFound
+from mmsearch.inference.known_models import (
+    DEFAULT_MODEL,
+    declared_fingerprint,
+    full_name,
+    known_models,
+    not_named,
+    remember_model,
+)
 
 if TYPE_CHECKING:
     from indexer.search.query_bank import QueryBank
-
-DEFAULT_MODEL: Final = "default"
 
 
 @dataclass(frozen=True)
@@ -35,27 +46,30 @@ class Choice:
     wrote_library: bool
 
 
-def resolve(requested: str | Encoder | None, stored: Model | None, configured: str) -> Choice:
+def resolve(requested: str | Encoder | None, stored: Model | None, configured: str, known: Mapping[str, str]) -> Choice:
     """The model of a call.
 
     Args:
         requested: what the caller named or gave; None leaves it to the library.
         stored: the model that the library was written with; None for a new library.
         configured: the name in the configuration, for a new library.
+        known: the models that this user has, fingerprint -> name.
+
+    Raises:
+        ModelNotNamed: the library's model is none of them.
     """
-    if requested is None:
-        return Choice(configured, "configured", False) if stored is None else Choice(stored.name, "stored", True)
     if stored is None:
-        return Choice(requested, "requested", False)
+        return Choice(configured, "configured", False) if requested is None else Choice(requested, "requested", False)
+    named = known.get(stored.fingerprint)
     if isinstance(requested, str):
-        return Choice(requested, "requested", requested == stored.name)
-    return Choice(requested, "requested", requested.fingerprint == stored.fingerprint)
-
-
-def full_name(model: str | Path) -> str:
-    """The name that a library remembers: a path is made absolute, so that it holds from every folder."""
-    path = Path(model).expanduser()
-    return str(path.absolute()) if str(model) != DEFAULT_MODEL and path.exists() else str(model)
+        return Choice(requested, "requested", requested == named)
+    if requested is not None:
+        return Choice(requested, "requested", requested.fingerprint == stored.fingerprint)
+    if named is not None:
+        return Choice(named, "stored", True)
+    if configured != DEFAULT_MODEL and configured not in known.values():
+        return Choice(configured, "configured", False)  # whether it wrote the library only loading it tells
+    raise not_named(stored)
 
 
 class LibraryModel:
@@ -74,20 +88,44 @@ class LibraryModel:
         self._loaded: Encoder | None = None
 
     def choose(self, stored: Model | None) -> Choice:
-        """The choice of `resolve`, with names as a library remembers them."""
-        requested = self.requested
+        """The choice of `resolve`, with names as they are remembered. Raises: ModelNotNamed."""
+        requested, configured = self.requested, full_name(self._configured)
         name = full_name(requested) if isinstance(requested, (str, Path)) else requested
-        return resolve(name, stored, full_name(self._configured))
+        known = known_models()
+        for one in (name, configured):  # a folder says by itself which model it holds
+            if stored is not None and stored.fingerprint not in known and isinstance(one, str):
+                known |= {stored.fingerprint: one} if declared_fingerprint(one) == stored.fingerprint else {}
+        return resolve(name, stored, configured, known)
 
-    def load(self, stored: Model | None) -> Encoder:
-        """The model that `resolve` chooses. Raises: ModelError, CheckpointError."""
+    def load(self, stored: Model | None, *, may_download: bool = False) -> Encoder:
+        """The model that `resolve` chooses; one that is named now is remembered, and may be downloaded.
+
+        Raises: ModelError, CheckpointError; ModelNotNamed; ModelMismatch: the folder of the library's model holds
+        other weights by now.
+        """
+        decided = stored is None or self.requested is not None
+        if self._loaded is not None and (decided or self._holds(stored)):
+            return self._loaded
         choice = self.choose(stored)
         if not isinstance(choice.model, str):
             return choice.model
-        outdated = choice.source == "stored" and stored is not None and not self._holds(stored)
-        if self._loaded is None or outdated:
-            self._loaded = load_encoder(choice.model, self._device)
-        return self._loaded
+        if choice.source == "stored" and stored is not None:
+            _check_unchanged(choice.model, stored)
+        try:
+            loaded = load_encoder(choice.model, self._device)
+        except ModelNotFound:
+            if not (may_download and choice.source == "requested"):
+                raise
+            from mmsearch.inference.hub import download
+
+            download(choice.model)
+            loaded = load_encoder(choice.model, self._device)
+        if choice.source != "stored":
+            remember_model(loaded, choice.model)
+        if choice.source == "configured" and stored is not None and loaded.fingerprint != stored.fingerprint:
+            raise not_named(stored)
+        self._loaded = loaded
+        return loaded
 
     def load_matching(self, stored: Model, library: Path) -> Encoder:
         """The model, refused where the vectors of the library at `library` come from another. Raises: ModelMismatch."""
@@ -118,12 +156,22 @@ class LibraryModel:
         """Load the model again when it is needed next, unless it was given loaded."""
         self._loaded = None
 
-    def _holds(self, stored: Model) -> bool:
-        return self._loaded is not None and self._loaded.fingerprint == stored.fingerprint
+    def _holds(self, stored: Model | None) -> bool:
+        return self._loaded is not None and stored is not None and self._loaded.fingerprint == stored.fingerprint
+
+
+def _check_unchanged(name: str, stored: Model) -> None:
+    """Refuse a folder that was exchanged since it was named, before anything of it is loaded. Raises: ModelMismatch."""
+    found = declared_fingerprint(name)
+    if found is not None and found != stored.fingerprint:
+        raise ModelMismatch(
+            f"model '{name}' holds other weights now ({found[:12]}) than wrote the library "
+            f"({stored.fingerprint[:12]}); 'mmsearch rebuild --model' it to go over to them"
+        )
 
 
 def load_encoder(name: str, device: str) -> Encoder:
-    """`load_model`, imported when a model is needed; tests put a stand-in here."""
-    from mmsearch.inference.load_model import load_model
+    """`open_model`, imported when a model is needed; tests put a stand-in here."""
+    from mmsearch.inference.load_model import open_model
 
-    return load_model(name, device)
+    return open_model(name, device)

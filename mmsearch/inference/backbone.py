@@ -1,8 +1,9 @@
 """A frozen sentence-transformers model that embeds pictures and words in one space.
 
 In: a name or a folder, then pictures and words. Out: unit-normalised features, float32 `[n, f]`. A model is taken from
-a folder, from what was downloaded before, or from the hub, in this order. Needs torch and sentence-transformers 5.4 or
-newer, imported on loading; torchvision is not needed: pictures go through the processors' PIL backend.
+a folder or from what was downloaded before (`hub.py`), checked to be data (`folder_checks.py`), and loaded without
+asking the hub anything. Needs torch and sentence-transformers 6 or newer, imported on loading; torchvision is not
+needed: pictures go through the processors' PIL backend.
 Next: `backbone_model.py`, which puts VAE heads on it.
 """
 
@@ -12,7 +13,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,11 @@ from PIL import Image
 
 from indexer.base.types import Float32Array, UInt8Array
 from mmsearch.errors import ModelError
+from mmsearch.inference.folder_checks import check_backbone_folder
+from mmsearch.inference.hub import EXAMPLE, offline, place_of
 from mmsearch.inference.preprocess import square
 
 BATCH = 32
-REACH_TIMEOUT_S = 5.0
-EXAMPLE = "clip-ViT-B-32"
 _VERSIONS = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")  # of the installation, not of the model
 
 
@@ -55,10 +55,10 @@ class Backbone:
 
     @classmethod
     def load(cls, name: str, device: str = "cpu") -> Backbone:
-        """From a folder, from what was downloaded before, or from the hub, in this order.
+        """From a folder or from what was downloaded before.
 
         Raises:
-            ModelError: it cannot be found or loaded, or does not embed both images and texts.
+            ModelError: it cannot be found or loaded, is more than data, or does not embed both images and texts.
         """
         model = _open(name, device)
         modalities = set(getattr(model, "modalities", ()))
@@ -120,54 +120,29 @@ class Backbone:
         return np.asarray(features, np.float32)
 
 
-def absolute_name(name: str) -> str:
-    """A backbone's name as a folder of heads remembers it: a path holds from every working directory."""
-    path = Path(name).expanduser()
-    return str(path.absolute()) if path.exists() else name
-
-
 def _open(name: str, device: str) -> Any:
-    """The model from this machine, else from the hub."""
+    folder = place_of(name)
+    check_backbone_folder(folder)
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
-    place = str(Path(name).expanduser())
-    where: dict[str, Any] = {"device": device, "processor_kwargs": {"backend": "pil"}, "local_files_only": True}
-    is_folder = Path(place).is_dir()
-    logging.disable_progress_bar()  # of reading weights; a download shows its own
+    logging.disable_progress_bar()  # of reading weights
     try:
-        return SentenceTransformer(place if is_folder else name, **where)
-    except Exception as error:  # hub, transformers, safetensors and tokenizers have no base class in common
-        if is_folder or _looks_like_path(name):
-            found = _first_line(error) if is_folder else "no such folder"
-            raise ModelError(
-                f"model {name!r} cannot be loaded ({found}); name a model or its folder, as {EXAMPLE}"
-            ) from error
+        with offline():
+            return SentenceTransformer(
+                str(folder),
+                device=device,
+                trust_remote_code=False,
+                local_files_only=True,
+                model_kwargs={"use_safetensors": True},
+                processor_kwargs={"backend": "pil"},
+            )
+    except Exception as error:  # transformers, safetensors and tokenizers have no base class in common
+        raise ModelError(
+            f"model {name!r} cannot be loaded ({_first_line(error)}); name a model or its folder, as {EXAMPLE}"
+        ) from error
     finally:
         logging.enable_progress_bar()
-    _check_hub(name)
-    try:
-        return SentenceTransformer(name, **(where | {"local_files_only": False}))
-    except Exception as error:
-        found = _first_line(error)
-        raise ModelError(f"model {name!r} cannot be loaded ({found}); check its name at huggingface.co") from error
-
-
-def _check_hub(name: str) -> None:
-    """Ask the hub once: the loader itself would try each of a dozen files six times, for minutes."""
-    from huggingface_hub import constants, get_session
-
-    try:
-        get_session().head(constants.ENDPOINT, timeout=REACH_TIMEOUT_S)
-    except Exception as error:  # the errors of whichever client the hub's package uses
-        raise ModelError(
-            f"model {name!r} is not on this machine and {constants.ENDPOINT} cannot be reached; "
-            "download it once with a network, or name a folder"
-        ) from error
-
-
-def _looks_like_path(name: str) -> bool:
-    return name.startswith((".", "~", "/")) or name.count("/") > 1 or "\\" in name
 
 
 def _side_px(pictures: Any, name: str) -> int:

@@ -3,7 +3,7 @@
     load_backbone("clip-ViT-B-32")           isotropic heads: its own space and ranking, works at once
     fit_heads + save_linear_heads(folder)    closed-form heads on vectors in hand (`closed_form.py`)
     mmsearch train RECIPE --model NAME       trained heads, a folder
-    load_trained_backbone(folder)            either folder
+    load_trained_backbone(...)               either folder
 
 In: a name or folder, then pictures and words. Out: posteriors. Next: `closed_form.py`, `../training/run.py`.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +24,9 @@ from PIL import Image
 from indexer.base.types import Float32Array, Modality, Posterior, UInt8Array
 from mmsearch.errors import CheckpointError
 from mmsearch.inference import posterior
-from mmsearch.inference.backbone import Backbone, absolute_name
+from mmsearch.inference.backbone import Backbone
 from mmsearch.inference.closed_form import LinearHeads, isotropic_heads
+from mmsearch.inference.known_models import full_name, remember_made, remember_model, with_heads
 
 
 class Heads(Protocol):
@@ -69,7 +70,7 @@ class SentenceTransformerModel:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over the backbone's fingerprint and the heads, hex."""
-        return hashlib.sha256(f"{self.backbone.fingerprint}\n{self._heads_digest}".encode()).hexdigest()
+        return with_heads(self.backbone.fingerprint, self._heads_digest)
 
     def prepare_image(self, image: Image.Image) -> UInt8Array:
         """One upright picture -> uint8 `[side_px, side_px, 3]`."""
@@ -103,17 +104,17 @@ def _as_it_is(backbone: Backbone) -> SentenceTransformerModel:
     return SentenceTransformerModel(backbone.name, backbone, heads, _digest(heads))
 
 
-def load_trained_backbone(folder: Path, device: str = "cpu") -> SentenceTransformerModel:
-    """A folder of heads, trained or closed-form, and the backbone it names.
+def load_trained_backbone(
+    name: str, folder: Path, described: Mapping[str, Any], backbone_name: str, device: str = "cpu"
+) -> SentenceTransformerModel:
+    """A folder of heads, trained or closed-form, with its `model.json`, on the backbone that this user calls so.
 
     Raises:
         CheckpointError: an incomplete folder, or heads made on other weights than the backbone has now.
         ModelError: the backbone cannot be loaded.
     """
-    from mmsearch.models.checkpoint import load_vae, load_weights, read_description
+    from mmsearch.models.checkpoint import load_vae, load_weights
 
-    described = read_description(folder)
-    name = described["architecture"].get("backbone", "")
     heads: Heads
     if described.get("heads") == "linear":
         tensors = {key: value.numpy() for key, value in load_weights(folder, described).items()}
@@ -124,14 +125,20 @@ def load_trained_backbone(folder: Path, device: str = "cpu") -> SentenceTransfor
     else:
         vae, architecture = load_vae(folder)
         heads = TrainedHeads(vae, architecture.latent_dim)
-    backbone = Backbone.load(name, device)
+    backbone = load_backbone_under(folder, described, backbone_name, device)
+    return SentenceTransformerModel(name, backbone, heads, str(described["fingerprint"]))
+
+
+def load_backbone_under(folder: Path, described: Mapping[str, Any], backbone_name: str, device: str) -> Backbone:
+    """The backbone alone of a folder of heads. Raises: as `load_trained_backbone`."""
+    backbone = Backbone.load(backbone_name, device)
     made_on = str(described.get("backbone_fingerprint"))
     if made_on != backbone.fingerprint:
         raise CheckpointError(
-            f"the heads in {folder} were made on {name!r} {made_on[:12]}, found {backbone.fingerprint[:12]}; "
+            f"the heads in {folder} were made on {backbone_name!r} {made_on[:12]}, found {backbone.fingerprint[:12]}; "
             "make them again"
         )
-    return SentenceTransformerModel(str(folder), backbone, heads, str(described["fingerprint"]))
+    return backbone
 
 
 def save_linear_heads(folder: Path, backbone: Backbone, heads: LinearHeads) -> Path:
@@ -139,15 +146,15 @@ def save_linear_heads(folder: Path, backbone: Backbone, heads: LinearHeads) -> P
     import torch
     from safetensors.torch import save_file
 
-    from mmsearch.models.checkpoint import FORMAT, Architecture
-    from mmsearch.models.digest import fingerprint
+    from mmsearch.models.checkpoint import Architecture
+    from mmsearch.models.digest import FORMAT, fingerprint
 
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / "model.safetensors"
     save_file({key: torch.from_numpy(value.copy()) for key, value in vars(heads).items()}, weights)
     architecture = Architecture(
         kind="backbone",
-        backbone=absolute_name(backbone.name),
+        backbone=full_name(backbone.name),
         latent_dim=heads.dim,
         image_features=heads.features,
         text_features=heads.features,
@@ -163,6 +170,8 @@ def save_linear_heads(folder: Path, backbone: Backbone, heads: LinearHeads) -> P
     }
     described["fingerprint"] = fingerprint(described)
     (folder / "model.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+    remember_model(backbone, backbone.name)
+    remember_made(folder)
     return folder
 
 

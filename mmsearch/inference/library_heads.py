@@ -16,6 +16,8 @@ from indexer.vectors.protocol import normalised
 from mmsearch.errors import ModelError, ModelMismatch
 from mmsearch.inference.backbone_model import load_backbone, save_linear_heads
 from mmsearch.inference.closed_form import fit_heads
+from mmsearch.inference.known_models import name_of
+from mmsearch.inference.load_model import find_tried
 
 
 def fit_library_heads(library: Path, folder: Path, *, latent_dim: int | None = None, device: str = "cpu") -> Path:
@@ -30,17 +32,19 @@ def fit_library_heads(library: Path, folder: Path, *, latent_dim: int | None = N
         LibraryNotFound: no library there.
         ModelError: the library is empty, its model is no plain backbone, or it holds too few images or texts.
         ModelMismatch: its vectors come from other weights than the backbone has now.
+        ModelNotNamed: this user never named its model.
     """
     with Store.open(library) as store:
         wrote = store.model()
         if wrote is None:
             raise ModelError(f"{library} holds no vectors; run 'mmsearch index FOLDER --model clip-ViT-B-32' first")
-        name, fingerprint = wrote.name, wrote.fingerprint
+        name, fingerprint = name_of(wrote), wrote.fingerprint
         if name == "default" or (Path(name) / "model.json").exists():
             raise ModelError(
                 f"{library} was written with {name!r}, which has heads; expected a backbone as it is; "
                 "run 'mmsearch rebuild --model clip-ViT-B-32' first"
             )
+        find_tried(name)
         model = load_backbone(name, device)
         if model.fingerprint != fingerprint:
             raise ModelMismatch(

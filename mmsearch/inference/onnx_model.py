@@ -22,6 +22,7 @@ from mmsearch.inference import posterior
 from mmsearch.inference.preprocess import square
 from mmsearch.inference.query_bank import load_bank
 from mmsearch.models.digest import WEIGHTS, check_file
+from mmsearch.models.files import read_file
 
 if TYPE_CHECKING:  # a search for words decodes nothing, and runs nothing in threads
     from concurrent.futures import ThreadPoolExecutor
@@ -152,7 +153,7 @@ def _tokenizer(folder: Path, max_tokens: int) -> Any:
 
     path = folder / "tokenizer.json"
     try:
-        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        tokenizer = Tokenizer.from_str(read_file(folder, path.name).decode())
     except Exception as error:  # tokenizers raises plain Exception
         raise CheckpointError(f"{path} cannot be read ({error}); copy the model again") from error
     tokenizer.enable_truncation(max_tokens)

@@ -22,6 +22,7 @@ from indexer.base.types import Float32Array, Modality, UInt8Array
 from indexer.search.query_bank import QueryBank
 from mmsearch.errors import CheckpointError
 from mmsearch.models.digest import check_file
+from mmsearch.models.files import read_file
 
 QUERIES: Final = "queries.safetensors"
 _MAX_CODE: Final = 7  # of a signed number of four bits, stored as 1 to 15
@@ -64,12 +65,13 @@ def load_bank(folder: Path, described: Mapping[str, Any], modality: Modality) ->
     path, files = folder / QUERIES, described.get("files")
     if not path.exists() and not (isinstance(files, dict) and QUERIES in files):
         return None
-    check_file(path, described)
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
     try:
-        tensors = load_file(path)
+        data = read_file(folder, QUERIES)
+        check_file(path, described)
+        tensors = load(data)
         if f"{modality}.centres" not in tensors:
             return None
         centres = _unpacked(tensors[f"{modality}.centres"], tensors[f"{modality}.scales"])

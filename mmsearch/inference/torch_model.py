@@ -18,7 +18,9 @@ from mmsearch.errors import CheckpointError
 from mmsearch.inference import posterior
 from mmsearch.inference.preprocess import square
 from mmsearch.inference.query_bank import load_bank
-from mmsearch.models.checkpoint import Architecture, load_vae, read_description
+from mmsearch.models.checkpoint import Architecture, load_vae
+from mmsearch.models.digest import check_file, read_description
+from mmsearch.models.files import read_file
 from mmsearch.models.tokens import tokenise
 from mmsearch.models.vae import Encoding, MultimodalVAE, channels_last
 
@@ -54,13 +56,13 @@ class TorchModel:
             CheckpointError: an incomplete or damaged folder.
         """
         vae, architecture = load_vae(folder)
-        path = folder / "tokenizer.json"
+        path, described = folder / "tokenizer.json", read_description(folder)
+        check_file(path, described)
         try:
-            tokenizer = Tokenizer.from_file(str(path))
+            tokenizer = Tokenizer.from_buffer(read_file(folder, path.name))
         except Exception as error:  # tokenizers raises plain Exception
             raise CheckpointError(f"{path} cannot be read ({error}); copy the model again") from error
         vae = channels_last(vae.to(device))
-        described = read_description(folder)
         modalities: tuple[Modality, ...] = ("image", "text")
         banks = {modality: load_bank(folder, described, modality) for modality in modalities}
         return cls(name, str(described["fingerprint"]), vae, architecture, tokenizer, device, banks)

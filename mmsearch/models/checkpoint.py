@@ -19,15 +19,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from indexer.base.safetensors_header import tensor_places
 from mmsearch.errors import CheckpointError
-from mmsearch.models.digest import check_file, fingerprint
+from mmsearch.models.digest import FORMAT, check_file, fingerprint, read_description
 from mmsearch.models.efficientnet_lite import FEATURES, VARIANTS, EfficientNetLite
 from mmsearch.models.heads import FeatureDecoder
 from mmsearch.models.minilm import BertSize
 from mmsearch.models.vae import FeatureEncoder, ImageEncoder, MultimodalVAE, TextEncoder
 
 Precision = Literal["float32", "float16", "int8"]
-FORMAT = 1
 _LARGE = 100_000  # elements
 SCALE = "::scale"  # the name of an int8 tensor's scales: the tensor's name and this
 
@@ -151,26 +151,6 @@ def load_vae(folder: Path) -> tuple[MultimodalVAE, Architecture]:
     return vae.eval(), architecture
 
 
-def read_description(folder: Path) -> dict[str, Any]:
-    """`model.json` of a folder, checked to be of this format.
-
-    Raises:
-        CheckpointError: where it is missing or not readable.
-    """
-    path = folder / "model.json"
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"no model in {folder}: model.json is missing; name a folder that mmsearch train wrote"
-        ) from error
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); copy the model again") from error
-    if not isinstance(described, dict) or described.get("format") != FORMAT or "architecture" not in described:
-        raise CheckpointError(f"{path} is not a model of format {FORMAT}; update mmsearch or train the model again")
-    return described
-
-
 def load_weights(folder: Path, described: Mapping[str, Any]) -> dict[str, Tensor]:
     """The stored tensors as they are, after checking that they are the ones that `model.json` names.
 
@@ -178,11 +158,12 @@ def load_weights(folder: Path, described: Mapping[str, Any]) -> dict[str, Tensor
         CheckpointError: where the file is missing, truncated or another one.
     """
     path = folder / "model.safetensors"
-    check_file(path, {"weights_sha256": "", **described})
+    check_file(path, described)
     try:
+        tensor_places(path)
         tensors: dict[str, Tensor] = load_file(path)
         return tensors
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); copy the model again") from error
 
 

@@ -22,7 +22,9 @@ from tokenizers import Tokenizer
 
 from mmsearch.data.augmentation_cache import AugmentationCache
 from mmsearch.errors import CheckpointError, ConfigError, ModelError, TrainingError
-from mmsearch.inference.backbone import Backbone, absolute_name
+from mmsearch.inference.backbone import Backbone
+from mmsearch.inference.known_models import full_name, remember_made, remember_model
+from mmsearch.inference.load_model import find_tried
 from mmsearch.models.checkpoint import Architecture, build, save_model
 from mmsearch.models.tokens import cut_vocabulary, frequent_words, word_tokenizer
 from mmsearch.models.vae import ImageEncoder, MultimodalVAE, TextEncoder, channels_last
@@ -90,7 +92,9 @@ def train(
     recipe = with_overrides(
         load_recipe(config_path), data=tuple(map(str, data or ())), backbone=model, variant=variant, seed=seed
     )
-    return train_recipe(recipe, Path(out) if out else Path(recipe.out) / recipe.name, resume=resume)
+    trained = train_recipe(recipe, Path(out) if out else Path(recipe.out) / recipe.name, resume=resume)
+    remember_made(trained)
+    return trained
 
 
 def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
@@ -131,10 +135,12 @@ def train_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
 
 def _train_heads(recipe: Recipe, corpus: Corpus, folder: Path, resume: bool, device: str) -> Path:
     """Heads on the features of a backbone that stays as it is."""
+    find_tried(recipe.model.backbone)
     backbone = Backbone.load(recipe.model.backbone, device)
+    remember_model(backbone, recipe.model.backbone)
     images, texts = backbone_features(backbone, corpus, Path(recipe.cache))
     trained_on = training_part(corpus, images, texts)[:2]
-    name = absolute_name(recipe.model.backbone)
+    name = full_name(recipe.model.backbone)
     vae, architecture = fresh_heads(recipe.model, *trained_on, name, backbone.side_px)
     vae, contrast = vae.to(device), Contrast(recipe.objective.temperature).to(device)
     stage = FeatureStage(recipe, corpus, images, texts)

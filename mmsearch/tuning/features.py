@@ -19,9 +19,10 @@ from torch import Tensor
 
 from indexer.base.types import Float32Array, UInt8Array
 from mmsearch.errors import CheckpointError, DataError, DecodeError
+from mmsearch.inference.load_model import find_tried
 from mmsearch.inference.pictures import to_image
 from mmsearch.inference.preprocess import square
-from mmsearch.models.checkpoint import Architecture, read_description
+from mmsearch.models.checkpoint import Architecture
 from mmsearch.models.tokens import tokenise
 from mmsearch.models.vae import ImageEncoder, MultimodalVAE, TextEncoder
 from mmsearch.tuning.fit import Features
@@ -129,16 +130,12 @@ class _OwnTrunks:
 def _trunks(source: Path, vae: MultimodalVAE, architecture: Architecture, device: str) -> Trunks:
     if architecture.kind != "backbone":
         return _OwnTrunks(source, vae, architecture, device)
-    from mmsearch.inference.backbone import Backbone
+    from mmsearch.inference.backbone_model import load_backbone_under
 
-    backbone = Backbone.load(architecture.backbone, device)
-    made_on = str(read_description(source).get("backbone_fingerprint"))
-    if made_on != backbone.fingerprint:
-        raise CheckpointError(
-            f"the heads in {source} were made on {architecture.backbone!r} {made_on[:12]}, found "
-            f"{backbone.fingerprint[:12]}; train them again"
-        )
-    return backbone
+    found = find_tried(str(source))
+    assert found.described is not None
+    assert found.backbone is not None
+    return load_backbone_under(source, found.described, found.backbone.name, device)
 
 
 def _array(features: Tensor) -> Float32Array:

@@ -21,8 +21,8 @@ from mmsearch.errors import CheckpointError, ModelError
 from mmsearch.inference.onnx_model import OnnxModel
 from mmsearch.inference.query_bank import QUERIES
 from mmsearch.inference.torch_model import TorchModel
-from mmsearch.models.checkpoint import Architecture, pack, read_description, save_model, unpack
-from mmsearch.models.digest import seal
+from mmsearch.models.checkpoint import Architecture, pack, save_model, unpack
+from mmsearch.models.digest import read_description, seal
 from mmsearch.models.vae import MultimodalVAE
 from mmsearch.training.export.export import export
 from mmsearch.tuning.fit import Heads

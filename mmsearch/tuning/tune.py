@@ -23,7 +23,8 @@ import numpy as np
 from indexer.store import CaptionedPhoto, Store
 from mmsearch.errors import DataError, LibraryError, ModelError, ModelMismatch
 from mmsearch.evaluation.subject import rounded
-from mmsearch.inference.load_model import PRETRAINED
+from mmsearch.inference.known_models import fingerprint_of, name_of, remember_made
+from mmsearch.inference.load_model import PRETRAINED, find_tried
 from mmsearch.models.checkpoint import load_vae
 from mmsearch.training.step import keep_freed_memory
 from mmsearch.tuning import folder as tune_folder
@@ -84,6 +85,7 @@ def tune_library(store: Store, folder: str | Path | None, *, dry_run: bool, devi
         LibraryError: a folder is offline: its files could not be encoded with the tuned model.
         ModelError: the library is empty or its model has no heads of its own.
         ModelMismatch: the model's folder holds other weights than wrote the library.
+        ModelNotNamed: this user never named its model.
     """
     photos = store.captioned_photos()
     check_enough(len(pairs_of(photos)))
@@ -93,14 +95,15 @@ def tune_library(store: Store, folder: str | Path | None, *, dry_run: bool, devi
     wrote = store.model()
     if wrote is None:
         raise ModelError(f"{store.path} holds no vectors; run 'mmsearch index FOLDER' first")
-    name, fingerprint = wrote.name, wrote.fingerprint
+    name, fingerprint = name_of(wrote), wrote.fingerprint
     source = PRETRAINED / "default" if name == "default" else Path(name)
-    found = str(tune_folder.checked_source(source)["fingerprint"])
+    found = fingerprint_of(tune_folder.checked_source(source))
     if found != fingerprint:
         raise ModelMismatch(
             f"{store.path} was written with {name!r} {fingerprint[:12]}, found {found[:12]}; "
             f"run 'mmsearch rebuild --model {name}' first"
         )
+    find_tried(name)
     if dry_run:
         return tune(photos, source, None, device=device)
     # the same weights and captions give the same name again, so that a run that was cut off finds its model
@@ -166,6 +169,7 @@ def tune(
         report = replace(report, model=target)
         noted = {"key": key, "captions_digest": captions, **report.to_dict()}
         tune_folder.write(target, vae.cpu(), architecture, source, described, noted)
+        remember_made(target)
     return replace(report, seconds=time.monotonic() - started)
 
 

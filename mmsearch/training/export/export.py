@@ -16,8 +16,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mmsearch.models.checkpoint import Precision, load_vae, read_description, save_model
-from mmsearch.models.digest import seal
+from mmsearch.models.checkpoint import Precision, load_vae, save_model
+from mmsearch.models.digest import read_description, seal
 from mmsearch.models.vae import ImageEncoder, MultimodalVAE
 from mmsearch.training.export.int8 import INT8_GRAPH, export_int8, some_squares
 from mmsearch.training.export.onnx_graph import cast_constants, point_to_safetensors

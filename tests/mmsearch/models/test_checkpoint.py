@@ -21,11 +21,11 @@ from mmsearch.models.checkpoint import (
     load_tensors,
     load_vae,
     pack,
-    read_description,
     save_model,
     save_tensors,
     unpack,
 )
+from mmsearch.models.digest import read_description
 from mmsearch.models.tokens import word_tokenizer
 from mmsearch.models.vae import MultimodalVAE
 

@@ -12,7 +12,8 @@ from mmsearch.data.scenes import render_scene
 from mmsearch.inference.load_model import PRETRAINED, load_model
 from mmsearch.inference.onnx_model import OnnxModel
 from mmsearch.inference.torch_model import TorchModel
-from mmsearch.models.checkpoint import load_vae, load_weights, read_description
+from mmsearch.models.checkpoint import load_vae, load_weights
+from mmsearch.models.digest import read_description
 from mmsearch.tuning import folder as tune_folder
 from mmsearch.tuning.fit import (
     heads_of,

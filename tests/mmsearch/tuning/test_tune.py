@@ -10,7 +10,8 @@ import pytest
 
 from indexer.store import CaptionedPhoto
 from mmsearch.errors import DataError, ModelError
-from mmsearch.models.checkpoint import Architecture, load_vae, read_description, save_model
+from mmsearch.models.checkpoint import Architecture, load_vae, save_model
+from mmsearch.models.digest import read_description
 from mmsearch.models.vae import MultimodalVAE
 from mmsearch.tuning.fit import (
     Features,
