@@ -20,7 +20,9 @@ from mmsearch.models.files import WEIGHTS_SUFFIX, files_of, read_json
 MOST_MODULES: Final = 32
 MOST_GROWTH: Final = 64  # times, of a text on its way through a tokenizer's normalizers
 MOST_STEPS: Final = 64
-_PACKAGES: Final = ("models", "base.modules", "sentence_transformer.modules")
+_TYPE: Final = re.compile(
+    r"sentence_transformers\.(?:models|base\.modules|sentence_transformer\.modules)(?:\.[A-Za-z_]+)?\.([A-Za-z]+)"
+)
 _WITH_WEIGHTS: Final = frozenset({"Transformer", "CLIPModel", "Dense", "LayerNorm", "StaticEmbedding"})
 _MODULES: Final = _WITH_WEIGHTS | {"Pooling", "Normalize", "Dropout"}
 _OF_CODE: Final = frozenset({"auto_map", "_target_", "custom_generate", "tokenizer_name_or_path"})
@@ -58,7 +60,7 @@ def check_backbone_folder(folder: Path) -> None:
             (place / f"model.safetensors{end}").exists() for end in ("", ".index.json")
         ):
             raise CheckpointError(
-                f"{place} has no model.safetensors, and pickles are not read; run 'mmsearch download'"
+                f"the model in {place} cannot be loaded (no model.safetensors, and pickles are not read); name another"
             )
 
 
@@ -94,16 +96,15 @@ def _listed(folder: Path, modules: Any) -> list[dict[str, Any]]:
 def _module(folder: Path, described: dict[str, Any]) -> tuple[str, str]:
     """The folder and the kind of a module that `modules.json` lists."""
     said, path = described.get("type"), described.get("path")
-    package, _, kind = str(said).removeprefix("sentence_transformers.").rpartition(".")
-    known = str(said).startswith("sentence_transformers.") and kind in _MODULES
-    if not known or package.removesuffix(f".{kind}") not in _PACKAGES:
+    known = _TYPE.fullmatch(str(said))
+    if known is None or known[1] not in _MODULES:
         raise CheckpointError(
             f"{folder / 'modules.json'} names a module {str(said)[:80]!r}, which is code of its own or not known here; "
             "mmsearch runs no code of a model, name another"
         )
     if not isinstance(path, str) or not _is_below(path):
         raise CheckpointError(f"{folder / 'modules.json'} names a folder {str(path)[:80]!r} outside of its own")
-    return path, kind
+    return path, known[1]
 
 
 def _is_below(path: str) -> bool:

@@ -84,7 +84,7 @@ def _check(found: Posterior, shape: tuple[int, int], name: str) -> None:
 
 def _check_size(folder: Path) -> None:
     if not any(file.name.endswith(WEIGHTS_SUFFIX) for file in files_of(folder)):
-        raise CheckpointError(f"{folder} holds no weights (*.safetensors); copy the model again")
+        raise CheckpointError(f"the weights in {folder} cannot be read (no *.safetensors); copy the model again")
 
 
 def _limit(folder: Path) -> None:

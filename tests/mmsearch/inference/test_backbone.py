@@ -9,11 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from mmsearch.errors import ModelError
+from mmsearch.errors import ModelError, ModelNotFound
 from mmsearch.inference.backbone_model import (
     SentenceTransformerModel,
     load_backbone,
 )
+from mmsearch.inference.hub import download
 from tests.tiny_clip import SIDE_PX, pictures
 
 
@@ -90,8 +91,11 @@ def test_name_unknown_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     monkeypatch.setattr(huggingface_hub, "get_session", Nowhere)
     monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path))
-    with pytest.raises(ModelError, match=r"is not on this machine and .* cannot be reached") as caught:
+    with pytest.raises(ModelNotFound, match=r"is not on this machine; run 'mmsearch download") as caught:
         load_backbone("clip-of-nobody")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ModelError, match=r"is not on this machine and .* cannot be reached") as caught:
+        download("clip-of-nobody")
     assert "\n" not in str(caught.value)
 
 

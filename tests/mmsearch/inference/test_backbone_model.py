@@ -14,10 +14,10 @@ from mmsearch.inference.backbone import Backbone
 from mmsearch.inference.backbone_model import (
     SentenceTransformerModel,
     load_backbone,
-    load_trained_backbone,
     save_linear_heads,
 )
 from mmsearch.inference.closed_form import fit_heads
+from mmsearch.inference.load_model import load_model
 from tests.tiny_clip import FEATURES, SIDE_PX, pictures, words, write_tiny_clip
 
 
@@ -53,7 +53,7 @@ def test_fingerprint_follows_weights_and_heads(clip: Path, model: SentenceTransf
     seen = {model.fingerprint}
     for dim in (3, 4):
         heads = fit_heads(features(model, "image"), features(model, "text"), dim)
-        seen.add(load_trained_backbone(save_linear_heads(tmp_path / str(dim), model.backbone, heads)).fingerprint)
+        seen.add(load_model(save_linear_heads(tmp_path / str(dim), model.backbone, heads), "cpu").fingerprint)
     assert len(seen) == 3
     assert len(model.fingerprint) == 64
 
@@ -66,13 +66,13 @@ def features(model: SentenceTransformerModel, modality: str) -> np.ndarray:
 def test_closed_form_heads_travel_in_a_folder(clip: Path, model: SentenceTransformerModel, tmp_path: Path) -> None:
     heads = fit_heads(features(model, "image"), features(model, "text"), 4)
     folder = save_linear_heads(tmp_path / "heads", model.backbone, heads)
-    again = load_trained_backbone(folder)
+    again = load_model(folder, "cpu")
     assert (again.dim, again.name) == (4, str(folder))
     expected = heads.posterior(features(model, "image"), "image")
     found = again.embed_images(pictures(32))
     np.testing.assert_allclose(found.mu, expected.mu, atol=1e-4)
     np.testing.assert_allclose(found.logvar, expected.logvar, atol=1e-6)
-    assert again.fingerprint == load_trained_backbone(folder).fingerprint != model.fingerprint
+    assert again.fingerprint == load_model(folder, "cpu").fingerprint != model.fingerprint
 
 
 def test_heads_of_other_weights_are_refused(clip: Path, model: SentenceTransformerModel, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_heads_of_other_weights_are_refused(clip: Path, model: SentenceTransform
     folder = save_linear_heads(tmp_path / "heads", Backbone.load(str(moving)), heads)
     write_tiny_clip(moving, seed=1)
     with pytest.raises(CheckpointError, match=r"were made on .*make them again") as caught:
-        load_trained_backbone(folder)
+        load_model(folder, "cpu")
     assert "\n" not in str(caught.value)
 
 
@@ -91,4 +91,4 @@ def test_truncated_heads_are_refused(model: SentenceTransformerModel, tmp_path: 
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-9])
     with pytest.raises(CheckpointError, match="is damaged"):
-        load_trained_backbone(folder)
+        load_model(folder, "cpu")
