@@ -1,4 +1,4 @@
-"""The commands that make or measure a model: heads, tune, train, eval.
+"""The commands that fetch, make or measure a model: download, heads, tune, train, eval.
 
 In: parsed options. Out: a model folder or figures on stdout, an exit code. `app.py` adds them to its own, so that a
 person sees one program. Next: `../library.py`, `../tuning/tune.py`, `../training/run.py`, `../evaluation/evaluate.py`.
@@ -80,6 +80,21 @@ def _progress_in(shown: ExitStack) -> ProgressCallback:
         begun[0](progress)
 
     return update
+
+
+@commands.command()
+def download(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A sentence-transformers model, or its folder here.")],
+) -> int:
+    """Fetch a model from the hub, try it out and print its folder; '--model NAME' then needs no network."""
+    from mmsearch.cli.render import show_path
+    from mmsearch.inference.hub import download as fetch
+    from mmsearch.inference.load_model import load_model
+
+    folder = fetch(name)
+    load_model(name, "cpu")
+    show_path(folder)
+    return options.EXIT_OK
 
 
 @commands.command()

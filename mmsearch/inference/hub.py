@@ -17,6 +17,7 @@ from mmsearch.errors import ModelError, ModelNotFound
 EXAMPLE: Final = "clip-ViT-B-32"
 REACH_TIMEOUT_S: Final = 5.0
 ORGANISATION: Final = "sentence-transformers"  # of names without one
+REMEDY: Final = "run 'mmsearch download NAME' with a network, or name a folder"
 _WANTED: Final = ["*.json", "*.txt", "*.model", "*.spm", "*.jinja", "*.safetensors", "*.md"]
 _UNWANTED: Final = ["onnx/*", "openvino/*"]
 
@@ -42,9 +43,7 @@ def place_of(name: str) -> Path:
                 found = try_to_load_from_cache(repository, file, cache_dir=_cache())
                 if isinstance(found, str):
                     return Path(found).parent
-    raise ModelNotFound(
-        f"model {name!r} is not on this machine; run 'mmsearch download NAME' with a network, or name a folder"
-    )
+    raise ModelNotFound(f"model {name!r} is not on this machine; {REMEDY}")
 
 
 def download(name: str) -> Path:

@@ -23,7 +23,7 @@ from mmsearch.inference.folder_checks import check_tokenizer
 from mmsearch.inference.load_model import find, load_found
 from mmsearch.models.files import WEIGHTS_SUFFIX, files_of
 
-CPU_S: Final = 6
+CPU_S: Final = 5
 MEMORY_BYTES: Final = 768 << 20
 COPIES: Final = 5  # of the weights at once: the file, float32 of it, a copy in use, and the hash
 WEIGHTS_BYTES_PER_S: Final = 50 << 20  # hashed, read and turned into float32 by a slow processor

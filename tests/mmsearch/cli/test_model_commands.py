@@ -86,3 +86,19 @@ def test_eval_options_that_exclude_each_other(
     assert out == ""
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_download_fetches_tries_out_and_prints_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[object] = []
+
+    def fetch(name: str) -> Path:
+        calls.append(name)
+        return tmp_path
+
+    monkeypatch.setattr("mmsearch.inference.hub.download", fetch)
+    monkeypatch.setattr("mmsearch.inference.load_model.load_model", lambda *given: calls.append(given))
+    assert cli.main(["download", "clip"]) == 0
+    assert calls == ["clip", ("clip", "cpu")]
+    assert capfd.readouterr().out == f"{tmp_path}\n"
