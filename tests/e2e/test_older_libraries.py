@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmsearch.cli.options import EXIT_SKIPPED
+from mmsearch.cli.options import EXIT_ERROR, EXIT_SKIPPED
 from tests.e2e import runner
 from tests.e2e.conftest import Run
 from tests.frozen import LIBRARIES, RECORDED, Frozen
@@ -33,6 +33,10 @@ def test_every_command(frozen: Frozen, photos: Path, run: Run, tmp_path: Path, m
     assert status.code == 0, status.err
     assert json.loads(status.out)["images"] == frozen.images
 
+    unnamed = run("index", photos, *library)  # earlier versions kept no account of what was named
+    assert unnamed.code == EXIT_ERROR
+    assert "never named here, called 'fake'" in unnamed.err
+    assert run("search", "red", "--model", "fake", *library).code == 0
     log = tmp_path / "log"
     monkeypatch.setenv("FAKE_LOG", str(log))
     index = run("index", photos, "--json", *library)
