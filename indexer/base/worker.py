@@ -201,7 +201,8 @@ def _death(process: subprocess.Popen[bytes]) -> WorkerDied:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    return WorkerDied(name, from_outside=name not in _CRASHES)
+    out_of_time = name == "SIGXCPU"  # a limit that it set itself
+    return WorkerDied(name, from_outside=name not in _CRASHES and not out_of_time, is_certain=out_of_time)
 
 
 def _too_late(process: subprocess.Popen[bytes], before_s: float | None, timeout_s: float) -> WorkerDied:

@@ -14,11 +14,11 @@ from typing import Final
 
 from indexer.base.personal import remember, remembered
 from indexer.base.worker import Message, Worker, WorkerDied
-from mmsearch.errors import CheckpointError
+from mmsearch.errors import CheckpointError, ModelError
 from mmsearch.models.files import SHIPPED, digest_of
 
 TRIALS: Final = "trials"  # the facts: digest of a folder's content -> the name under which it was tried
-TIMEOUT_S: Final = 60.0
+TIMEOUT_S: Final = 120.0  # of a busy machine; the processor time is bound by the process itself
 ADDRESS_BYTES: Final = 1 << 40  # while packages are imported, which reserve much and use little; then the worker's own
 WORKER: Final = ("-m", "mmsearch.inference.trial_worker")
 
@@ -48,10 +48,13 @@ def in_process(request: Message) -> Message:
     try:
         return worker.request(request)[0]
     except WorkerDied as died:
-        found = f"no answer within {TIMEOUT_S:.0f} s" if died.timed_out else f"it ended with {died}"
+        if died.from_outside:
+            raise ModelError(
+                f"model {request['name']!r} could not be tried out ({died}); run the command again"
+            ) from died
         raise CheckpointError(
             f"model {request['name']!r} is not loaded: one picture and a few texts went through it in a process of its "
-            f"own, and it took more time or memory than a model does ({found}); name another"
+            f"own, and it crashed or took more time or memory than a model does ({died}); name another"
         ) from died
     finally:
         worker.close()

@@ -96,13 +96,14 @@ def _limit(folder: Path) -> None:
     weights = sum(file.stored_bytes for file in files_of(folder) if file.name.endswith(WEIGHTS_SUFFIX))
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = math.ceil(used.ru_utime + used.ru_stime) + CPU_S + weights // WEIGHTS_BYTES_PER_S
-    limits = [(resource.RLIMIT_CPU, seconds)]
+    limits = [(resource.RLIMIT_CPU, seconds, seconds + CPU_S)]  # by SIGXCPU first, which tells why
     with contextlib.suppress(OSError):
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        limits.append((resource.RLIMIT_AS, pages * resource.getpagesize() + MEMORY_BYTES + COPIES * weights))
-    for what, limit in limits:
+        address = pages * resource.getpagesize() + MEMORY_BYTES + COPIES * weights
+        limits.append((resource.RLIMIT_AS, address, address))
+    for what, *limit in limits:
         with contextlib.suppress(ValueError, OSError):  # macOS knows no limit of address space
-            resource.setrlimit(what, (limit, limit))
+            resource.setrlimit(what, (limit[0], limit[1]))
 
 
 if __name__ == "__main__":
