@@ -117,6 +117,22 @@ def test_sql_is_in_the_catalog_only() -> None:
     assert {name for name in using if not name.startswith("indexer.catalog")} == set()
 
 
+def test_every_catalog_is_opened_through_one_door() -> None:
+    calls = {
+        (name, ast.unparse(node.func))
+        for name in modules()
+        for node in ast.walk(tree_of(name))
+        if isinstance(node, ast.Call)
+    }
+    names = {(name, called.rpartition(".")[2]) for name, called in calls}
+    assert {name for name, called in calls if called in ("sqlite3.connect", "sqlite3.dbapi2.connect")} == {
+        "indexer.catalog.door"
+    }
+    assert {name for name, called in names if called in ("create_engine", "engine_from_config", "create_pool")} == {
+        "indexer.catalog.database"
+    }
+
+
 def test_connections_have_a_type() -> None:
     untyped = [
         f"{name}:{node.lineno}"

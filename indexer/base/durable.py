@@ -14,14 +14,16 @@ import os
 import time
 from pathlib import Path
 
+from indexer.base.plain_files import open_plain
+
 log = logging.getLogger(__name__)
 
 
 def sync(path: Path) -> None:
-    """Force a file's content, or a folder's list of names, to the disk (fsync)."""
+    """Force a file's content, or a folder's list of names, to the disk (fsync). Raises: NotPlainFile, OSError."""
     if path.is_dir() and os.name == "nt":  # Windows cannot open a folder, and needs no fsync of it
         return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    descriptor = os.open(path, os.O_RDONLY) if path.is_dir() else open_plain(path, os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:
@@ -36,7 +38,7 @@ def sha256_of(path: Path) -> str:
 
 def set_aside(path: Path) -> None:
     """Rename a damaged file, if it is there, to `<name>.bad-<time>`; it is never deleted."""
-    if path.exists():
+    if os.path.lexists(path):  # a link is renamed itself, not what it leads to
         aside = aside_name(path)
         os.replace(path, aside)
         log.warning("%s is damaged; kept as %s", path, aside.name)

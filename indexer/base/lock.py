@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from indexer.base.errors import LibraryError, LibraryLocked
+from indexer.base.plain_files import open_plain
 
 LOCK_FILE = "writer.lock"
 
@@ -52,10 +53,11 @@ def exclusive(
 
     Raises:
         LibraryLocked: another process holds it.
+        NotPlainFile: it is a link or a device: to write who holds it would change another file.
         LibraryError: the file cannot be used.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, mode)
+        descriptor = open_plain(path, os.O_RDWR | os.O_CREAT, mode)
     except OSError as error:
         raise LibraryError(unusable(error)) from error
     try:
@@ -74,7 +76,7 @@ def exclusive(
 
 def _holder(descriptor: int) -> str:
     os.lseek(descriptor, 0, os.SEEK_SET)
-    return os.read(descriptor, 512).decode(errors="replace") or "another process"
+    return " ".join(os.read(descriptor, 512).decode(errors="replace").split()) or "another process"
 
 
 if sys.platform == "win32":

@@ -1,5 +1,8 @@
 """A damaged SQLite file: every row that can still be read goes into a new one, and the damaged one is kept aside.
 
+One with a schema that is not ours is treated the same: rows come out of plain tables only, so that no view, generated
+column or virtual table of somebody else is run, and triggers stay behind.
+
 In: the damaged file. Out: a catalog that opens, and how many rows were saved of each table. What is lost is found again
 by `mmsearch index`: files are new to the catalog, folders have to be named again. The index file is a cache, and is not
 carried over. Next: `checks.py`, which makes the rows fit together again.
@@ -40,7 +43,10 @@ def salvage(catalog_file: Path) -> tuple[dict[str, int], Path]:
     """
     fresh = catalog_file.with_name(catalog_file.name + ".new")
     for leftover in _family(fresh):
-        leftover.unlink(missing_ok=True)
+        try:
+            leftover.unlink(missing_ok=True)
+        except OSError as error:
+            raise LibraryError(f"{leftover} is in the way ({error.strerror}); move it out of the library") from error
     catalog = Catalog.open(fresh, migrate_schema=True)
     try:
         with catalog.begin() as connection:
@@ -72,7 +78,7 @@ def _swap(catalog_file: Path, fresh: Path) -> Path:
 
 
 def _family(path: Path) -> list[Path]:
-    return [path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")]
+    return [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))]
 
 
 def recover(damaged: Path, into: Connection) -> dict[str, int]:
@@ -93,12 +99,28 @@ def recover(damaged: Path, into: Connection) -> dict[str, int]:
             verb = "INSERT OR REPLACE" if table is library else "INSERT OR IGNORE"  # the new file has its own one row
             put = f"{verb} INTO {table.name} ({', '.join(names)}) VALUES ({marks})"
             saved[table.name] = 0
+            if not _is_plain(source, table.name, names):
+                log.warning("%s: '%s' cannot be read as a table of rows; nothing of it is saved", damaged, table.name)
+                continue
             for rows in _readable(source, table.name, names, damaged.stat().st_size // LEAST_ROW_BYTES):
                 try:
                     saved[table.name] += driver.executemany(put, rows).rowcount
                 except sqlite3.Error as error:
                     raise LibraryError(f"what can be read of {damaged} cannot be written ({error})") from error
     return saved
+
+
+def _is_plain(source: sqlite3.Connection, table: str, names: list[str]) -> bool:
+    """Whether it is a table that holds its rows itself; to ask runs nothing of it."""
+    try:
+        made_by = source.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchall()
+        if [str(sql).upper().split()[:2] for (sql,) in made_by] != [["CREATE", "TABLE"]]:
+            return False
+        hidden = {name: hidden for _, name, *_, hidden in source.execute(f"PRAGMA table_xinfo({table})")}
+        return all(hidden.get(name) == 0 for name in names if name in hidden)
+    except UNREADABLE as error:
+        _go_on_after(error)
+        return False
 
 
 def _readable(source: sqlite3.Connection, table: str, names: list[str], most: int) -> Iterator[list[Any]]:
@@ -112,8 +134,9 @@ def _readable(source: sqlite3.Connection, table: str, names: list[str], most: in
         while ranges and failed < FAILURES:
             low, high = ranges.pop()
             try:
-                rows = source.execute(query, (low, high)).fetchall()
-            except UNREADABLE:
+                rows = _rows(source, query, low, high)
+            except UNREADABLE as error:
+                _go_on_after(error)
                 failed += 1
                 if low < high:
                     middle = (low + high) // 2
@@ -123,19 +146,35 @@ def _readable(source: sqlite3.Connection, table: str, names: list[str], most: in
                 yield rows
 
 
+def _rows(source: sqlite3.Connection, query: str, low: int, high: int) -> list[Any]:
+    """The rows of a range of ids. Raises: UNREADABLE, also where pages lead in a circle and give more than can be."""
+    rows = source.execute(query, (low, high)).fetchmany(high - low + 2)
+    if len(rows) > high - low + 1:
+        raise sqlite3.DatabaseError(f"more than {high - low + 1} rows")
+    return rows
+
+
 def _answers(source: sqlite3.Connection, query: str, rowid: int) -> bool:
     try:
-        source.execute(query, (rowid, rowid)).fetchall()
-    except UNREADABLE:
+        _rows(source, query, rowid, rowid)
+    except UNREADABLE as error:
+        _go_on_after(error)
         return False
     return True
+
+
+def _go_on_after(error: Exception) -> None:
+    """Raises: what stopped the statement from outside, as Ctrl-C does."""
+    if (reason := door.stopped(error)) is not None and not isinstance(reason, LibraryError):
+        raise reason from error
 
 
 def _last(source: sqlite3.Connection, table: str, most: int) -> int:
     for query in (f"SELECT max(rowid) FROM {table}", f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'"):
         try:
             row = source.execute(query).fetchone()
-        except UNREADABLE:
+        except UNREADABLE as error:
+            _go_on_after(error)
             continue
         if row is not None and isinstance(row[0], int):
             return min(row[0], 16 * most)  # where that number is itself damaged

@@ -27,6 +27,7 @@ from typing import Any, Final
 from PIL import Image
 
 from indexer.base.errors import DecodeError, DecodeInterrupted
+from indexer.base.plain_files import open_plain, reading
 from indexer.base.worker import Message, Worker, WorkerDied
 from indexer.decoding.decode import Picture
 from indexer.decoding.metadata import Metadata
@@ -36,6 +37,7 @@ MEMORY_LIMIT_BYTES: Final = 4 << 30  # two pictures of 178 megapixels in four ch
 JOURNAL_FILE: Final = "decoding"
 WORKER: Final = ("-m", "indexer.decoding.sandbox_worker")
 _SLOT_BYTES: Final = 4096 + 64  # the longest path that Linux and macOS allow
+_MOST_BYTES: Final = 4096 * _SLOT_BYTES
 
 
 class Sandbox:
@@ -114,16 +116,23 @@ class DecodeJournal:
         self.suspects: frozenset[str] = frozenset()
 
     def open(self) -> None:
-        """Read into `suspects` what a crashed run left, and start. Does nothing where the folder is not writable."""
-        with contextlib.suppress(OSError):
-            data = self._path.read_bytes()
+        """Read into `suspects` what a crashed run left, and start. Does nothing where the folder is not writable.
+
+        Raises: NotPlainFile.
+        """
+        with contextlib.suppress(OSError), reading(self._path) as file:
+            data = file.read(_MOST_BYTES)
             slots = (data[at : at + _SLOT_BYTES].rstrip(b"\0") for at in range(0, len(data), _SLOT_BYTES))
             self.suspects = frozenset(os.fsdecode(slot) for slot in slots if slot)
         if not hasattr(os, "pwrite"):  # Windows
             return
         with contextlib.suppress(OSError):  # new slots follow the old ones, which stay until a run ends cleanly
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-            self._slots = -(-os.fstat(self._descriptor).st_size // _SLOT_BYTES)
+            self._descriptor = open_plain(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            size_bytes = os.fstat(self._descriptor).st_size
+            if size_bytes > _MOST_BYTES:  # nothing that crashes leaves so many
+                os.ftruncate(self._descriptor, 0)
+                size_bytes = 0
+            self._slots = -(-size_bytes // _SLOT_BYTES)
 
     def about_to_decode(self, path: Path) -> None:
         """Record the file that this thread decodes next, in place of its last one."""

@@ -7,6 +7,7 @@ Next: `archive.py`, for a copy that other programs read.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -16,15 +17,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from indexer.base.durable import sync
-from indexer.base.errors import LibraryError
+from indexer.base.errors import LibraryError, NotPlainFile
 from indexer.base.lock import LOCK_FILE
-from indexer.base.plain_files import check_name
+from indexer.base.plain_files import check_folder, check_name, new_file, reading, temporary_name
 from indexer.catalog import tables
 from indexer.catalog.database import Catalog
 from indexer.catalog.index_files import StoredFile, stored_files
 from indexer.decoding.sandbox import JOURNAL_FILE
 from indexer.search.index_files import VECTORS_FOLDER, checksum
 from indexer.search.search import CATALOG_FILE
+
+log = logging.getLogger(__name__)
+COPY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,11 @@ def new_folder(dest: Path) -> Iterator[Path]:
 
     Raises: LibraryError when there is something at `dest`, or the disk does not take it.
     """
-    if os.path.lexists(dest) and (not dest.is_dir() or any(dest.iterdir())):
+    if os.path.lexists(dest) and (dest.is_symlink() or not dest.is_dir() or any(dest.iterdir())):
         raise LibraryError(f"{dest} is there already; name a folder that is not, nothing is ever written over")
-    partial = dest.with_name(f".{dest.name}.partial-{os.getpid()}")
+    partial = temporary_name(dest.with_name(f".{dest.name}"))
     try:
-        partial.mkdir(parents=True)
+        partial.mkdir(parents=True)  # never one that is there
         yield partial
         sync(partial)
         if dest.is_dir():
@@ -109,9 +113,12 @@ def _settle(partial: Path, where: Path, dest: Path) -> tuple[int, int, list[Stor
 
 def _copy_index(source: Path, target: Path, file: StoredFile) -> None:
     """An index file, where it is still the one that the copied catalog lists; it is only a cache."""
+    check_folder(source)
+    if file.name != os.path.basename(file.name):  # what the catalog says is data
+        return
     try:
         target.mkdir(exist_ok=True)
-        shutil.copyfile(source / file.name, target / file.name)
+        _copy_plain(source / file.name, target / file.name)
     except FileNotFoundError:
         return
     if checksum(target / file.name) != file.checksum:
@@ -126,6 +133,16 @@ def _copy_rest(where: Path, partial: Path) -> None:
         for name in names:
             source = Path(folder) / name
             ours = not inside.parts and (name.startswith(CATALOG_FILE) or name in (LOCK_FILE, JOURNAL_FILE))
-            if not ours and source.is_file():  # neither a socket nor a pipe
+            if ours:
+                continue
+            try:
                 (partial / inside).mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, partial / inside / name)
+                _copy_plain(source, partial / inside / name)
+            except NotPlainFile as error:  # a socket or a pipe; a link, whose file is not the library's
+                log.warning("not copied: %s", error)
+
+
+def _copy_plain(source: Path, target: Path) -> None:
+    """Copy a plain file to a new one. Raises: NotPlainFile, OSError."""
+    with reading(source) as content, new_file(target) as copy:
+        shutil.copyfileobj(content, copy, COPY_BYTES)

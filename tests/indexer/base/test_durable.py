@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from indexer.base.durable import aside_name, set_aside, sha256_of, sync
+from indexer.base.errors import NotPlainFile
 
 
 def test_sha256(tmp_path: Path) -> None:
@@ -54,3 +55,23 @@ def test_files_and_folders_are_synced(tmp_path: Path, monkeypatch: pytest.Monkey
     assert synced == [(tmp_path / "a").stat().st_ino, tmp_path.stat().st_ino]
     with pytest.raises(FileNotFoundError):
         sync(tmp_path / "absent")
+
+
+def test_a_link_is_set_aside_itself(tmp_path: Path) -> None:
+    (tmp_path / "outside").write_bytes(b"precious")
+    for target in ("outside", "nothing"):
+        (tmp_path / "index-1.f16").symlink_to(tmp_path / target)
+        set_aside(tmp_path / "index-1.f16")
+        assert not (tmp_path / "index-1.f16").is_symlink()
+    assert (tmp_path / "outside").read_bytes() == b"precious"
+    assert sum(path.is_symlink() for path in tmp_path.iterdir()) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names on Windows")
+def test_only_plain_files_are_forced_to_the_disk(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(NotPlainFile):
+            sync(tmp_path / name)
+    sync(tmp_path)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from indexer.base import lock
-from indexer.base.errors import LibraryError, LibraryLocked
+from indexer.base.errors import LibraryError, LibraryLocked, NotPlainFile
 from indexer.base.lock import LOCK_FILE, exclusive, writer_lock
 
 
@@ -72,5 +72,30 @@ def test_any_file_with_words_of_its_own(tmp_path: Path) -> None:
     ):
         pass
     assert path.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(LibraryError, match="no: Is a directory"), exclusive(tmp_path, *messages):
+    with pytest.raises(LibraryError, match="no: No such file"), exclusive(tmp_path / "no" / "a.lock", *messages):
         pass
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "hard link", "folder"])
+def test_a_lock_that_leads_elsewhere_is_not_written(tmp_path: Path, kind: str) -> None:
+    outside, library = tmp_path / "outside", tmp_path / "library"
+    outside.write_bytes(b"precious")
+    library.mkdir()
+    path = library / LOCK_FILE
+    if kind == "hard link":
+        path.hardlink_to(outside)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(outside if kind == "link" else tmp_path / "nothing")
+    with pytest.raises(NotPlainFile, match="plain files only"), writer_lock(library):
+        pass
+    assert outside.read_bytes() == b"precious"
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_what_a_lock_says_is_one_line(tmp_path: Path) -> None:
+    with writer_lock(tmp_path):
+        (tmp_path / LOCK_FILE).write_text("nobody\n\nat all")
+        with pytest.raises(LibraryLocked, match="written by nobody at all; wait"), writer_lock(tmp_path):
+            pass

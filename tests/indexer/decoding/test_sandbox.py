@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import indexer.decoding.sandbox
-from indexer.base.errors import DecodeError
+from indexer.base.errors import DecodeError, NotPlainFile
 from indexer.decoding.decode import decode_image
 from indexer.decoding.sandbox import DecodeJournal, Sandbox
 from tests.fakes import FakeEncoder, paint
@@ -218,6 +218,34 @@ def test_the_journal_names_what_was_being_decoded(tmp_path: Path) -> None:
     assert fourth.suspects == frozenset()
     fourth.close()
     DecodeJournal(tmp_path / "nowhere").open()  # is done without
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "folder", *["pipe", "device"] * hasattr(os, "mkfifo")])
+def test_a_journal_that_leads_elsewhere_is_not_written(tmp_path: Path, kind: str) -> None:
+    outside, path = tmp_path / "outside", tmp_path / "decoding"
+    outside.write_bytes(b"precious")
+    {
+        "link": lambda: path.symlink_to(outside),
+        "hard link": lambda: path.hardlink_to(outside),
+        "folder": path.mkdir,
+        "pipe": lambda: os.mkfifo(path),
+        "device": lambda: path.symlink_to("/dev/zero"),
+    }[kind]()
+    with pytest.raises(NotPlainFile, match="plain files only"):
+        DecodeJournal(tmp_path).open()
+    assert outside.read_bytes() == b"precious"
+
+
+def test_a_journal_of_any_length_costs_little(tmp_path: Path) -> None:
+    with (tmp_path / "decoding").open("wb") as file:
+        file.write(b"/photos/a.jpg")
+        file.truncate(1 << 40)
+    journal = DecodeJournal(tmp_path)
+    journal.open()
+    assert journal.suspects == {"/photos/a.jpg"}
+    journal.about_to_decode(tmp_path / "b.jpg")
+    assert (tmp_path / "decoding").stat().st_size < 10_000
+    journal.close()
 
 
 @pytest.mark.usefixtures("odd_workers")

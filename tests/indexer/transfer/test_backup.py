@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.base.errors import LibraryCorrupt, LibraryError
+from indexer.base.errors import LibraryCorrupt, LibraryError, NotPlainFile
 from indexer.transfer import backup as module
 from tests.fakes import FakeEncoder, paint
 from tests.indexer.asking import Store
@@ -135,3 +135,34 @@ def test_a_damaged_catalog_is_not_taken_for_a_backup(tmp_path: Path, photos: Pat
         store.backup(tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
     shutil.rmtree(tmp_path / "library")
+
+
+def test_links_are_not_followed(tmp_path: Path, photos: Path, encoder: FakeEncoder) -> None:
+    """Neither those in the library nor one that somebody put at the destination."""
+    library, outside = tmp_path / "library", tmp_path / "outside"
+    fill(photos)
+    ingest(library, photos, encoder)
+    outside.mkdir()
+    (outside / "secret").write_text("private")
+    (library / "a").symlink_to(outside / "secret")
+    (library / "b").hardlink_to(outside / "secret")
+    (library / "c").symlink_to(outside)
+    (tmp_path / "empty").symlink_to(outside / "nothing")
+    with Store.open(library) as store:
+        store.backup(tmp_path / "copy")
+        with pytest.raises(LibraryError, match="is there already"):
+            store.backup(tmp_path / "empty")
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == {"catalog.sqlite", "vectors"}
+    assert [path.name for path in outside.iterdir()] == ["secret"]
+
+
+def test_an_index_file_that_is_a_link_is_refused(tmp_path: Path, photos: Path, encoder: FakeEncoder) -> None:
+    library = tmp_path / "library"
+    fill(photos)
+    ingest(library, photos, encoder)
+    (library / "vectors").rename(tmp_path / "elsewhere")
+    (library / "vectors").symlink_to(tmp_path / "elsewhere")
+    with Store.open(library) as store, pytest.raises(NotPlainFile, match="plain files only"):
+        store.backup(tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 1
