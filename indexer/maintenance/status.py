@@ -6,6 +6,8 @@ In: a snapshot of its catalog, its folder. Out: `Status`. Nothing here writes. N
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
@@ -102,7 +104,9 @@ def _search(facts: IndexFacts) -> str:
 
 def _size_bytes(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # SQLite and a writer may remove a file meanwhile
-            total += path.stat().st_size if path.is_file() else 0
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # SQLite and a writer may remove a file meanwhile
+                found = os.lstat(os.path.join(inside, name))  # what a link leads to is not the library's
+                total += found.st_size if stat.S_ISREG(found.st_mode) else 0
     return total
