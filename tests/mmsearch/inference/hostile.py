@@ -19,11 +19,7 @@ SHIPPED = PRETRAINED / "default"
 
 
 def copy_of_the_default_model(folder: Path) -> Path:
-    folder.mkdir()
-    for path in SHIPPED.iterdir():
-        if path.name != "model.safetensors":
-            shutil.copy(path, folder / path.name)
-    os.link(SHIPPED / "model.safetensors", folder / "model.safetensors")
+    shutil.copytree(SHIPPED, folder)
     return folder
 
 

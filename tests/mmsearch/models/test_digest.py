@@ -12,7 +12,7 @@ import pytest
 
 from mmsearch.errors import CheckpointError
 from mmsearch.inference.load_model import PRETRAINED, load_model
-from mmsearch.models.digest import check_file, seal
+from mmsearch.models.digest import check_file, fingerprint, read_description, seal
 
 SHIPPED = PRETRAINED / "default"
 
@@ -88,3 +88,33 @@ def test_a_folder_written_earlier_says_nothing_of_its_graphs(tmp_path: Path) -> 
     (tmp_path / "text.onnx").write_bytes(b"grapH")
     with pytest.raises(CheckpointError, match="is damaged"):
         check_file(tmp_path / "text.onnx", described)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"hidden_dim": 1_000_000}, "hidden_dim"),
+        ({"latent_dim": 0}, "latent_dim"),
+        ({"side_px": -1}, "side_px"),
+        ({"max_tokens": True}, "max_tokens"),
+        ({"vocabulary": 1e9}, "vocabulary"),
+        ({"trunk": ["b0"]}, "trunk"),
+    ],
+)
+def test_sizes_are_whole_numbers_within_bounds(folder: Path, change: dict[str, object], said: str) -> None:
+    path = folder / "model.json"
+    described = json.loads(path.read_text())
+    described["architecture"] |= change
+    path.write_text(json.dumps(described | {"fingerprint": fingerprint(described)}))
+    with pytest.raises(CheckpointError, match=f"cannot be read as a model.*{said}"):
+        read_description(folder)
+
+
+@pytest.mark.parametrize("missing", ["weights_sha256", "fingerprint", "architecture", "format"])
+def test_a_description_without_one_of_its_parts_is_refused(folder: Path, missing: str) -> None:
+    path = folder / "model.json"
+    described = json.loads(path.read_text())
+    del described[missing]
+    path.write_text(json.dumps(described))
+    with pytest.raises(CheckpointError, match="cannot be read as a model"):
+        read_description(folder)
