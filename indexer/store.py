@@ -27,6 +27,7 @@ from indexer.files.scan import NO_EXCLUDES
 from indexer.maintenance import status
 from indexer.maintenance.status import RootStatus, Status
 from indexer.search import index_files as generations
+from indexer.search.questions import keep_questions
 from indexer.search.search import CATALOG_FILE
 
 if TYPE_CHECKING:  # what only its own command loads
@@ -158,7 +159,7 @@ class Store:
             return
         folder = self.path / generations.VECTORS_FOLDER
         with writer_lock(self.path):
-            generations.keep_questions(folder, model, questions)
+            keep_questions(folder, model, questions)
             generations.rewrite(self._catalog, folder, model)
 
     def mend_index(self, model: Model) -> None:

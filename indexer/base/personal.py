@@ -65,6 +65,12 @@ def key_id() -> str:
     return hashlib.sha256(b"mmsearch key id" + key()).hexdigest()[:16]
 
 
+def is_lasting() -> bool:
+    """Whether the key outlasts this process: else what it seals is worth nothing to the next one."""
+    key()
+    return state_folder() / "key" not in _in_process
+
+
 def keyed_digest(digest: bytes) -> str:
     """The HMAC-SHA256 of a digest by this user's key, hexadecimal."""
     return hmac.new(key(), digest, hashlib.sha256).hexdigest()

@@ -24,8 +24,9 @@ from indexer.catalog import tables
 from indexer.catalog.database import Catalog
 from indexer.catalog.index_files import StoredFile, stored_files
 from indexer.decoding.sandbox import JOURNAL_FILE
-from indexer.search.index_files import VECTORS_FOLDER, checksum
+from indexer.search.index_files import VECTORS_FOLDER
 from indexer.search.search import CATALOG_FILE
+from indexer.search.stored_index import checksum
 
 log = logging.getLogger(__name__)
 COPY_BYTES = 1 << 20

@@ -1,7 +1,7 @@
 """Which index serves: numpy, FAISS on the CPU, a copy of it on a GPU.
 
-In: rows, the facts of their file, what is installed. Out: an index. FAISS takes 0.11 s to import, a third of a cold
-search, and a search of a few thousand vectors in numpy takes less than a millisecond: so a small library does without.
+In: rows, FAISS's index of them and its facts, what is installed. Out: an index. FAISS takes 0.11 s to import, a third
+of a cold search, and numpy searches a few thousand vectors in less than a millisecond: so a small library does without.
 Next: `indexer/search/index_files.py`, which keeps index files.
 """
 
@@ -61,17 +61,17 @@ def _hint_once() -> None:
 
 
 def index_over(
-    rows: Rows, device: Device = "auto", facts: IndexFacts = EXACT_SEARCH, path: Path | None = None
+    rows: Rows, device: Device = "auto", facts: IndexFacts = EXACT_SEARCH, content: bytes | None = None
 ) -> VectorIndex:
-    """What searches `rows`: by FAISS's index in the file at `path`, of which `facts` are known, where there is one.
+    """What searches `rows`: by FAISS's index, as it was written by `FaissIndex.write`, where there is one.
 
-    Raises: LibraryCorrupt, FileNotFoundError.
+    Raises: LibraryCorrupt.
     """
     gpu, index = _gpu_for(device), None
     if not has_faiss():
         _hint_once()
-    elif path is not None and facts.form == "ivf":
-        index = FaissIndex.load(path, rows, Probing(facts.nprobe, facts.depth))
+    elif content is not None:
+        index = FaissIndex.load(content, rows, Probing(facts.nprobe, facts.depth))
     elif len(rows) >= FLAT_FROM and 2 * len(rows) * rows.dim <= FLAT_BYTES and gpu is None:
         index = FaissIndex(rows)
     cpu = ExactIndex(rows) if index is None else index

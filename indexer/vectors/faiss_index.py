@@ -12,6 +12,7 @@ was made. More of them go into FAISS's index in memory, so that a search does no
 from __future__ import annotations
 
 import importlib
+import io
 import threading
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from typing import Any, Final
 import numpy as np
 
 from indexer.base.errors import LibraryCorrupt
+from indexer.base.hashed_file import hashed_file
 from indexer.base.profile import cores
 from indexer.base.types import Float32Array
 from indexer.vectors.exact import ExactIndex, Mask
@@ -34,6 +36,7 @@ DEEPER: Final = 3  # candidates ranked again for each result beyond the 10 that 
 DEPTH: Final = 10
 HALF_ROUNDING: Final = 2 * 2.0**-11 + ROUNDING  # two products of unit vectors, each wrong by half a unit at the end
 ROWS_AT_ONCE: Final = 65_536  # added to FAISS at once
+IO_BYTES: Final = 1 << 20  # that FAISS writes or reads at once
 
 
 @dataclass(frozen=True)
@@ -64,16 +67,28 @@ class FaissIndex:
         self._lock = threading.Lock()
 
     @classmethod
-    def load(cls, path: Path, rows: Rows, probing: Probing) -> FaissIndex:
-        """The IVF index in a file, of all of `rows`. Raises: LibraryCorrupt, FileNotFoundError."""
-        path.stat()
+    def load(cls, content: bytes, rows: Rows, probing: Probing) -> FaissIndex:
+        """The IVF index that `write` wrote, of all of `rows`. FAISS trusts what it reads: give it nothing else's.
+
+        Raises: LibraryCorrupt.
+        """
+        faiss = load_faiss()
         try:
-            index = load_faiss().read_index(str(path))
+            index = faiss.read_index(faiss.PyCallbackIOReader(io.BytesIO(content).read, IO_BYTES))
         except RuntimeError as error:
-            raise LibraryCorrupt(f"{path} is not an index file ({str(error).splitlines()[-1]})") from error
+            raise LibraryCorrupt(f"FAISS cannot read its index ({str(error).splitlines()[-1]})") from error
         if not hasattr(index, "nlist") or (index.d, index.ntotal) != (rows.dim, len(rows.ids)):
-            raise LibraryCorrupt(f"{path} holds {index.ntotal} vectors of {index.d}, not {len(rows.ids)} of {rows.dim}")
+            raise LibraryCorrupt(
+                f"FAISS's index holds {index.ntotal} vectors of {index.d}, not {len(rows.ids)} of {rows.dim}"
+            )
         return cls(rows, index, probing)
+
+    def write(self, path: Path) -> tuple[str, int]:
+        """Write FAISS's index into a new file; its SHA-256 and its size in bytes. Raises: OSError, RuntimeError."""
+        faiss = load_faiss()
+        with hashed_file(path) as file:
+            faiss.write_index(self.faiss, faiss.PyCallbackIOWriter(file.write, IO_BYTES))
+        return file.checksum, file.size_bytes
 
     def search(self, queries: Float32Array, k: int, allowed: Int64Array | None = None) -> Candidates:
         """The `k` nearest, see `VectorIndex`."""

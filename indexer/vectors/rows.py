@@ -7,6 +7,7 @@ header: number, length and ids of its rows are in the catalog, as is its checksu
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.base.errors import DimensionMismatch, LibraryCorrupt
+from indexer.base.hashed_file import hashed_file
+from indexer.base.plain_files import reading
 from indexer.base.types import Float32Array
 
 Int64Array = NDArray[np.int64]
@@ -22,7 +25,6 @@ Float16Array = NDArray[np.float16]
 BoolArray = NDArray[np.bool_]
 
 ROWS_AT_ONCE: Final = 8192
-SUFFIX: Final = ".f16"
 
 
 class Rows:
@@ -39,10 +41,12 @@ class Rows:
 
     @classmethod
     def open(cls, path: Path, ids: Int64Array, dim: int) -> Rows:
-        """The rows of a file, mapped. Raises: LibraryCorrupt, FileNotFoundError."""
-        if path.stat().st_size != 2 * dim * len(ids):
-            raise LibraryCorrupt(f"{path} has {path.stat().st_size} bytes, {len(ids)} rows of {dim} belong in it")
-        return cls(dim, ids, np.asarray(np.memmap(path, "<f2", "r", shape=(len(ids), dim))) if len(ids) else None)
+        """The rows of a file, mapped. Raises: LibraryCorrupt, NotPlainFile, FileNotFoundError."""
+        with reading(path) as file:
+            size_bytes = os.fstat(file.fileno()).st_size
+            if size_bytes != 2 * dim * len(ids):
+                raise LibraryCorrupt(f"{path} has {size_bytes} bytes, {len(ids)} rows of {dim} belong in it")
+            return cls(dim, ids, np.asarray(np.memmap(file, "<f2", "r", shape=(len(ids), dim))) if len(ids) else None)
 
     def __len__(self) -> int:
         return int(np.count_nonzero(self.alive))
@@ -107,11 +111,12 @@ class Rows:
         return self.take(self.positions(ids))
 
 
-def write_rows(path: Path, parts: Iterable[Float16Array]) -> None:
-    """Write a file of rows, piece by piece."""
-    with path.open("wb") as file:
+def write_rows(path: Path, parts: Iterable[Float16Array]) -> tuple[str, int]:
+    """Write a new file of rows, piece by piece; its SHA-256, hexadecimal, and its size in bytes."""
+    with hashed_file(path) as file:
         for part in parts:
-            file.write(np.ascontiguousarray(part, "<f2").data)
+            file.write(np.ascontiguousarray(part, "<f2"))
+    return file.checksum, file.size_bytes
 
 
 def pieces(count: int, at_once: int = ROWS_AT_ONCE) -> Iterator[tuple[int, int]]:

@@ -66,10 +66,10 @@ def measure(size: int, folder: Path, *, ours_only: bool, seed: int = 0) -> list[
         started = time.perf_counter()
         index, facts = form.planned(rows, texts, None)
         if index is not None:
-            load_faiss().write_index(index.faiss, str(of_faiss))
+            index.write(of_faiss)
         built_s = time.perf_counter() - started
     del index
-    opened = index_over(rows, "cpu", facts, of_faiss if facts.form == "ivf" else None)
+    opened = index_over(rows, "cpu", facts, of_faiss.read_bytes() if facts.form == "ivf" else None)
     exact = ExactIndex(rows)
     truth = exact.search(questions, DEPTH)[0]
     ours = {
@@ -228,7 +228,7 @@ queries = np.load(folder / "questions.npy")
 queries[:1] @ np.ones((queries.shape[1], 2048), np.float32)
 before, started = resident_mb(), time.perf_counter()
 rows = Rows.open(folder / "index.f16", np.arange(size), queries.shape[1])
-index = index_over(rows, "cpu", facts, folder / "index.faiss" if facts.form == "ivf" else None)
+index = index_over(rows, "cpu", facts, (folder / "index.faiss").read_bytes() if facts.form == "ivf" else None)
 index.search(queries[:1], 10)
 first_ms = 1000 * (time.perf_counter() - started)
 for one in queries[1:]:

@@ -290,7 +290,7 @@ def test_a_broken_file_of_faiss_is_an_error(tmp_path: Path, damage: str) -> None
     rows.add(np.arange(300), random_vectors(300, 8))
     path = tmp_path / "index.faiss"
     faiss.write_index(ivf(rows).faiss, str(path))
-    assert FaissIndex.load(path, rows, Probing(7, 300)).search(random_vectors(1, 8), 3)[0].shape == (1, 3)
+    assert FaissIndex.load(path.read_bytes(), rows, Probing(7, 300)).search(random_vectors(1, 8), 3)[0].shape == (1, 3)
     data = path.read_bytes()
     path.write_bytes({"truncate": data[:-40], "garbage": b"\x93NUMPY" + b"\xff" * 200, "empty": b""}.get(damage, data))
     if damage == "another":
@@ -298,7 +298,7 @@ def test_a_broken_file_of_faiss_is_an_error(tmp_path: Path, damage: str) -> None
     if damage == "fewer":
         rows.add(np.array([300]), random_vectors(1, 8))
     with pytest.raises(LibraryCorrupt):
-        FaissIndex.load(path, rows, Probing(7, 300))
+        FaissIndex.load(path.read_bytes(), rows, Probing(7, 300))
 
 
 @needs_faiss

@@ -19,7 +19,7 @@ from indexer.base.lock import writer_lock
 from indexer.catalog.database import Catalog
 from indexer.catalog.known_schema import SCHEMA_REVISION
 from indexer.catalog.schema import metadata
-from indexer.search import index_files as generations
+from indexer.search import index_writing
 from indexer.search.search import CATALOG_FILE
 from tests.fakes import FakeEncoder, paint
 from tests.indexer.asking import Store
@@ -129,7 +129,7 @@ def test_an_index_file_that_cannot_be_written(tmp_path: Path, monkeypatch: pytes
 
     with Store.open(tmp_path / "library", create=True) as store:
         with monkeypatch.context() as patch:
-            patch.setattr(generations, "sync", full)
+            patch.setattr(index_writing, "sync", full)
             with pytest.raises(LibraryError, match="No space left on device"):
                 store.ingest(tmp_path / "photos", encoder)
         assert list((tmp_path / "library" / "vectors").iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +13,7 @@ pytest.importorskip("faiss")
 
 from indexer.vectors import faiss_index, form
 from indexer.vectors.exact import ExactIndex
-from indexer.vectors.faiss_index import FaissIndex, Probing, load_faiss
+from indexer.vectors.faiss_index import FaissIndex, Probing
 from indexer.vectors.rows import Rows
 from tests.bench.synthetic import World
 
@@ -98,9 +99,11 @@ def test_fewer_pass_than_the_lists_looked_at_hold() -> None:
 
 def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     index = made("ivf")
-    load_faiss().write_index(index.faiss, str(tmp_path / "index.faiss"))
-    read = FaissIndex.load(tmp_path / "index.faiss", rows(), Probing(20, 200))
+    checksum, size_bytes = index.write(tmp_path / "index.faiss")
+    content = (tmp_path / "index.faiss").read_bytes()
+    assert (hashlib.sha256(content).hexdigest(), len(content)) == (checksum, size_bytes)
+    read = FaissIndex.load(content, rows(), Probing(20, 200))
     for one, other in zip(index.search(QUERIES, 10), read.search(QUERIES, 10), strict=True):
         np.testing.assert_array_equal(one, other)
-    with pytest.raises(FileNotFoundError):
-        FaissIndex.load(tmp_path / "none.faiss", rows(), Probing(20, 200))
+    with pytest.raises(FileExistsError):
+        index.write(tmp_path / "index.faiss")

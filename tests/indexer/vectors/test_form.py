@@ -12,7 +12,7 @@ from indexer.base.types import EXACT_SEARCH, HIDDEN, IMAGE, TEXT, IndexFacts, Mo
 from indexer.catalog.library import next_change
 from indexer.catalog.schema import OWN, assets, vectors
 from indexer.maintenance.compare import Faults, with_index
-from indexer.search import index_files
+from indexer.search import index_files, stored_index
 from indexer.search.index_files import VECTORS_FOLDER, open_index, refresh
 from indexer.search.live_index import LiveIndex
 from indexer.vectors import choose, faiss_index, form
@@ -33,8 +33,7 @@ WORLD = World.of(DIM, clusters=50)
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is large here would be small elsewhere."""
-    for module in (form, index_files):
-        monkeypatch.setattr(module, "IVF_FROM", 1000)
+    monkeypatch.setattr(form, "IVF_FROM", 1000)
     monkeypatch.setattr(faiss_index, "EXACT_ROWS", 800)
     monkeypatch.setattr(faiss_index, "TAIL_ROWS", 500)
 
@@ -343,16 +342,18 @@ def test_damage_is_set_aside_and_the_file_made_again(store: Store, suffix: str) 
     with Store.open(store.path) as again:
         assert len(set(expected) & {hit.path for hit in again.search(questions(1)[0], 10, fingerprint=PRINT)}) >= 9
         assert [name for name in files(store) if ".bad-" in name] == [
-            name for name in files(store) if name.startswith(path.name)
+            name for name in files(store) if name.startswith(f"{path.name}.bad-")
         ]
-        assert len([name for name in files(store) if ".bad-" not in name]) == 2  # a new generation
+        assert any(".bad-" in name for name in files(store))
+        assert len([name for name in files(store) if ".bad-" not in name]) == 2  # made again
+        assert path.read_bytes() != data if path.exists() else suffix == ".f16"
         assert live_of(again).facts.form == "ivf"
 
 
 def test_damage_of_a_large_file_is_found_in_the_background(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too large to compare while somebody waits: the first answers come before, the later ones are right."""
-    monkeypatch.setattr(index_files, "CHECKED_BYTES", 100_000)
-    monkeypatch.setattr(index_files, "CHECK_AFTER_S", 0.0)
+    monkeypatch.setattr(stored_index, "CHECKED_BYTES", 100_000)
+    monkeypatch.setattr(stored_index, "CHECK_AFTER_S", 0.0)
     asked = questions(1)[0]
     expected = store.search(asked, 10, fingerprint=PRINT)
     (path,) = (store.path / VECTORS_FOLDER).glob("index-*.f16")
@@ -377,8 +378,7 @@ def test_a_library_written_without_faiss_gets_lists_where_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        for module in (index_files, choose):
-            patch.setattr(module, "has_faiss", lambda: False)
+        patch.setattr(choose, "has_faiss", lambda: False)
         make_library(tmp_path / "library", 3000, texts=TEXTS, dim=DIM, model=PRINT, world=WORLD)
         with Store.open(tmp_path / "library") as store:
             assert facts_of(store) == EXACT_SEARCH
@@ -391,8 +391,7 @@ def test_a_library_written_without_faiss_gets_lists_where_it_is(
         assert facts_of(store).form == "ivf"
         assert refresh(store._catalog, store.path / VECTORS_FOLDER, model) == 0
         with monkeypatch.context() as patch:
-            for module in (index_files, choose):
-                patch.setattr(module, "has_faiss", lambda: False)
+            patch.setattr(choose, "has_faiss", lambda: False)
             with Store.open(tmp_path / "library") as other:
                 assert other.search(questions(1)[0], 10, fingerprint=PRINT) == expected
 
