@@ -1,7 +1,9 @@
 """Asks a running `mmsearch serve --socket` instead of loading a model: found by its path, trusted by its owner.
 
-In: a library's folder and a question. Out: the hits, or None where no server answers: none runs, another version, or it
-declines. The caller then answers for itself, so that a server never changes an answer, only how soon it comes.
+In: a library's folder and a question. Out: the hits, or None where no server answers: none runs, another version, it
+declines, or is busy. The caller then answers for itself, which takes half a second: a server never changes an answer,
+only how soon it comes. That it has taken a question up the server says at once, in a line of its own; without that line
+a client waits no longer than it would take itself.
 Nothing heavy is imported here, not even numpy. Next: `serve.py`, the other end.
 """
 
@@ -14,6 +16,7 @@ import os
 import socket
 import stat
 import tempfile
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -22,10 +25,15 @@ from typing import Any, Final, Literal
 from mmsearch import __version__
 from mmsearch.query.hits import Hit
 
-PROTOCOL: Final = f"3 {__version__}"
-CONNECT_TIMEOUT_S: Final = 0.5
-ANSWER_TIMEOUT_S: Final = 30.0
-MAX_MESSAGE_BYTES: Final = 64 << 20  # of a question or an answer
+PROTOCOL: Final = f"4 {__version__}"
+SIGN_TIMEOUT_S: Final = 0.5  # until the first line: what a search by oneself takes
+ANSWER_TIMEOUT_S: Final = 2.0  # from that line on, and for each text, and for a picture that is slow to decode:
+ANSWER_TEXT_S: Final = 0.02
+ANSWER_IMAGE_S: Final = 3.0
+MOST_TEXTS: Final = 256  # for more, the time to load a model is nothing
+MAX_QUESTION_BYTES: Final = 1 << 20
+MAX_MESSAGE_BYTES: Final = 64 << 20  # of an answer
+ACCEPTED: Final = b'{"accepted": true}\n'
 HAS_SOCKETS: Final = hasattr(socket, "AF_UNIX")
 
 
@@ -72,7 +80,10 @@ def ask(
         "since": since,
         "until": until,
     }
-    answer = _exchange(socket_path(library), question)
+    if len(texts) > MOST_TEXTS:
+        return None
+    answer_s = ANSWER_TIMEOUT_S + ANSWER_TEXT_S * len(texts) + (0.0 if image is None else ANSWER_IMAGE_S)
+    answer = _exchange(socket_path(library), question, answer_s)
     if answer is None or "hits" not in answer:
         return None
     return [[_unpacked(rank, values) for rank, values in enumerate(hits, 1)] for hits in answer["hits"]]
@@ -90,29 +101,60 @@ def is_served(library: Path) -> bool:
     return (_exchange(socket_path(library), question) or {}).get("pong") is True
 
 
-def _exchange(path: Path, question: dict[str, Any]) -> dict[str, Any] | None:
-    if not HAS_SOCKETS:
+def _exchange(path: Path, question: dict[str, Any], answer_s: float = 0.0) -> dict[str, Any] | None:
+    data = json.dumps(question).encode() + b"\n"
+    if not HAS_SOCKETS or len(data) > MAX_QUESTION_BYTES:
         return None
     try:
         if not (is_private(path.parent) and is_private(path)):
             return None  # of another user: it could answer anything
         with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as line:
-            line.settimeout(CONNECT_TIMEOUT_S)
+            sign_by_s = time.monotonic() + SIGN_TIMEOUT_S
+            line.settimeout(SIGN_TIMEOUT_S)
             line.connect(str(path))
-            line.settimeout(ANSWER_TIMEOUT_S)
-            line.sendall(json.dumps(question).encode() + b"\n")
-            answer = json.loads(read_line(line))
-    except (OSError, ValueError):  # no server, too slow, or not an answer
+            line.settimeout(_left_s(sign_by_s))
+            line.sendall(data)
+            messages = Messages(line)
+            answer = messages.read(sign_by_s)
+            if answer == ACCEPTED:
+                answer = messages.read(time.monotonic() + answer_s)
+            found = json.loads(answer)
+    except (OSError, ValueError, RecursionError):  # no server, too slow, or not an answer
         return None
-    return answer if isinstance(answer, dict) else None
+    return found if isinstance(found, dict) else None
 
 
-def read_line(line: socket.socket) -> bytes:
-    """One message. Raises: ValueError when it has no end."""
-    data = bytearray()
-    while not data.endswith(b"\n"):
-        part = line.recv(1 << 16)
-        if not part or len(data) > MAX_MESSAGE_BYTES:
-            raise ValueError(f"a message of {len(data)} bytes without an end")
-        data += part
-    return bytes(data)
+class Messages:
+    """Messages on a socket, each a line that ends with a newline."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self._line = line
+        self._data = bytearray()
+
+    def read(self, until_s: float) -> bytes:
+        """The next one. Raises: ValueError when it has no end; TimeoutError when the clock passes `until_s`."""
+        end = self._data.find(b"\n")
+        while end < 0:
+            self._line.settimeout(_left_s(until_s))
+            part = self._line.recv(1 << 16)
+            if not part or len(self._data) > MAX_MESSAGE_BYTES:
+                raise ValueError(f"a message of {len(self._data)} bytes without an end")
+            found = part.find(b"\n")
+            end = found if found < 0 else len(self._data) + found
+            self._data += part
+        message = bytes(self._data[: end + 1])
+        del self._data[: end + 1]
+        return message
+
+
+def read_line(line: socket.socket, within_s: float = ANSWER_TIMEOUT_S) -> bytes:
+    """One message, as a whole within so many seconds. Raises: ValueError when it has no end; TimeoutError."""
+    return Messages(line).read(time.monotonic() + within_s)
+
+
+def _left_s(until_s: float) -> float:
+    """Seconds to a moment of `time.monotonic`. Raises: TimeoutError when it is past."""
+    left_s = until_s - time.monotonic()
+    if left_s <= 0:
+        raise TimeoutError
+    return left_s
