@@ -19,7 +19,7 @@ from typing import Final
 from mmsearch.server.answers import Answers, declined
 from mmsearch.server.client import ACCEPTED, MAX_QUESTION_BYTES
 from mmsearch.server.desk import WAIT_TIMEOUT_S, Asked, Desk
-from mmsearch.server.sockets import Listening, is_same_user
+from mmsearch.server.sockets import BACKLOG, Listening, is_same_user
 
 MOST_CLIENTS: Final = 64  # far below the files that a process may open, 256 on some systems
 QUESTION_TIMEOUT_S: Final = 2.0  # for a whole question
@@ -103,12 +103,19 @@ class Connections:
         return self._stops > 0
 
     def _hear_no_more(self, listening: Listening) -> None:
+        self._accept(listening)  # who has asked by now is answered
         if self._paused_until_s is None:
             self._selector.unregister(listening.line)
         self._paused_until_s = None
         listening.close()
-        for client in [one for one in self._clients.values() if one.until_s is not None and not one.unsent]:
+        for client in self._asking():
+            with self._dropping(client):
+                self._read(client)
+        for client in self._asking():
             self._drop(client)
+
+    def _asking(self) -> list[_Client]:
+        return [one for one in self._clients.values() if one.until_s is not None and not one.unsent]
 
     def _wait_s(self) -> float:
         """Until the next clock runs out."""
@@ -131,20 +138,24 @@ class Connections:
                 self._write(client) if events & selectors.EVENT_WRITE else self._read(client)
 
     def _accept(self, listening: Listening) -> None:
-        try:
-            line, _ = listening.line.accept()
-        except (BlockingIOError, ConnectionError):
-            return
-        except OSError as error:  # no descriptor or no memory left
-            log.info("no connection can be accepted now: %s", error)
-            self._make_room(1)
-            self._selector.unregister(listening.line)
-            self._paused_until_s = time.monotonic() + PAUSE_S
-            return
+        for _ in range(BACKLOG):  # of a crowd, so that one who asks is not kept out
+            try:
+                line, _ = listening.line.accept()
+            except (BlockingIOError, ConnectionError):
+                return
+            except OSError as error:  # no descriptor or no memory left
+                log.info("no connection can be accepted now: %s", error)
+                self._make_room(1)
+                if self._paused_until_s is None:
+                    self._selector.unregister(listening.line)
+                self._paused_until_s = time.monotonic() + PAUSE_S
+                return
+            self._begin(line)
+
+    def _begin(self, line: socket.socket) -> None:
         self._make_room(len(self._clients) + 1 - MOST_CLIENTS)
         line.setblocking(False)
-        client = _Client(line, time.monotonic() + QUESTION_TIMEOUT_S)
-        self._clients[line] = client
+        client = self._clients[line] = _Client(line, time.monotonic() + QUESTION_TIMEOUT_S)
         self._selector.register(line, selectors.EVENT_READ, line)
         with self._dropping(client):
             if is_same_user(line):
@@ -178,7 +189,7 @@ class Connections:
         self._asked_s = time.monotonic()
         if isinstance(question, bytes):
             self._reply(client, question)
-        elif self._stops or not self._desk.put(Asked(question, client.line, self._asked_s)):
+        elif not self._desk.put(Asked(question, client.line, self._asked_s)):
             self._reply(client, BUSY)
         else:
             client.until_s = None

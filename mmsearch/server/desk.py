@@ -57,7 +57,9 @@ class Desk:
         """Stand in the row; False where it is long, or slow."""
         with self._changed:
             if len(self._row) >= MOST_WAITING:
-                self._row = deque(one for one in self._row if not one.has_left())
+                gone = [one for one in self._row if one.has_left()]
+                self._row = deque(one for one in self._row if one not in gone)
+                self._answered += [(one, b"") for one in gone]
             slow = self._begun_s is not None and asked.at_s - self._begun_s > WAIT_TIMEOUT_S
             if slow or len(self._row) >= MOST_WAITING or self._over:
                 return False

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -15,12 +17,9 @@ import pytest
 
 from mmsearch import Hit
 from mmsearch.server import client
-from tests.e2e.server_thread import runtime
-
-__all__ = ["runtime"]
 
 pytestmark = pytest.mark.skipif(not client.HAS_SOCKETS, reason="no Unix sockets here")
-Answering = Callable[[bytes], list[dict[str, Any]]]
+Answering = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture
@@ -33,14 +32,16 @@ def answering(runtime: Path, tmp_path: Path) -> Iterator[Answering]:
     path.chmod(0o600)
     listener.listen()
 
-    def start(answer: bytes) -> list[dict[str, Any]]:
+    def start(answer: bytes, pause_s: float = 0.0) -> list[dict[str, Any]]:
         questions: list[dict[str, Any]] = []
 
         def run() -> None:
             line, _ = listener.accept()
-            with line:
+            with line, contextlib.suppress(OSError):  # the client may have left
                 questions.append(json.loads(client.read_line(line)))
-                line.sendall(answer)
+                for part in answer.split(b"|"):
+                    line.sendall(part)
+                    time.sleep(pause_s if len(answer) > len(part) else 0)
 
         threading.Thread(target=run, daemon=True).start()
         return questions
@@ -65,11 +66,58 @@ def test_a_question_and_its_answer(answering: Answering, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize(
-    "answer", [b'{"declined": "another version"}\n', b"[]\n", b"nonsense\n", b'{"hits"', b"\xff\xfe\n", b""]
+    "answer",
+    [
+        b'{"declined": "another version"}\n',
+        b"[]\n",
+        b"nonsense\n",
+        b'{"hits"',
+        b"\xff\xfe\n",
+        b"",
+        b'{"busy": true}\n',
+        b'{"accepted": true}\n',
+        b'{"accepted": true}\n{"busy": true}\n',
+        b"[" * 50_000 + b"\n",
+    ],
 )
 def test_what_is_no_answer_is_no_server(answering: Answering, tmp_path: Path, answer: bytes) -> None:
     answering(answer)
     assert client.ask(tmp_path, ["red"]) is None
+
+
+def seconds_to_ask(library: Path, *texts: str) -> float:
+    """Until the client knows that there is no answer."""
+    started_s = time.monotonic()
+    assert client.ask(library, texts or ("red",)) is None
+    return time.monotonic() - started_s
+
+
+def test_an_answer_in_pieces_after_the_first_sign(answering: Answering, tmp_path: Path) -> None:
+    answering(b'{"acce|pted": true}\n|{"hits"|: [[]]}\n', pause_s=0.1)
+    assert client.ask(tmp_path, ["red"]) == [[]]
+    answering(b'{"accepted": true}\n{"hits": [[]]}\n')
+    assert client.ask(tmp_path, ["red"]) == [[]]
+
+
+def test_without_a_first_sign_it_waits_half_a_second(answering: Answering, tmp_path: Path) -> None:
+    assert seconds_to_ask(tmp_path) < client.SIGN_TIMEOUT_S + 0.4  # it listens, and nobody accepts
+    answering(b"|".join(b"a" for _ in range(200)), pause_s=0.1)  # never silent for long, and never done
+    assert seconds_to_ask(tmp_path) < client.SIGN_TIMEOUT_S + 0.4
+
+
+def test_an_answer_that_does_not_come_is_not_waited_for_long(
+    answering: Answering, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "ANSWER_TIMEOUT_S", 0.3)
+    answering(b'{"accepted": true}\n|' + b"|".join(b" " for _ in range(200)), pause_s=0.1)
+    assert 0.25 < seconds_to_ask(tmp_path) < 1.2
+
+
+def test_what_takes_longer_than_a_model_to_load_is_not_asked(answering: Answering, tmp_path: Path) -> None:
+    questions = answering(b'{"hits": []}\n')
+    assert client.ask(tmp_path, ["red"] * (client.MOST_TEXTS + 1)) is None
+    assert client.ask(tmp_path, ["x" * client.MAX_QUESTION_BYTES]) is None
+    assert questions == []
 
 
 def test_a_ping(answering: Answering, tmp_path: Path) -> None:

@@ -2,86 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from mmsearch import Hit
 from mmsearch.errors import LibraryError, LibraryLocked, ModelMismatch, QueryError
 from mmsearch.server import client
 from mmsearch.server.serve import serve
-from tests.e2e.server_thread import runtime
-
-__all__ = ["runtime"]
+from tests.mmsearch.server.stand import Stand, answered, connected, question, running
 
 pytestmark = pytest.mark.skipif(not client.HAS_SOCKETS, reason="no Unix sockets here")
 
 
-class Stand:
-    """In a library's place: `fail` is raised by the searches to come, once each."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.fail: list[Exception] = []
-        self.calls: list[tuple[Any, ...]] = []
-
-    def search(self, text: str | None = None, image: Path | None = None, k: int = 10, **rest: Any) -> list[Hit]:
-        self._note("search", text, image, k, rest)
-        return [Hit(Path("/p/pair.jpg"), 0.5, 1, "image")]
-
-    def search_many(self, texts: list[str], k: int = 10, **rest: Any) -> list[list[Hit]]:
-        self._note("search_many", texts, k, rest)
-        return [[Hit(Path(f"/p/{text}.jpg"), 0.25, 1, "image")] for text in texts]
-
-    def reopen(self) -> None:
-        self.calls.append(("reopen",))
-
-    def _note(self, *call: Any) -> None:
-        self.calls.append(call)
-        if self.fail:
-            raise self.fail.pop(0)
-
-
-@pytest.fixture
-def library(runtime: Path, tmp_path: Path) -> Stand:
-    (tmp_path / "catalog.sqlite").touch()
-    return Stand(tmp_path)
-
-
-@pytest.fixture
-def served(library: Stand) -> Iterator[Stand]:
-    with running(library):
-        library.calls.clear()
-        yield library
-
-
-class running:  # noqa: N801
-    """`serve` in a thread, until the block ends."""
-
-    def __init__(self, library: Stand, idle_s: float = 0.3) -> None:
-        self._ready = threading.Event()
-        self.thread = threading.Thread(target=serve, args=(library, idle_s, lambda _: self._ready.set()), daemon=True)
-
-    def __enter__(self) -> running:
-        self.thread.start()
-        assert self._ready.wait(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.thread.join(10)
-        assert not self.thread.is_alive()
-
-
 def test_it_is_warm_before_it_listens_and_ends_when_idle(library: Stand) -> None:
-    with running(library):
+    with running(library, idle_s=0.3) as server:
         everything = dict.fromkeys(("within", "folder", "since", "until"))
         assert library.calls == [("search_many", ["warm"], 1, everything)]
         assert client.is_served(library.path)
+        server.thread.join(10)
+        assert not server.thread.is_alive()
     assert not client.socket_path(library.path).exists()
     assert not client.is_served(library.path)
 
@@ -128,14 +67,8 @@ def test_another_model_or_another_catalog_is_opened_anew(served: Stand) -> None:
     ],
 )
 def test_other_questions_are_declined_in_words(served: Stand, change: dict[str, object], reason: str) -> None:
-    question = {
-        "protocol": client.PROTOCOL, "library": str(served.path.resolve()), "texts": ["a"], "image": None, "k": 1,
-        "within": None, "folder": None, "since": None, "until": None,
-    }  # fmt: skip
-    with socket.socket(socket.AF_UNIX) as line:
-        line.connect(str(client.socket_path(served.path)))
-        line.sendall(json.dumps({**question, **change}).encode() + b"\n")
-        assert reason in json.loads(client.read_line(line))["declined"]
+    with connected(served.path, question(served.path, **change)) as line:
+        assert reason in answered(line)["declined"]
 
 
 def test_one_server_for_a_library(served: Stand) -> None:
