@@ -21,7 +21,8 @@ from mmsearch.server.client import ACCEPTED, MAX_QUESTION_BYTES
 from mmsearch.server.desk import WAIT_TIMEOUT_S, Asked, Desk
 from mmsearch.server.sockets import BACKLOG, Listening, is_same_user
 
-MOST_CLIENTS: Final = 64  # far below the files that a process may open, 256 on some systems
+MOST_CLIENTS: Final = 64
+DESCRIPTORS_SHARE: Final = 4  # of those that a process may have, clients take one in so many: 256 on some systems
 QUESTION_TIMEOUT_S: Final = 2.0  # for a whole question
 ANSWER_TIMEOUT_S: Final = 5.0  # for a whole answer to be taken
 GRACE_S: Final = 2.0  # to answer what was asked before the end
@@ -58,6 +59,7 @@ class Connections:
         self._asked_s = time.monotonic()
         self._paused_until_s: float | None = None
         self._stops = 0
+        self._most_clients = min(MOST_CLIENTS, max(_descriptors() // DESCRIPTORS_SHARE, 4))
 
     def stop(self) -> None:
         """Answer what is asked and end, within `GRACE_S`; called again, end now. For handlers of signals, too."""
@@ -145,7 +147,8 @@ class Connections:
                 return
             except OSError as error:  # no descriptor or no memory left
                 log.info("no connection can be accepted now: %s", error)
-                self._make_room(1)
+                if self._make_room(1):
+                    continue
                 if self._paused_until_s is None:
                     self._selector.unregister(listening.line)
                 self._paused_until_s = time.monotonic() + PAUSE_S
@@ -153,7 +156,7 @@ class Connections:
             self._begin(line)
 
     def _begin(self, line: socket.socket) -> None:
-        self._make_room(len(self._clients) + 1 - MOST_CLIENTS)
+        self._make_room(len(self._clients) + 1 - self._most_clients)
         line.setblocking(False)
         client = self._clients[line] = _Client(line, time.monotonic() + QUESTION_TIMEOUT_S)
         self._selector.register(line, selectors.EVENT_READ, line)
@@ -163,11 +166,13 @@ class Connections:
             else:
                 self._drop(client)
 
-    def _make_room(self, count: int) -> None:
-        """Drop so many that stand in no row: first those that still ask, the oldest first."""
+    def _make_room(self, count: int) -> int:
+        """Drop so many that stand in no row: first those that still ask, the oldest first. Returns how many."""
         idle = [client for client in self._clients.values() if client.until_s is not None]
-        for client in sorted(idle, key=lambda one: bool(one.unsent))[: max(count, 0)]:
+        chosen = sorted(idle, key=lambda one: bool(one.unsent))[: max(count, 0)]
+        for client in chosen:
             self._drop(client)
+        return len(chosen)
 
     def _read(self, client: _Client) -> None:
         try:
@@ -245,3 +250,11 @@ class Connections:
     def _wake(self) -> None:
         with contextlib.suppress(OSError):
             self._waker.send(b"\0")
+
+
+def _descriptors() -> int:
+    """How many files this process may have open."""
+    import resource  # only where there are Unix sockets
+
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST_CLIENTS * DESCRIPTORS_SHARE if most == resource.RLIM_INFINITY else most
