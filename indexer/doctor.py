@@ -83,7 +83,7 @@ def _look(path: Path, load: Load, sample: int, faults: Faults) -> list[Check]:
 def _mend(path: Path, load: Load, faults: Faults, batch_size: int) -> None:
     with Store.open(path) as store:
         for folder in store.mend(faults):
-            store.ingest(folder, load(store), batch_size=batch_size)
+            store.ingest(folder, load(store), batch_size=batch_size, named=False)
 
 
 def _compared(before: list[Check], after: list[Check], saved: Saved | None) -> list[Check]:

@@ -10,17 +10,18 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from indexer.base.errors import LibraryError, LibraryNotFound, SchemaOlder, SchemaOutdated
 from indexer.base.lock import writer_lock
 from indexer.base.types import Encoder, Float32Array, IndexReport, Posterior, ProgressCallback
-from indexer.catalog import notices
+from indexer.catalog import notices, own_roots
 from indexer.catalog.captions import CaptionedPhoto, captioned_photos
 from indexer.catalog.database import Catalog, Model, mismatch
 from indexer.catalog.notices import SkippedFile
-from indexer.catalog.roots import is_offline
+from indexer.catalog.roots import as_known, is_offline
 from indexer.catalog.vectors import own_posteriors
 from indexer.files.excludes import Excludes
 from indexer.files.scan import NO_EXCLUDES
@@ -85,14 +86,26 @@ class Store:
         progress: ProgressCallback | None = None,
         batch_size: int = 32,
         excludes: Excludes = NO_EXCLUDES,
+        named: bool = True,
     ) -> IndexReport:
-        """Bring `folder` into the library. Raises: FolderNotFound, LibraryLocked, ModelMismatch."""
+        """Bring `folder`, which a person `named`, into the library.
+
+        Raises: FolderNotFound, LibraryLocked, ModelMismatch.
+        """
         from indexer.ingest.ingest import ingest  # the way in is not loaded by a search
 
+        run = partial(ingest, self._catalog, self.path, folder, encoder, progress=progress, batch_size=batch_size)
         with writer_lock(self.path):
-            return ingest(
-                self._catalog, self.path, folder, encoder, progress=progress, batch_size=batch_size, excludes=excludes
-            )
+            return run(excludes=excludes, named=named)
+
+    def name(self, folder: Path, *, follow_links: bool | None = None) -> None:
+        """A person named this folder: from now on its files are read when the library needs them, see `own_roots.py`.
+
+        Args:
+            follow_links: whether links may lead out of it; None leaves that as it is.
+        """
+        with self._catalog.begin() as connection:
+            own_roots.name(connection, as_known(connection, folder), follow_links=follow_links)
 
     def rebuild(
         self, encoder: Encoder, *, progress: ProgressCallback | None = None, batch_size: int = 32
@@ -198,9 +211,10 @@ class Store:
             return mend(self._catalog, self.path, faults)
 
     def captioned_photos(self) -> list[CaptionedPhoto]:
-        """Every live photo that has captions, with their words."""
+        """Every live photo of this user's folders that has captions, with their words."""
         with self._catalog.begin() as connection:
-            return captioned_photos(connection)
+            own = own_roots.own_folders(connection)
+            return [photo for photo in captioned_photos(connection) if own.hold_path(photo.path)]
 
     def own_posteriors(self) -> tuple[Posterior, Posterior]:
         """What each image `[n, d]` and each text or caption `[m, d]` says by itself, before any fusion.

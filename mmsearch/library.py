@@ -146,6 +146,7 @@ class Library:
             store = self._open_store(create=True)
         except SchemaOutdated:
             store = self._open_store(create=True)  # made by a run that ended at once
+        store.name(folder)
         changed = self._change_model(store, progress)
         encoder = self._model.load(store.model())
         excludes = Excludes(tuple(exclude), self.config.exclude)

@@ -16,7 +16,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, func, insert, or_, select, update
 
 from indexer.base.types import HIDDEN, Modality, Model
-from indexer.catalog import fused
+from indexer.catalog import fused, own_roots
 from indexer.catalog.library import next_change
 from indexer.catalog.root_updates import set_pairing_due
 from indexer.catalog.schema import (
@@ -174,6 +174,7 @@ def mend_references(connection: Connection, where: Path) -> None:
     for root_id in connection.scalars(select(assets.c.root_id).where(~there).distinct()).all():
         path = str(where / f"lost-folder-{root_id}")
         connection.execute(insert(roots).values(id=root_id, path=path, pairing_due=False))
+        own_roots.remember(connection, Path(path))
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")  # a row may go before those that speak of it
     gone = 1

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.base.types import HIDDEN, Float32Array, Modality, Model, Posterior
+from indexer.catalog.own_roots import standing
 from indexer.catalog.reader import listed, read, read_by_ids
-from indexer.catalog.roots import all_roots, as_known, offline_reason
+from indexer.catalog.roots import all_roots, as_known
 
 if TYPE_CHECKING:
     from indexer.catalog.reader import Snapshot
@@ -103,7 +104,7 @@ def keyframes(connection: Snapshot, model: Model, asset_ids: Sequence[int]) -> d
 
 def vectors_of_offline_roots(connection: Snapshot, model: Model) -> Int64Array:
     """The visible vectors of every root that is offline now, ids `[n]`."""
-    offline = [root.id for root in all_roots(connection) if offline_reason(connection, root) is not None]
+    offline = [root.id for root in standing(connection).offline]
     if not offline:
         return np.empty(0, np.int64)
     query = (

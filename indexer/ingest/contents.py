@@ -17,7 +17,8 @@ from indexer.base.types import Modality, Model
 from indexer.catalog import assets, metadata, vectors
 from indexer.catalog.assets import Description
 from indexer.catalog.database import Connection
-from indexer.catalog.roots import Target, all_roots, offline_reason
+from indexer.catalog.own_roots import Standing, standing
+from indexer.catalog.roots import Root, Target
 from indexer.catalog.vectors import Blobs, Donor
 from indexer.decoding.metadata import Metadata
 from indexer.ingest.loader import Loaded
@@ -49,7 +50,7 @@ class Contents:
         self._lost = lost
         self._donors: dict[Key, list[Donor]] = {}  # files that may have left their path
         self._given: dict[Key, Content] = {}
-        self._online: dict[int, Path] = {}
+        self._now: Standing | None = None
 
     def look_up(self, connection: Connection, reused: Collection[Loaded]) -> None:
         """Ask for the files that hold the contents of a batch, in one query; see which folders are there now."""
@@ -59,16 +60,18 @@ class Contents:
             _make_room(self._donors, len(fresh), keep=keys)
             found = vectors.donors(connection, self._model, self._target, {content_hash for _, content_hash in fresh})
             self._donors.update((key, found.get(key, [])) for key in fresh)
-        if any(self._donors[key] for key in keys):
-            roots = all_roots(connection)
-            self._online = {root.id: root.path for root in roots if offline_reason(connection, root) is None}
+        self._now = standing(connection) if any(self._donors[key] for key in keys) else None
 
     def take_gone(self, loaded: Loaded) -> Donor | None:
-        """A file with this content that has left its path, in a root that is there without it; given out once."""
+        """A file with this content that has left its path, in a root that is there without it; given out once.
+
+        In a root that is not this user's nothing is looked for: what is there too is one more copy.
+        """
         donors = self._donors.get(_key(loaded), [])
-        while donors:
+        while donors and self._now is not None:
             donor = donors.pop(0)
-            if donor.root_id in self._online and self._is_gone(donor, loaded):
+            root = next((one for one in self._now.online if one.id == donor.root_id), None)
+            if root is not None and self._now.own.hold(root, donor.rel_path) and self._is_gone(root, donor, loaded):
                 return donor
         return None
 
@@ -94,8 +97,8 @@ class Contents:
         assert job.content_hash is not None
         self._lost[job.modality, job.content_hash] = content
 
-    def _is_gone(self, donor: Donor, loaded: Loaded) -> bool:
-        old = self._online[donor.root_id] / donor.rel_path
+    def _is_gone(self, root: Root, donor: Donor, loaded: Loaded) -> bool:
+        old = root.path / donor.rel_path
         if not os.path.lexists(old):
             return True
         # Where the case of letters makes no difference, the old spelling still leads to the file; the scan missed it.

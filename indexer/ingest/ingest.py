@@ -15,7 +15,7 @@ from pathlib import Path
 from indexer.base.failpoints import reach
 from indexer.base.profile import Profiler
 from indexer.base.types import Encoder, IndexReport, Progress, ProgressCallback
-from indexer.catalog import assets, library, notices, root_updates
+from indexer.catalog import assets, library, notices, own_roots, root_updates
 from indexer.catalog.database import Catalog, Connection
 from indexer.catalog.roots import Target, checked_folder, offline_reason
 from indexer.files.excludes import Excludes
@@ -45,8 +45,12 @@ def ingest(
     progress: ProgressCallback | None = None,
     batch_size: int = 32,
     excludes: Excludes = NO_EXCLUDES,
+    named: bool = True,
 ) -> IndexReport:
     """Bring `folder` into the catalog of the library in `where`. The caller holds the writer's lock.
+
+    Args:
+        named: whether a person named the folder just now: it is this user's from then on, see `own_roots.py`.
 
     Raises: FolderNotFound, ModelMismatch. A file that cannot be read is a recorded skip and never raises.
     """
@@ -58,10 +62,13 @@ def ingest(
     run = Run(catalog, where, model, encoder, batch_size, progress or (lambda _: None), clock)
     with catalog.begin() as connection:
         targets = root_updates.targets_for(connection, folder, where)
+        own = own_roots.name(connection, folder) if named else own_roots.own_folders(connection)
     reach("ingest.rooted")
     lost: Lost = {}
+    if strange := own_roots.left_out(target.root for target in targets if not own.hold(target.root, target.prefix)):
+        log.warning("%s", strange)
     for target in targets:
-        if _is_offline(run, target):
+        if not own.hold(target.root, target.prefix) or _is_offline(run, target):
             continue
         with clock.stage("scan") as scanned:
             seen = _scan(run, target, excludes)

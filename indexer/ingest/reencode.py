@@ -7,6 +7,7 @@ Next: `search/index_files.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from indexer.catalog import assets, vectors
 from indexer.catalog.assets import PresentFile
 from indexer.catalog.database import Catalog, Connection
 from indexer.catalog.library import add_model
-from indexer.catalog.roots import Root, all_roots, offline_reason
+from indexer.catalog.own_roots import left_out, standing
+from indexer.catalog.roots import Root, all_roots
 from indexer.ingest.captions import encode_captions
 from indexer.ingest.encode import encode
 from indexer.ingest.fusion import fuse_photos
@@ -35,13 +37,14 @@ def reencode(
     """Encode every file again and make `encoder`'s the live model. The caller holds the writer's lock.
 
     A file that changed since it was indexed, or cannot be read, is left to the next `ingest`.
-    Raises: LibraryError while a root is offline, since its files would be lost to the search.
+    Raises: LibraryError while a root is offline, or holds files that are not this user's to read and have no vector of
+    the new model: they would be lost to the search.
     """
     clock = Profiler()
     with catalog.begin() as connection:
         model = add_model(connection, encoder)
-        roots = _online_roots(connection)
-        files = {root: assets.unencoded(connection, root, model) for root in roots}
+        files = {root: assets.unencoded(connection, root, model) for root in all_roots(connection)}
+        _check_roots(connection, files)
     reach("reencode.begun")
     run = Run(catalog, where, model, encoder, batch_size, progress or (lambda _: None), clock)
     total = sum(map(len, files.values()))
@@ -61,16 +64,19 @@ def reencode(
     return IndexReport(0, counts.updated, 0, 0, *skipped, encoded=encoded, seconds=seconds)
 
 
-def _online_roots(connection: Connection) -> list[Root]:
-    roots = all_roots(connection)
-    for root in roots:
-        reason = offline_reason(connection, root)
-        if reason:
-            raise LibraryError(
-                f"{root.path} {reason}; connect it, then run 'mmsearch rebuild' again, "
-                f"or forget it by 'mmsearch prune --offline {root.path}'"
-            )
-    return roots
+def _check_roots(connection: Connection, files: Mapping[Root, Sequence[PresentFile]]) -> None:
+    now = standing(connection)
+    for root, reason in now.offline.items():
+        raise LibraryError(
+            f"{root.path} {reason}; connect it, then run 'mmsearch rebuild' again, "
+            f"or forget it by 'mmsearch prune --offline {root.path}'"
+        )
+    strange = [root for root, due in files.items() if not all(now.own.hold(root, file.rel_path) for file in due)]
+    if strange:
+        raise LibraryError(
+            f"{left_out(strange)}, then run 'mmsearch rebuild' again, "
+            f"or forget it by 'mmsearch prune --offline {strange[0].path}'"
+        )
 
 
 def _encode_files(run: Run, root: Root, due: list[PresentFile], total: int) -> None:

@@ -20,7 +20,7 @@ from indexer.catalog import checks
 from indexer.catalog import keyframes as moments
 from indexer.catalog.checks import OwnVector, StoredVector
 from indexer.catalog.database import Catalog, Connection, Model
-from indexer.catalog.roots import all_roots, offline_reason
+from indexer.catalog.own_roots import standing
 from indexer.catalog.vectors import Blobs, from_blobs
 from indexer.decoding.sandbox import DecodeJournal, Sandbox
 from indexer.ingest.encode import encode_pictures
@@ -89,10 +89,10 @@ def with_index(connection: Connection, folder: Path, model: Model, faults: Fault
 def sample(catalog: Catalog, model: Model, encoder: Encoder, count: int) -> tuple[int, set[int]]:
     """Encode `count` files and captions again, chosen by chance: how many could be, and the ids of those that differ.
 
-    A file that is away, or has changed since it was indexed, says nothing about its vector and is left out.
+    A file that is away, or not this user's, or changed since it was indexed says nothing about its vector.
     """
     with catalog.begin() as connection:
-        online = {root.id: root.path for root in all_roots(connection) if offline_reason(connection, root) is None}
+        online = standing(connection).whole
         chosen = _usable(checks.sample(connection, model, online, count), model.dim)
     texts = [(row, row.text) for row in chosen if row.text is not None]
     images: list[tuple[OwnVector, Loaded]] = []

@@ -15,7 +15,7 @@ from indexer.catalog import checks as rows
 from indexer.catalog import keyframes as moments
 from indexer.catalog import visibility
 from indexer.catalog.database import Catalog, Connection, Model, live_model
-from indexer.catalog.roots import all_roots, offline_reason
+from indexer.catalog.own_roots import left_out, standing
 from indexer.maintenance import compare
 from indexer.maintenance.compare import MEND, Check, Faults
 from indexer.search import index_files as generations
@@ -71,12 +71,11 @@ def mend(catalog: Catalog, where: Path, faults: Faults) -> list[Path]:
         model = live_model(connection)
         due: list[Path] = []
         if model is not None:
-            known = all_roots(connection)
-            online = {root.id: root.path for root in known if offline_reason(connection, root) is None}
-            wrong = faults.unusable | rows.replaceable(connection, online, faults.doubtful | faults.videos)
+            now = standing(connection)
+            wrong = faults.unusable | rows.replaceable(connection, now.whole, faults.doubtful | faults.videos)
             settled = wrong | rows.drop_doubles(connection, model)
             roots = rows.forget(connection, model, wrong)
-            due = [path for root_id, path in online.items() if root_id in roots]
+            due = [root.path / part for root in now.online if root.id in roots for part in now.own.parts(root)]
             visibility.refresh(connection)
         reach("repair.mending")
     reach("repair.mended")
@@ -112,11 +111,13 @@ def _counters(connection: Connection) -> Check:
 
 
 def _roots(connection: Connection) -> Check:
-    everything = all_roots(connection)
-    reasons = [(root.path, offline_reason(connection, root)) for root in everything]
-    away = [f"{path} {reason}" for path, reason in reasons if reason]
-    found = f"{len(everything)} folders" + (f", offline: {'; '.join(away)}" if away else ", all there")
-    return Check("folders", 0, found)  # offline is no fault: the files wait in the catalog
+    now = standing(connection)
+    away = [f"{root.path} {reason}" for root, reason in now.offline.items()]
+    count = len(now.online) + len(now.offline) + len(now.strange)
+    found = f"{count} folders" + (f", offline: {'; '.join(away)}" if away else "" if now.strange else ", all there")
+    strange = left_out(now.strange)
+    # neither is a fault: the files wait in the catalog
+    return Check("folders", 0, "; ".join(part for part in (found, strange) if part))
 
 
 def _other_models(connection: Connection, model: Model) -> Check:

@@ -16,6 +16,7 @@ from typing import Literal
 from indexer.catalog import pruning
 from indexer.catalog.assets import count_live, mark
 from indexer.catalog.database import Catalog, Connection, live_model
+from indexer.catalog.own_roots import OwnFolders, own_folders
 from indexer.catalog.roots import Target, all_roots, known_targets, offline_reason
 from indexer.catalog.scopes import chunked
 from indexer.files.excludes import is_excluded_by_default
@@ -33,6 +34,7 @@ class PruneReport:
         held_back: gone, but from a folder that is empty or cannot be read; name that folder to forget them.
         present: hidden, yet on disk: excluded, or back since the last index run.
         offline: files of folders that are not there now.
+        not_yours: files of folders that this user never indexed on this machine: they are not looked for.
     """
 
     removed: int
@@ -41,6 +43,7 @@ class PruneReport:
     offline: int
     dry_run: bool
     paths: tuple[Path, ...]
+    not_yours: int = 0
 
     def to_dict(self) -> dict[str, object]:
         """The report as `mmsearch prune --json` prints it."""
@@ -61,7 +64,8 @@ def prune(
     The caller holds the writer's lock, except for a dry run.
 
     Args:
-        offline: forget the offline roots at or below `folder` as a whole, a disk that will not come back.
+        offline: forget the roots at or below `folder` as a whole that are offline, disks that will not come back, and
+            those that are not this user's.
         excluded: also forget what is on disk and hidden, since it is excluded now.
 
     Raises: LibraryError when nothing of `folder` is in the library.
@@ -70,11 +74,13 @@ def prune(
         targets = _targets(connection, folder)
         doomed: dict[int, Path] = {}
         forgotten: list[Target] = []
-        counts = {"held": 0, "here": 0, "offline": 0}
+        counts = {"held": 0, "here": 0, "offline": 0, "not_yours": 0}
+        own = own_folders(connection)
         for target in targets:
             found = None
-            if offline_reason(connection, target.root) is None:
-                found = _sorted_out(connection, target)
+            is_mine = bool(own.parts(target.root))
+            if is_mine and offline_reason(connection, target.root) is None:
+                found = _sorted_out(connection, target, own)
                 if offline_reason(connection, target.root) is not None:  # pulled out while its files were looked for
                     found = None
             if found is not None:
@@ -86,7 +92,7 @@ def prune(
                 every = pruning.files(connection, target, missing_only=False)
                 doomed.update({number: target.root.path / rel_path for number, rel_path in every})
             else:
-                counts["offline"] += count_live(connection, target)
+                counts["offline" if is_mine else "not_yours"] += count_live(connection, target)
     if not dry_run:
         _hide(catalog, where, doomed)
         for chunk in chunked(doomed):
@@ -95,9 +101,8 @@ def prune(
         for target in forgotten:
             with catalog.begin() as connection:
                 pruning.delete_root(connection, target)
-    return PruneReport(
-        len(doomed), counts["held"], counts["here"], counts["offline"], dry_run, tuple(sorted(doomed.values()))
-    )
+    shown, kept = tuple(sorted(doomed.values())), (counts["held"], counts["here"], counts["offline"])
+    return PruneReport(len(doomed), *kept, dry_run, shown, counts["not_yours"])
 
 
 def _targets(connection: Connection, folder: Path | None) -> list[Target]:
@@ -106,12 +111,13 @@ def _targets(connection: Connection, folder: Path | None) -> list[Target]:
     return known_targets(connection, folder)
 
 
-def _sorted_out(connection: Connection, target: Target) -> dict[Fate, dict[int, Path]]:
-    """The hidden files of an online root by what became of them."""
+def _sorted_out(connection: Connection, target: Target, own: OwnFolders) -> dict[Fate, dict[int, Path]]:
+    """The hidden files of an online root that are this user's, by what became of them."""
     found: dict[Fate, dict[int, Path]] = {"gone": {}, "here": {}, "held": {}}
     bare: dict[str, bool] = {}
     for number, rel_path in pruning.files(connection, target, missing_only=True):
-        found[_fate(target, rel_path, bare)][number] = target.root.path / rel_path
+        if own.hold(target.root, rel_path):
+            found[_fate(target, rel_path, bare)][number] = target.root.path / rel_path
     return found
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from indexer.base.errors import FolderNotFound, LibraryError
-from indexer.catalog import root_updates
+from indexer.catalog import own_roots, root_updates
 from indexer.catalog.assets import count_live
 from indexer.catalog.database import Catalog
 from indexer.catalog.roots import Root, Target, all_roots, as_known, some_are_there
@@ -41,6 +41,7 @@ def relocate(catalog: Catalog, old: Path, new: Path) -> int:
         if not any(some_are_there(connection, root) for root in moved):
             raise LibraryError(f"none of the files looked for is below {new}; name the folder that {old} has become")
         root_updates.move(connection, moved)
+        own_roots.name(connection, new)
         return sum(count_live(connection, Target(root, "", ())) for root in moved)
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from indexer.base.types import EXACT_SEARCH, IndexFacts
 from indexer.catalog import assets, captions, library, notices
 from indexer.catalog.database import Connection, live_model
-from indexer.catalog.roots import all_roots, offline_reason
+from indexer.catalog.own_roots import standing
+from indexer.catalog.roots import all_roots
 from indexer.catalog.schema import LIVE, MISSING, SKIPPED
 from indexer.search.index_files import facts as index_facts
 from indexer.vectors.choose import backend
@@ -24,12 +25,16 @@ from indexer.vectors.choose import backend
 
 @dataclass(frozen=True)
 class RootStatus:
-    """One indexed folder; `reason` says why it is offline, in words."""
+    """One indexed folder; `reason` says why it is offline, in words.
+
+    One that this user never indexed on this machine is not `yours`: it is shown and searched, and not looked at.
+    """
 
     path: Path
     online: bool
     files: int
     reason: str | None = None
+    yours: bool = True
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,9 @@ class Status:
 def status(connection: Connection, where: Path) -> Status:
     """Counts of the library in folder `where`."""
     everything = all_roots(connection)
-    reasons = {root.id: offline_reason(connection, root) for root in everything}
-    online = {root_id for root_id, reason in reasons.items() if reason is None}
+    now = standing(connection)
+    reasons = {root.id: reason for root, reason in now.offline.items()}
+    online = {root.id for root in everything} - reasons.keys()
     files = assets.count_by_state(connection)
 
     def live(modality: str, within: Collection[int]) -> int:
@@ -81,7 +87,8 @@ def status(connection: Connection, where: Path) -> Status:
         offline=sum(count for root_id, count in in_root.items() if root_id not in online),
         skipped=of_state(SKIPPED) + notices.count(connection),
         roots=tuple(
-            RootStatus(root.path, root.id in online, in_root[root.id], reasons[root.id]) for root in everything
+            RootStatus(root.path, root.id in online, in_root[root.id], reasons.get(root.id), root not in now.strange)
+            for root in everything
         ),
         size_bytes=_size_bytes(where),
         model_name=model.name if model else None,

@@ -20,6 +20,7 @@ from indexer.base.errors import LibraryCorrupt
 from indexer.base.types import Float32Array, Modality, Model
 from indexer.catalog import hits
 from indexer.catalog.hits import IndexedFile, Keyframes, StoredHit
+from indexer.catalog.own_roots import own_folders
 from indexer.catalog.reader import CatalogReader, last_change, live_model, mismatch
 from indexer.search.filters import NO_FILTERS, Filters, allowed_ids
 from indexer.search.index_files import VECTORS_FOLDER, Transactions, open_index
@@ -90,6 +91,11 @@ class Searcher:
         """What the library knows of the file at `path`; None where it is not indexed."""
         with self._catalog.begin() as connection:
             return hits.indexed_file(connection, model, path)
+
+    def is_own(self, path: Path) -> bool:
+        """Whether a hit lies in a folder that this user named: others are not looked at, see `own_roots.py`."""
+        with self._catalog.begin() as connection:
+            return own_folders(connection).hold_path(path)
 
     def answer(self, question: Question) -> list[list[StoredHit]]:
         """For each query the `k` nearest files among what can be found now, best first.

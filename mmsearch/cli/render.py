@@ -85,6 +85,7 @@ def show_status(library: Path, status: Status, as_json: bool) -> None:
     show_facts(facts, as_json=False)
     for root in status.roots:
         state = "online" if root.online else f"offline: {root.reason}"
+        state = state if root.yours else "not yours yet: searched, not read before 'mmsearch index' of it"
         put(f"{root.path}  {count(root.files, 'file')}, {state}")
 
 
@@ -102,6 +103,8 @@ def show_pruned(report: PruneReport, as_json: bool) -> None:
         )
     if report.present:
         note(f"{count(report.present, 'hidden file')} on disk: index again, or add --excluded to forget them")
+    if report.not_yours:
+        note(f"{count(report.not_yours, 'file')} of folders you never indexed on this machine stay, not looked for")
     if report.offline:
         note(f"{count(report.offline, 'file')} of offline folders stay; '--offline FOLDER' forgets a folder")
 

@@ -79,7 +79,7 @@ class QueryEngine:
             return self._answers(Question(queries, k, stored.fingerprint, within, filters, bank, [known.asset_id]))[0]
         # one more: a file that is indexed under another name, by a link, is only known when it is found
         hits = self._answers(Question(queries, k + 1, stored.fingerprint, within, filters, bank))[0]
-        others = [hit for hit in hits if not _is_same_file(hit.path, path)]
+        others = [hit for hit in hits if not (self._open().is_own(hit.path) and _is_same_file(hit.path, path))]
         return [replace(hit, rank=rank) for rank, hit in enumerate(others[:k], 1)]
 
     def close(self) -> None:

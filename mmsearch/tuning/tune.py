@@ -92,6 +92,11 @@ def tune_library(store: Store, folder: str | Path | None, *, dry_run: bool, devi
     for root in store.status().roots:
         if not root.online:
             raise LibraryError(f"{root.path} {root.reason}; connect it, then run 'mmsearch tune' again")
+        if not root.yours:
+            raise LibraryError(
+                f"{root.path} is not read, since you never indexed it on this machine; "
+                f"run 'mmsearch index {root.path}', then 'mmsearch tune' again"
+            )
     wrote = store.model()
     if wrote is None:
         raise ModelError(f"{store.path} holds no vectors; run 'mmsearch index FOLDER' first")

@@ -41,7 +41,7 @@ def test_prune_lists_forgets_and_says_what_stays(run: Run, photos: Path) -> None
         assert answer.err.startswith("mmsearch: 1 file would be forgotten\nmmsearch: 1 file held back: ")
     answer = run("prune", "--json")
     assert json.loads(answer.out) == {
-        **{"removed": 1, "held_back": 1, "present": 0, "offline": 0, "dry_run": False},
+        **{"removed": 1, "held_back": 1, "present": 0, "offline": 0, "not_yours": 0, "dry_run": False},
         "paths": [str(photos / "red.png")],
     }
     assert run("prune").out == ""

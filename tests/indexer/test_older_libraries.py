@@ -35,7 +35,8 @@ def older(frozen: Frozen, tmp_path: Path) -> Path:
 def test_it_opens_searches_and_updates_without_encoding(frozen: Frozen, older: Path, encoder: FakeEncoder) -> None:
     live = frozen.images + frozen.texts
     with Library.open(older / "library", model=encoder) as library:
-        assert library.status().offline == live  # where they were indexed there is nothing now
+        before = library.status()
+        assert (before.images + before.texts, [root.yours for root in before.roots]) == (live, [False])  # not looked at
         library.relocate(RECORDED, older / "photos")
         found = [hit.path.name for hit in library.search("red", k=3, within="image")]
         assert sorted(found) == ["red-0.png", "red-1.png", "red-2.png"]

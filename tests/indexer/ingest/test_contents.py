@@ -30,7 +30,7 @@ def _counting(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     counted(vectors, "donors")
     counted(vectors, "holder")
-    counted(contents, "offline_reason")
+    counted(contents, "standing")
     counted(contents.os.path, "lexists")
     return calls
 
@@ -43,7 +43,7 @@ def test_moved_files_are_looked_up_together(
     (photos / "old").rename(photos / "new")
     calls = _counting(monkeypatch)
     assert counts(store.ingest(photos, encoder)) == {"moved": 40}
-    assert calls["donors"] + calls["offline_reason"] <= 4  # batches end by time, too
+    assert calls["donors"] + calls["standing"] <= 4  # batches end by time, too
     assert calls["lexists"] == 40
 
 
@@ -57,7 +57,7 @@ def test_copies_cost_no_look_at_the_files_that_are_there(
     calls = _counting(monkeypatch)
     assert counts(store.ingest(photos, encoder)) == {"added": 40, "unchanged": 4}
     assert calls["holder"] <= 4
-    assert calls["lexists"] == calls["offline_reason"] == 0
+    assert calls["lexists"] == calls["standing"] == 0
     assert len(found(store, encoder)) == 44
 
 

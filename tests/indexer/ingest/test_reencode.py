@@ -32,6 +32,7 @@ def new_model(**more: object) -> FakeEncoder:
 
 def change(library: Path, encoder: FakeEncoder) -> None:
     with Store.open(library) as store:
+        store.name(library.parent / "photos")  # it may be a copy, and that is another library
         store.rebuild(encoder, batch_size=STEP)
 
 

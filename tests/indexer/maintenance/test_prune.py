@@ -204,6 +204,8 @@ def test_a_crash_in_any_transaction_of_a_prune(
         library = tmp_path / f"crash{number}"
         shutil.copytree(tmp_path / "before", library)
         crash = crash_at(monkeypatch, number, after=False)
+        with Store.open(library) as store:
+            store.name(photos)  # a copy of a library is another one
         with Store.open(library) as store, contextlib.suppress(Crash), crash as seen:
             store.prune()
         crashed = seen[0] == number

@@ -150,7 +150,8 @@ def test_status_as_a_table_and_as_json(capfd: pytest.CaptureFixture[str]) -> Non
     answer = json.loads(capfd.readouterr().out)
     assert answer["images"] == 7
     assert answer["library"] == "/lib"
-    assert answer["roots"][1] == {"path": "/usb", "online": False, "files": 3, "reason": "the folder is missing"}
+    usb = {"path": "/usb", "online": False, "files": 3, "reason": "the folder is missing", "yours": True}
+    assert answer["roots"][1] == usb
 
 
 def test_nested_figures_are_indented(capfd: pytest.CaptureFixture[str]) -> None:
