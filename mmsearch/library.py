@@ -394,7 +394,8 @@ class Library:
     def serve(self, idle_s: float = 600.0, ready: Callable[[Path], None] | None = None) -> None:
         """Answer each `mmsearch search` of this user on this library, warm, until `idle_s` seconds without a question.
 
-        0 seconds are for ever; `ready` is called with the socket's path once questions are heard. Raises:
+        0 seconds are for ever; `ready` is called with the socket's path once questions are heard. In the main thread
+        SIGTERM and Ctrl-C end it, too, when what was asked is answered. Raises:
         LibraryLocked: it is served already; LibraryNotFound: nothing was indexed yet.
         """
         from mmsearch.server.serve import serve
@@ -403,8 +404,9 @@ class Library:
 
     def reopen(self) -> None:
         """Forget what was read, also a model that was not given as an object: for a library replaced on disk."""
-        self.close()
-        self._model.forget()
+        with self._calls.closing():
+            self._give_back()
+            self._model.forget()
 
     def close(self) -> None:
         """Give files and locks back. The library may be used again and opens itself again.
@@ -413,17 +415,20 @@ class Library:
         and gives its files back when it ends.
         """
         with self._calls.closing():
-            self._queries.close()
-            with self._opening:
-                store, self._store = self._store, None
-            if store is not None:
-                store.close()
+            self._give_back()
 
     def __enter__(self) -> Library:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _give_back(self) -> None:
+        self._queries.close()
+        with self._opening:
+            store, self._store = self._store, None
+        if store is not None:
+            store.close()
 
     def _open_store(self, create: bool = False) -> Store:
         from indexer.store import Store

@@ -10,6 +10,7 @@ Next: `library.py`, which asks; `inference/load_model.py`, which loads.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,7 @@ class LibraryModel:
         self._configured = configured
         self._device = device
         self._loaded: Encoder | None = None
+        self._loading = threading.Lock()  # threads that share a library load its model once
 
     def choose(self, stored: Model | None) -> Choice:
         """The choice of `resolve`, with names as they are remembered. Raises: ModelNotNamed."""
@@ -103,6 +105,10 @@ class LibraryModel:
         Raises: ModelError, CheckpointError; ModelNotNamed; ModelMismatch: the folder of the library's model holds
         other weights by now.
         """
+        with self._loading:
+            return self._load(stored, may_download)
+
+    def _load(self, stored: Model | None, may_download: bool) -> Encoder:
         decided = stored is None or self.requested is not None
         if self._loaded is not None and (decided or self._holds(stored)):
             return self._loaded
@@ -150,14 +156,17 @@ class LibraryModel:
 
     def change_to(self, requested: str | Path | Encoder) -> None:
         """Ask for another model from now on."""
-        self.requested, self._loaded = requested, None
+        with self._loading:
+            self.requested, self._loaded = requested, None
 
     def forget(self) -> None:
         """Load the model again when it is needed next, unless it was given loaded."""
-        self._loaded = None
+        with self._loading:
+            self._loaded = None
 
     def _holds(self, stored: Model | None) -> bool:
-        return self._loaded is not None and stored is not None and self._loaded.fingerprint == stored.fingerprint
+        loaded = self._loaded  # another thread may forget it
+        return loaded is not None and stored is not None and loaded.fingerprint == stored.fingerprint
 
 
 def _check_unchanged(name: str, stored: Model) -> None:

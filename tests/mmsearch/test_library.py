@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +35,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> Loaded:
 
     def load(name: str, device: str) -> FakeEncoder:
         calls.append((name, device))
+        time.sleep(0.01)  # as a model takes time, in which others ask for it
         return FakeEncoder(name=name, seed=len(name))
 
     monkeypatch.setattr("mmsearch.model_choice.load_encoder", load)
@@ -182,3 +186,20 @@ def test_a_library_without_any_vector_answers_without_a_model(photos: Path, home
     assert library.similar(photos / "red.png") == []
     assert library.status().images == 0
     assert loaded == []
+
+
+def test_threads_that_begin_at_once_load_the_model_once(photos: Path, loaded: Loaded) -> None:
+    with Library.open(model="mine") as library:
+        library.index(photos)
+    loaded.clear()
+    library, begin = Library.open(model="mine"), threading.Barrier(12)
+
+    def search(_: int) -> list[Hit]:
+        begin.wait(20)
+        return library.search("red")
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(search, range(12)))
+    assert answers == [answers[0]] * 12
+    assert loaded == [("mine", "auto")]
+    library.close()
