@@ -22,6 +22,7 @@ from indexer.base.types import Float32Array, UInt8Array
 from mmsearch.errors import ModelError
 from mmsearch.inference.folder_checks import check_backbone_folder
 from mmsearch.inference.hub import EXAMPLE, offline, place_of
+from mmsearch.inference.posterior import one_line_for
 from mmsearch.inference.preprocess import square
 
 BATCH = 32
@@ -42,10 +43,8 @@ class Backbone:
         blank = np.zeros((1, self.side_px, self.side_px, 3), np.uint8)
         try:
             image, text = self.images(blank), self.texts(["a photo"])
-        except Exception as error:  # whatever the model's own code raises
-            raise ModelError(
-                f"model {name!r} does not run ({_first_line(error)}); name another, as {EXAMPLE}"
-            ) from error
+        except ModelError as error:
+            raise ModelError(f"{error}, or name another, as {EXAMPLE}") from error
         if image.shape != text.shape:
             found = f"images {image.shape[1]}, texts {text.shape[1]}"
             raise ModelError(
@@ -114,9 +113,10 @@ class Backbone:
     def _encode(self, inputs: list[Any]) -> Float32Array:
         if not inputs:
             return np.zeros((0, self.features), np.float32)
-        features = self._model.encode(
-            inputs, batch_size=BATCH, show_progress_bar=False, convert_to_numpy=True, normalize_embeddings=True
-        )
+        with one_line_for(self.name):
+            features = self._model.encode(
+                inputs, batch_size=BATCH, show_progress_bar=False, convert_to_numpy=True, normalize_embeddings=True
+            )
         return np.asarray(features, np.float32)
 
 

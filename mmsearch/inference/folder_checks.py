@@ -25,7 +25,9 @@ _TYPE: Final = re.compile(
 )
 _WITH_WEIGHTS: Final = frozenset({"Transformer", "CLIPModel", "Dense", "LayerNorm", "StaticEmbedding"})
 _MODULES: Final = _WITH_WEIGHTS | {"Pooling", "Normalize", "Dropout"}
-_OF_CODE: Final = frozenset({"auto_map", "_target_", "custom_generate", "tokenizer_name_or_path"})
+_OF_CODE: Final = frozenset(
+    {"auto_map", "_target_", "custom_generate", "quantization_config", "tokenizer_name_or_path"}
+)
 _ARGUMENTS: Final = re.compile(r"(model|tokenizer|processor|config)_(args|kwargs)")
 _HARMLESS: Final = frozenset(
     {"add_pooling_layer", "dtype", "torch_dtype", "model_max_length", "padding_side", "use_fast"}
@@ -109,7 +111,7 @@ def _module(folder: Path, described: dict[str, Any]) -> tuple[str, str]:
 
 def _is_below(path: str) -> bool:
     parts = PurePosixPath(path.replace("\\", "/"))
-    return not parts.is_absolute() and ".." not in parts.parts and ":" not in path
+    return not parts.is_absolute() and not any(part.startswith(".") for part in parts.parts) and ":" not in path
 
 
 def _check_config(path: Path, value: Any, key: str = "") -> None:

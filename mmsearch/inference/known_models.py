@@ -12,28 +12,31 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from indexer.base.personal import remember, remembered
 from mmsearch.errors import CheckpointError, ModelNotNamed
 from mmsearch.models.digest import DESCRIPTION, read_description
 from mmsearch.models.files import SHIPPED
 
+if TYPE_CHECKING:  # a search pays for no protocol
+    from typing import Protocol
+
+    class Named(Protocol):
+        """A model, stored or loaded."""
+
+        @property
+        def name(self) -> str:
+            """A label."""
+
+        @property
+        def fingerprint(self) -> str:
+            """What it is known by."""
+
+
 DEFAULT_MODEL: Final = "default"
 MODELS: Final = "models"  # the facts: fingerprint -> name, or absolute path
 LABEL_CHARACTERS: Final = 80
-
-
-class Named(Protocol):
-    """What is stored of a model; `indexer.base.types.Model` is one."""
-
-    @property
-    def name(self) -> str:
-        """A label."""
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256, hex."""
 
 
 def known_models() -> dict[str, str]:

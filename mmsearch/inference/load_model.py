@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from indexer.base.types import Encoder, Modality, Posterior
 from indexer.search.query_bank import QueryBank
@@ -37,8 +36,7 @@ class Model(Encoder, Protocol):
         """Strings -> posteriors, `mu` and `logvar` float32 `[n, d]`."""
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """A model on this machine, looked at and not loaded.
 
     Attributes:

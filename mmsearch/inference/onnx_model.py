@@ -61,13 +61,18 @@ class OnnxModel:
 
     def encode_images(self, batch: UInt8Array) -> Posterior:
         """uint8 `[n, side_px, side_px, 3]` -> posteriors `[n, d]`."""
-        return self._run("image", {"pixels": batch})
+        with posterior.one_line_for(self.name):
+            return self._run("image", {"pixels": batch})
 
     def encode_texts(self, texts: Sequence[str]) -> Posterior:
         """Strings -> posteriors `[n, d]`; longer texts are cut at the model's `max_tokens`."""
         if self._tokenizer is None:
             check_file(self.folder / "tokenizer.json", self._described)
             self._tokenizer = _tokenizer(self.folder, int(self._described["architecture"]["max_tokens"]))
+        with posterior.one_line_for(self.name):
+            return self._encoded(texts)
+
+    def _encoded(self, texts: Sequence[str]) -> Posterior:
         ids = np.array([e.ids for e in self._tokenizer.encode_batch(list(texts))], np.int64)  # [n, t]
         if len(texts) <= MAX_TEXTS_IN_NUMPY and self._described["architecture"].get("kind") == "pretrained":
             return self._in_numpy(ids)

@@ -6,15 +6,31 @@ two equal. Next: `load_model.py`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
 from indexer.base.types import Encoder, Posterior, UInt8Array
+from mmsearch.errors import CheckpointError, MMSearchError
 from mmsearch.inference.pictures import Picture, to_image
 
 _BATCH = 32
+
+
+@contextlib.contextmanager
+def one_line_for(name: str) -> Iterator[None]:
+    """Whatever a model's packages raise within, as a `CheckpointError` of one line."""
+    try:
+        yield
+    except (MMSearchError, MemoryError, ImportError):
+        raise
+    except Exception as error:  # onnxruntime, torch and tokenizers have no base class in common
+        if type(error).__name__ == "OutOfMemoryError":  # of a GPU: the model is not to blame
+            raise
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise CheckpointError(f"model {name!r} cannot encode this ({first}); copy the model again") from error
 
 
 def product_of_experts(posteriors: Sequence[Posterior]) -> Posterior:

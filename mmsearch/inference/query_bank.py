@@ -25,6 +25,7 @@ from mmsearch.models.digest import check_file
 from mmsearch.models.files import read_file
 
 QUERIES: Final = "queries.safetensors"
+MOST_BYTES: Final = 8 << 20
 _MAX_CODE: Final = 7  # of a signed number of four bits, stored as 1 to 15
 
 
@@ -69,15 +70,20 @@ def load_bank(folder: Path, described: Mapping[str, Any], modality: Modality) ->
     from safetensors.numpy import load
 
     try:
-        data = read_file(folder, QUERIES)
+        data = read_file(folder, QUERIES, MOST_BYTES)
         check_file(path, described)
         tensors = load(data)
         if f"{modality}.centres" not in tensors:
             return None
-        centres = _unpacked(tensors[f"{modality}.centres"], tensors[f"{modality}.scales"])
+        packed, scales = tensors[f"{modality}.centres"], tensors[f"{modality}.scales"]
+        if packed.ndim != 2 or packed.dtype != np.uint8 or scales.shape != packed.shape[:1]:
+            raise ValueError(f"centres {packed.dtype} {packed.shape}, scales {scales.shape}")
+        centres = _unpacked(packed, scales)
         shares = tensors[f"{modality}.shares"].astype(np.float32)
         sharpness, level = (float(tensors[f"{modality}.{name}"][0]) for name in ("sharpness", "level"))
-    except (OSError, SafetensorError, KeyError, IndexError, ValueError) as error:
+        if not all(np.isfinite(one).all() for one in (centres, shares, sharpness, level)):
+            raise ValueError("numbers that are not finite")
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); copy the model again") from error
     dim = int(described["architecture"]["latent_dim"])
     if centres.shape[1] != dim + dim % 2 or shares.shape != centres.shape[:1] or not sharpness > 0:

@@ -73,11 +73,13 @@ class TorchModel:
 
     def encode_images(self, batch: UInt8Array) -> Posterior:
         """uint8 `[n, side_px, side_px, 3]` -> posteriors `[n, d]`."""
-        return self._encode("image", torch.from_numpy(batch).permute(0, 3, 1, 2))
+        with posterior.one_line_for(self.name):
+            return self._encode("image", torch.from_numpy(batch).permute(0, 3, 1, 2))
 
     def encode_texts(self, texts: Sequence[str]) -> Posterior:
         """Strings -> posteriors `[n, d]`."""
-        return self._encode("text", tokenise(self._tokenizer, texts, self._max_tokens))
+        with posterior.one_line_for(self.name):
+            return self._encode("text", tokenise(self._tokenizer, texts, self._max_tokens))
 
     def query_bank(self, modality: Modality) -> QueryBank | None:
         """The queries it was trained with; None where its folder has none."""

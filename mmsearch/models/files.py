@@ -13,9 +13,8 @@ import hashlib
 import json
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mmsearch.errors import CheckpointError
 
@@ -29,8 +28,7 @@ _READ: Final = frozenset({".json", ".txt", ".model", ".spm", ".jinja", ".onnx", 
 _FLAGS: Final = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
 
-@dataclass(frozen=True)
-class ModelFile:
+class ModelFile(NamedTuple):
     """One file: its name within the folder with `/`, where it lies, its size, and what of that the disk keeps."""
 
     name: str
@@ -80,6 +78,8 @@ def files_of(folder: Path) -> list[ModelFile]:
         for entry in sorted(os.scandir(place), key=lambda entry: entry.name):
             name = prefix + entry.name
             if entry.is_dir():
+                if entry.name.startswith("."):  # of git, or of a download
+                    continue
                 if entry.is_symlink() or name.count("/") >= MOST_DEPTH:
                     raise CheckpointError(f"{entry.path} is a link or lies too deep; name the folder of a model")
                 waiting.append((f"{name}/", Path(entry.path)))

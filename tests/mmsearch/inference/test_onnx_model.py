@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mmsearch.errors import CheckpointError
 from mmsearch.inference.load_model import PRETRAINED, load_model
 from mmsearch.inference.onnx_model import ROWS_PER_RUN, OnnxModel
 
@@ -67,8 +68,9 @@ def test_the_parts_run_at_once() -> None:
 def test_what_fails_in_a_thread_fails_here() -> None:
     session = Session()
     session._barrier.abort()
-    with pytest.raises(threading.BrokenBarrierError):
+    with pytest.raises(CheckpointError) as told:
         model(session, 2).encode_images(pixels(8))
+    assert isinstance(told.value.__cause__, threading.BrokenBarrierError)
 
 
 @pytest.mark.skipif(not (PRETRAINED / "default").exists(), reason="this checkout holds no default model")
@@ -79,3 +81,20 @@ def test_a_picture_has_the_same_vector_in_any_batch() -> None:
     alone = [shipped.encode_images(batch[row : row + 1]) for row in range(6)]
     np.testing.assert_allclose(whole.mu, np.concatenate([one.mu for one in alone]), atol=1e-4)
     np.testing.assert_allclose(whole.logvar, np.concatenate([one.logvar for one in alone]), atol=1e-4)
+
+
+def test_what_the_packages_raise_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a tokenizer knows more words than the weights, which no trial with a few texts finds out."""
+    made = model(Session(), 1)
+
+    class Tokenizer:
+        def encode_batch(self, texts: list[str]) -> list[Any]:
+            raise Exception("no such word\nat line 3")
+
+    made._tokenizer = Tokenizer()
+    with pytest.raises(CheckpointError, match=r"'mine' cannot encode this \(no such word\)") as told:
+        made.encode_texts(["red"])
+    assert "\n" not in str(told.value)
+    made._sessions = {"image": object()}
+    with pytest.raises(CheckpointError, match="cannot encode this"):
+        made.encode_images(pixels(1))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from indexer.search.query_bank import QueryBank, bank_of
 from mmsearch.errors import CheckpointError
@@ -87,6 +88,35 @@ def test_a_damaged_bank_is_told(harm: str, tmp_path: Path) -> None:
         load_bank(tmp_path, described, "text")
     assert "again" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"scales": np.ones(4_000_000, np.float16)},  # as centres, four gigabytes
+        {"scales": np.ones((5, 1), np.float16)},
+        {"centres": np.ones((5, DIM // 2), np.float32)},
+        {"centres": np.ones(5, np.uint8)},
+        {"centres": np.ones((1 << 30, 0), np.uint8)},
+        {"shares": np.full(5, np.nan, np.float32)},
+        {"shares": np.ones((), np.float32)},
+        {"sharpness": np.array([np.inf], np.float32)},
+        {"level": np.zeros(0, np.float32)},
+    ],
+)
+def test_what_a_bank_says_is_not_believed(lie: dict[str, np.ndarray], tmp_path: Path) -> None:
+    save_banks(tmp_path, [TEXT])
+    tensors = load_file(tmp_path / QUERIES) | {f"text.{name}": value for name, value in lie.items()}
+    save_file(tensors, tmp_path / QUERIES)
+    with pytest.raises(CheckpointError, match=QUERIES):
+        load_bank(tmp_path, {"architecture": {"latent_dim": DIM}}, "text")
+
+
+def test_a_bank_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / QUERIES).open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(CheckpointError, match="is larger than"):
+        load_bank(tmp_path, {"architecture": {"latent_dim": DIM}}, "text")
 
 
 def test_a_model_brings_its_bank(tmp_path: Path) -> None:
