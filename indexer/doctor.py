@@ -67,6 +67,13 @@ def visit(path: Path, load: Load, *, repair: bool, sample: int, batch_size: int 
 
 
 def _look(path: Path, load: Load, sample: int, faults: Faults) -> list[Check]:
+    """Every check. A database that seems damaged is looked at again: one read that failed condemns nothing."""
+    found = _look_once(path, load, sample, faults)
+    condemned = any(check.faults and check.name == DATABASE for check in found)
+    return _look_once(path, load, sample, faults) if condemned else found
+
+
+def _look_once(path: Path, load: Load, sample: int, faults: Faults) -> list[Check]:
     try:
         with Store.open(path) as store:
             try:

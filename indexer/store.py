@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from indexer.base.disk_errors import in_words
 from indexer.base.errors import LibraryError, LibraryNotFound, SchemaOlder, SchemaOutdated
 from indexer.base.lock import writer_lock
 from indexer.base.types import Encoder, Float32Array, IndexReport, Posterior, ProgressCallback
@@ -249,5 +250,5 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LibraryError(
-            f"the library's folder {path} cannot be made ({error.strerror}); name another with --library"
+            f"the library's folder {path} cannot be made {in_words(error, path, 'name another with --library')}"
         ) from error

@@ -14,6 +14,7 @@ import os
 import time
 from pathlib import Path
 
+from indexer.base.disk_errors import twice
 from indexer.base.plain_files import open_plain
 
 log = logging.getLogger(__name__)
@@ -31,9 +32,13 @@ def sync(path: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The SHA-256 of a file, in hexadecimal; read again once where the disk failed."""
+
+    def digest() -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return twice(digest)
 
 
 def set_aside(path: Path) -> None:

@@ -6,7 +6,6 @@ whoever writes it (readers take none), and a server takes one for its socket. Ne
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import sys
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from indexer.base.disk_errors import in_words
 from indexer.base.errors import LibraryError, LibraryLocked
 from indexer.base.plain_files import open_plain
 
@@ -31,9 +31,7 @@ def writer_lock(library: Path) -> Iterator[None]:
         return f"library {library} is being written by {holder}; wait until it is done, or stop it"
 
     def unusable(error: OSError) -> str:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "make room and run the same command again" if full else "name another with --library"
-        return f"library {library} cannot be written ({error.strerror}); {remedy}"
+        return f"library {library} cannot be written {in_words(error, library, 'name another with --library')}"
 
     with exclusive(library / LOCK_FILE, locked, unusable):
         yield

@@ -8,6 +8,8 @@ out. Next: `visibility.py`.
 from __future__ import annotations
 
 import os
+import re
+import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, func, insert, or_, select, update
 
+from indexer.base.disk_errors import FAILING
+from indexer.base.errors import LibraryError
 from indexer.base.types import HIDDEN, Modality, Model
 from indexer.catalog import fused, own_roots
 from indexer.catalog.library import next_change
@@ -35,6 +39,7 @@ from indexer.catalog.schema import (
 from indexer.catalog.scopes import chunked, is_encoded
 
 VECTORS_AT_ONCE: Final = 8192
+PRIMARY: Final = 0xFF  # of an error's number in SQLite; the rest says more of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +70,16 @@ class OwnVector:
 
 
 def database(connection: Connection) -> list[str]:
-    """What the database finds wrong with its own file."""
+    """What the database finds wrong with its own file.
+
+    Raises: LibraryError where the disk did not give a page, which says nothing of the page.
+    """
     if connection.dialect.name != "sqlite":
         return []  # a server checks its own files
     said = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]
+    codes = [int(code) for line in said for code in re.findall(r"error code=(\d+)", line)]
+    if any(code & PRIMARY == sqlite3.SQLITE_IOERR for code in codes):
+        raise LibraryError(f"the catalog cannot be read ({FAILING.what}); {FAILING.remedy}")
     return [] if said == ["ok"] else said
 
 

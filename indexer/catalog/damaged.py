@@ -147,8 +147,17 @@ def _readable(source: sqlite3.Connection, table: str, names: list[str], most: in
 
 
 def _rows(source: sqlite3.Connection, query: str, low: int, high: int) -> list[Any]:
-    """The rows of a range of ids. Raises: UNREADABLE, also where pages lead in a circle and give more than can be."""
-    rows = source.execute(query, (low, high)).fetchmany(high - low + 2)
+    """The rows of a range of ids; asked again once where the disk failed.
+
+    Raises: UNREADABLE, also where pages lead in a circle and give more than can be.
+    """
+    for attempt in (1, 2):
+        try:
+            rows = source.execute(query, (low, high)).fetchmany(high - low + 2)
+            break
+        except sqlite3.OperationalError as error:
+            if attempt == 2 or not error.sqlite_errorname.startswith("SQLITE_IOERR"):
+                raise
     if len(rows) > high - low + 1:
         raise sqlite3.DatabaseError(f"more than {high - low + 1} rows")
     return rows

@@ -6,7 +6,6 @@ beside this one, one for each group of tables. Next: `library.py`, the one row a
 
 from __future__ import annotations
 
-import errno
 import logging
 import sqlite3
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
 from sqlalchemy.pool import NullPool
 
+from indexer.base.disk_errors import FULL, NO_INODES, trouble
 from indexer.base.errors import LibraryCorrupt, LibraryError, SchemaOlder, SchemaOutdated
 from indexer.base.failpoints import reach
 from indexer.base.types import Model
@@ -26,7 +26,6 @@ from indexer.catalog.reader import is_damage, last_change, live_model, mismatch
 __all__ = ["URL", "Catalog", "Connection", "Model", "last_change", "live_model", "migrate", "mismatch"]
 
 log = logging.getLogger(__name__)
-MAKE_ROOM = "nothing is lost, make room and run the same command again"
 
 
 class Catalog:
@@ -75,10 +74,12 @@ class Catalog:
             with self.engine.begin() as connection:
                 yield connection
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            found = trouble(error, self._path())
+            if found not in (FULL, NO_INODES):
                 raise
+            what = error.strerror if found is FULL else found.what
             raise LibraryError(
-                f"the catalog {self._place()} cannot be written ({error.strerror}); {MAKE_ROOM}"
+                f"the catalog {self._place()} cannot be written ({what}); nothing is lost, {found.remedy}"
             ) from error
         except (exc.IntegrityError, exc.ProgrammingError):
             raise  # a fault of ours, not of the disk
@@ -113,12 +114,18 @@ class Catalog:
             return None
 
     def _unusable(self, error: exc.DatabaseError) -> str:
-        if _is_about_room(error):
-            return f"the catalog {self._place()} cannot be written (the disk is full); {MAKE_ROOM}"
+        found = None if error.orig is None else trouble(error.orig, self._path())
+        if found in (FULL, NO_INODES):
+            return f"the catalog {self._place()} cannot be written ({found.what}); nothing is lost, {found.remedy}"
+        if found is not None:
+            return f"the catalog {self._place()} cannot be used now ({found.what}); {found.remedy}"
         return f"the catalog {self._place()} cannot be used now ({_complaint(error)})"
 
     def _damaged(self, how: str) -> LibraryCorrupt:
         return door.damaged(self._place(), how)
+
+    def _path(self) -> Path:
+        return Path(self.engine.url.database or "")
 
     def _place(self) -> str:
         return self.engine.url.render_as_string(hide_password=True).removeprefix("sqlite:///")
@@ -144,12 +151,6 @@ def migrate(catalog: Catalog) -> None:
         except CommandError as error:
             raise LibraryError(f"this library was written by a newer mmsearch ({error}); update mmsearch") from error
     reach("migrate.committed")
-
-
-def _is_about_room(error: exc.DatabaseError) -> bool:
-    """Whether SQLite could not write: of a library without the right to write the lock has spoken before."""
-    name = str(getattr(error.orig, "sqlite_errorname", ""))
-    return name.startswith(("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_IOERR_SHM", "SQLITE_IOERR_WRITE"))
 
 
 def _complaint(error: exc.DatabaseError) -> str:

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from indexer.base.disk_errors import trouble
 from indexer.base.errors import LibraryError, ModelMismatch
 from indexer.base.types import Model
 from indexer.catalog import door, readonly
@@ -121,7 +122,9 @@ class CatalogReader:
                 raise reason from error
             damaged = not isinstance(error, sqlite3.OperationalError) or is_damage(error)
             if not damaged:
-                raise LibraryError(f"the catalog {self._path} cannot be used now ({error})") from error
+                found = trouble(error, self._path)
+                how = f"({error})" if found is None else f"({found.what}); {found.remedy}"
+                raise LibraryError(f"the catalog {self._path} cannot be used now {how}") from error
             raise door.damaged(self._path, error) from error
 
     def close(self) -> None:

@@ -11,16 +11,14 @@ from __future__ import annotations
 import os
 import sqlite3
 from pathlib import Path
-from typing import Final
 
+from indexer.base.disk_errors import FAILING, NO_MEMORY, TOO_MANY_FILES, no_room, trouble
 from indexer.base.errors import LibraryError
 from indexer.catalog import door
 
-ROOM_BYTES: Final = 1 << 20  # many times what SQLite needs beside a database that is only read
-
 
 def is_read_only(catalog_file: Path) -> bool:
-    """Whether a catalog that is there, or the folder around it, cannot be written: no right to, or not a byte left."""
+    """Whether a catalog that is there, or the folder around it, cannot be written: no right to, or no room left."""
     if not catalog_file.exists():
         return False
     return not (os.access(catalog_file.parent, os.W_OK) and os.access(catalog_file, os.W_OK)) or _no_room(catalog_file)
@@ -43,6 +41,8 @@ def connect(catalog_file: Path) -> door.CatalogConnection:
     try:
         return door.connect(catalog_file, "ro" if _has_log(catalog_file) else "immutable")
     except sqlite3.OperationalError as error:
+        if trouble(error, catalog_file) in (FAILING, NO_MEMORY, TOO_MANY_FILES):
+            raise
         raise LibraryError(
             f"the library in {catalog_file.parent} cannot be written, and a run that was cut off left a log to be "
             f"finished ({error}); run 'mmsearch status' once where it can be written"
@@ -56,15 +56,12 @@ def _has_log(catalog_file: Path) -> bool:
 
 def _no_room(catalog_file: Path) -> bool:
     """Whether SQLite finds no room for its files beside the catalog; asked of it where next to nothing is free."""
-    if not hasattr(os, "statvfs"):  # Windows
-        return False
-    disk = os.statvfs(catalog_file.parent)
-    if disk.f_bfree * disk.f_frsize >= ROOM_BYTES:
+    if no_room(catalog_file.parent) is None:
         return False
     try:
         door.connect(catalog_file, "rw").close()
     except sqlite3.OperationalError as error:
-        return error.sqlite_errorname == "SQLITE_FULL" or error.sqlite_errorname.startswith("SQLITE_IOERR_SHM")
+        return error.sqlite_errorname.startswith(("SQLITE_FULL", "SQLITE_IOERR_SHM", "SQLITE_CANTOPEN"))
     except (sqlite3.DatabaseError, LibraryError):  # whoever opens it next says so
         return False
     return False

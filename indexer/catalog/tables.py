@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import StatementError
 
+from indexer.base.disk_errors import trouble
 from indexer.base.errors import LibraryCorrupt, LibraryError
 from indexer.base.types import Model
 from indexer.catalog import door, visibility
@@ -179,7 +180,9 @@ def copy_to(catalog: Catalog, path: Path) -> None:
             driver.backup(target)
             found = target.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.OperationalError as error:
-        raise LibraryError(f"the catalog cannot be copied ({error})") from error
+        found = trouble(error, path)
+        how = f"({error})" if found is None else f"({found.what}); {found.remedy}"
+        raise LibraryError(f"the catalog cannot be copied {how}") from error
     except sqlite3.DatabaseError as error:
         found = str(error)
     finally:

@@ -17,7 +17,8 @@ from typing import BinaryIO, Final
 
 from PIL import Image, UnidentifiedImageError
 
-from indexer.base.errors import DecodeError
+from indexer.base.disk_errors import is_failing
+from indexer.base.errors import DecodeError, DecodeInterrupted
 from indexer.decoding import raw
 from indexer.decoding.colour import to_rgb
 from indexer.decoding.metadata import Metadata, metadata_of
@@ -163,12 +164,18 @@ def _one_line_errors(pixel_limit: int) -> Iterator[None]:
         yield
     except DecodeError:
         raise
+    except MemoryError as error:
+        raise DecodeInterrupted("not enough memory (MemoryError)") from error
     except UnidentifiedImageError as error:
         raise DecodeError("broken picture (its header cannot be read)") from error
     except Image.DecompressionBombError as error:
         found = re.search(r"\d{4,}", str(error))  # the size is only in the message: Pillow does not open the file
         what = f"{int(found[0]):,} pixels" if found else "the picture"
         raise DecodeError(_too_large(what, pixel_limit)) from error
+    except OSError as error:
+        if is_failing(error):
+            raise  # the disk, not the picture
+        raise DecodeError(f"broken picture ({_one_line(error)})") from error
     except Exception as error:  # decoders raise any exception on broken input, and no file may end a run
         raise DecodeError(f"broken picture ({_one_line(error)})") from error
 

@@ -97,7 +97,7 @@ class Sandbox:
                 raise DecodeError(f"decoding took longer than {self._timeout_s:.0f} s") from died
             raise DecodeError(f"the decoder crashed on it ({died})") from died
         if "error" in answer:
-            raise DecodeError(str(answer["error"]))
+            raise (DecodeInterrupted if answer.get("is_postponed") else DecodeError)(str(answer["error"]))
         return answer, parts
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from indexer.base.disk_errors import is_failing
 from indexer.base.errors import DecodeError
 from indexer.base.worker import Message, serve
 from indexer.decoding.decode import decode_image, read_metadata
@@ -28,7 +29,7 @@ def _answer(request: Message, options: Message) -> tuple[Message, Sequence[bytes
     except DecodeError as error:
         return {"error": str(error)}, ()
     except OSError as error:
-        return {"error": f"cannot be read ({error.strerror or error})"}, ()
+        return {"error": f"cannot be read ({error.strerror or error})", "is_postponed": is_failing(error)}, ()
     frames = (picture.image, *picture.later)
     answer: Message = {"metadata": metadata_to_json(picture.metadata), "size": (picture.width_px, picture.height_px)}
     answer |= {"frames": [frame.size for frame in frames], "times_s": picture.times_s}

@@ -11,12 +11,14 @@ import logging
 import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
 from indexer.base import personal
+from indexer.base.disk_errors import in_words, twice
 from indexer.base.durable import set_aside
 from indexer.base.errors import LibraryCorrupt, NotPlainFile
 from indexer.base.plain_files import TEMPORARY
@@ -25,7 +27,7 @@ from indexer.catalog import changes
 from indexer.catalog import index_files as table
 from indexer.catalog.index_files import IndexFiles, StoredFile
 from indexer.catalog.reader import last_change
-from indexer.search.index_writing import add_faiss, write
+from indexer.search.index_writing import add_faiss, sweep, write
 from indexer.search.live_index import LiveIndex, from_catalog
 from indexer.search.questions import kept_questions
 from indexer.search.stored_index import facts_of, load, own_faiss, own_file, verify
@@ -84,12 +86,14 @@ def _open(
         if files is None:
             return _Opened(from_catalog(snapshot, model, device), None)
         try:
-            opened = load(folder, files, model, device, suspect=suspect)
+            opened = twice(partial(load, folder, files, model, device, suspect=suspect))
             opened.live.replay(snapshot)
         except (LibraryCorrupt, NotPlainFile) as error:
             log.log(level, "%s; searching the catalog instead", error)
         except FileNotFoundError:
             log.info("index file %s is gone; reading the catalog", files.rows.name)
+        except OSError as error:  # the disk's word on a file is no word on what it holds
+            log.log(level, "%s; searching the catalog instead", _unreadable(error, folder / files.rows.name))
         else:
             own = own_file(files)
             if opened.damage is None or own is None:
@@ -123,6 +127,7 @@ def refresh(catalog: Catalog, folder: Path, model: Model, *, suspect: bool = Fal
         current = files is not None and _is_current(snapshot, files, model)
         lacking = files is not None and current and _lacks_faiss(snapshot, folder, files, model)
     if files is not None and current and not lacking and not suspect and _are_there(folder, files):
+        sweep(folder, files)  # what a run left that was cut off
         return 0
     opened = _open(catalog, folder, model, "cpu", suspect=suspect)
     if files is not None and current and not lacking and not opened.wrong:
@@ -158,11 +163,13 @@ def examine(snapshot: Snapshot, folder: Path, model: Model) -> tuple[LiveIndex |
     if files is None:
         return None, "not written yet", True
     try:
-        opened = load(folder, files, model, "cpu", suspect=True)
+        opened = twice(partial(load, folder, files, model, "cpu", suspect=True))
     except (LibraryCorrupt, NotPlainFile) as error:
         return None, str(error), False
     except FileNotFoundError as error:
         return None, f"{error.filename} is gone", False
+    except OSError as error:
+        return None, _unreadable(error, folder / files.rows.name), False
     if opened.damage is not None:
         return opened.live, opened.damage, False
     newer = last_change(snapshot) - files.change
@@ -208,8 +215,12 @@ def _set_aside(folder: Path, opened: _Opened) -> None:
             verify(folder, file)
         except (LibraryCorrupt, NotPlainFile):
             set_aside(folder / file.name)
-        except FileNotFoundError:
-            pass
+        except OSError as error:  # gone, or the disk failed: nothing is known of it
+            log.info("%s is not set aside: %s", file.name, error)
+
+
+def _unreadable(error: OSError, path: Path) -> str:
+    return f"{error.filename or path} cannot be read {in_words(error, path, 'look at it')}"
 
 
 def _are_there(folder: Path, files: IndexFiles) -> bool:

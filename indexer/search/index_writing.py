@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from indexer.base import personal
+from indexer.base.disk_errors import in_words
 from indexer.base.durable import sync
 from indexer.base.errors import LibraryError
 from indexer.base.failpoints import reach
@@ -67,7 +68,8 @@ def write(catalog: Catalog, folder: Path, live: LiveIndex) -> Path:
             reach("save.committing")
     except LibraryError:  # a full disk: files that no row lists only take room
         for one in pending:
-            one.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                one.unlink(missing_ok=True)
         raise
     reach("save.committed")
     sweep(folder, files)
@@ -119,10 +121,8 @@ def _pending(folder: Path, path: Path) -> Iterator[dict[Path, Path]]:
         for one in (*pending, *pending.values()):
             with contextlib.suppress(OSError):
                 one.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise LibraryError(
-            f"the index file {path} cannot be written ({reason}); nothing is lost, run the same command again"
-        ) from error
+        how = in_words(error, path, "run the same command again").replace("); ", "); nothing is lost, ", 1)
+        raise LibraryError(f"the index file {path} cannot be written {how}") from error
 
 
 def _write_faiss(

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from indexer.base.disk_errors import in_words
 from indexer.base.durable import sync
 from indexer.base.errors import LibraryError, NotPlainFile
 from indexer.base.lock import LOCK_FILE
@@ -89,7 +90,8 @@ def new_folder(dest: Path) -> Iterator[Path]:
         sync(dest.parent)
     except OSError as error:
         name = str(error.filename or dest).replace(str(partial), str(dest))
-        raise LibraryError(f"{name} cannot be read or written ({error.strerror or error})") from error
+        how = in_words(error, dest, "look at it, or name another folder")
+        raise LibraryError(f"{name} cannot be read or written {how}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from indexer.base.disk_errors import in_words
 from indexer.base.durable import sha256_of, sync
 from indexer.base.errors import LibraryError
 from indexer.catalog import tables
@@ -91,7 +92,8 @@ def _write_tar(catalog: Catalog, dest: Path) -> Manifest:
             os.replace(packed, dest)
             sync(dest.parent)
     except OSError as error:
-        raise LibraryError(f"{dest} cannot be written ({error.strerror or error})") from error
+        how = in_words(error, dest, "look at it, or name another file")
+        raise LibraryError(f"{dest} cannot be written {how}") from error
     return manifest
 
 

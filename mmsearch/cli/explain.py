@@ -6,7 +6,9 @@ In: an exception that ended a command. Out: its line. Next: `terminal.py`, which
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import typer
@@ -47,8 +49,11 @@ def explain(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name in OPTIONAL_PACKAGES:
         return f"this needs {error.name}; run \"pip install 'mmsearch[{OPTIONAL_PACKAGES[error.name]}]'\""
     if isinstance(error, OSError):
+        from indexer.base.disk_errors import trouble  # a start that succeeds does not need it
+
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror or error}"
+        found = trouble(error, Path(os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "."))
+        return f"{where}{error.strerror or error}" if found is None else f"{where}{found.what}; {found.remedy}"
     return f"unexpected {type(error).__name__}: {error}; {DEBUG_VARIABLE}=1 shows where"
 
 
