@@ -61,12 +61,10 @@ def trouble(error: BaseException, path: Path) -> Trouble | None:
 
 
 def in_words(error: BaseException, path: Path, otherwise: str) -> str:
-    """`(what) ; remedy`, the end of a line about `path`: `otherwise` is the remedy where the disk is not to blame."""
+    """`(what); remedy`, the end of a line about `path`: `otherwise` is the remedy where the disk is not to blame."""
     said = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
-    found = trouble(error, path)
-    if found is None:
-        return f"({said}); {otherwise}"
-    return f"({found.what if found is not FULL else said}); {found.remedy}"  # ENOSPC and EDQUOT have words of their own
+    found = trouble(error, path) or Trouble(said, otherwise)
+    return f"({said if found is FULL else found.what}); {found.remedy}"  # ENOSPC and EDQUOT have words of their own
 
 
 def is_failing(error: BaseException) -> bool:

@@ -48,12 +48,15 @@ def explain(error: Exception) -> str:
         return f"{str(message or error).rstrip('.')}; see '{path} --help'"
     if isinstance(error, ModuleNotFoundError) and error.name in OPTIONAL_PACKAGES:
         return f"this needs {error.name}; run \"pip install 'mmsearch[{OPTIONAL_PACKAGES[error.name]}]'\""
-    if isinstance(error, OSError):
-        from indexer.base.disk_errors import trouble  # a start that succeeds does not need it
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
+        from indexer.base.disk_errors import FULL, trouble  # a start that succeeds does not need it
 
-        where = f"{error.filename}: " if error.filename else ""
-        found = trouble(error, Path(os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "."))
-        return f"{where}{error.strerror or error}" if found is None else f"{where}{found.what}; {found.remedy}"
+        name = os.fsdecode(error.filename)
+        found = trouble(error, Path(name))
+        what = error.strerror if found in (None, FULL) else found.what
+        return f"{name}: {what}" + ("" if found is None else f"; {found.remedy}")
+    if isinstance(error, OSError):
+        return str(error.strerror or error)
     return f"unexpected {type(error).__name__}: {error}; {DEBUG_VARIABLE}=1 shows where"
 
 
