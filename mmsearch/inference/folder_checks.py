@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from indexer.base.safetensors_header import tensor_places
 from mmsearch.errors import CheckpointError
-from mmsearch.models.files import WEIGHTS_SUFFIX, files_of, read_json
+from mmsearch.models.files import TEXT_BYTES, WEIGHTS_SUFFIX, files_of, read_json
 
 MOST_MODULES: Final = 32
 MOST_GROWTH: Final = 64  # times, of a text on its way through a tokenizer's normalizers
@@ -68,7 +68,7 @@ def check_backbone_folder(folder: Path) -> None:
 
 def check_tokenizer(path: Path) -> None:
     """Refuse a tokenizer whose normalizers make a long text of a short one. Raises: CheckpointError; OSError."""
-    described = read_json(path.parent, path.name)
+    described = read_json(path.parent, path.name, TEXT_BYTES)
     steps = list(_steps(described.get("normalizer") if isinstance(described, dict) else None))
     if len(steps) > MOST_STEPS or math.prod(map(_growth, steps)) > MOST_GROWTH:
         raise CheckpointError(f"{path} lets a text grow more than {MOST_GROWTH} times; copy the model again")

@@ -1,7 +1,7 @@
 """The process of `trial.py`: loads a model folder for the first time, within limits, and runs it once.
 
-In: a request `{"name", "folder", "backbone"}`. Out: its fingerprint, or what is wrong. What the folder's kind needs is
-imported first; then the memory that may be added and the processor time are limited, by what its weights take.
+In: a request `{"name", "folder", "backbone"}`. Out: its fingerprint, or what is wrong. The folder is looked at, then
+what its kind needs is imported, then it is loaded; each with limits of its own, the last by what its weights take.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ import numpy as np
 from indexer.base.types import Posterior
 from indexer.base.worker import Message, serve
 from mmsearch.errors import CheckpointError, ModelError, ModelMismatch
-from mmsearch.inference.folder_checks import check_tokenizer
+from mmsearch.inference.folder_checks import check_backbone_folder, check_tokenizer
 from mmsearch.inference.load_model import find, load_found
+from mmsearch.inference.trial import ADDRESS_BYTES
 from mmsearch.models.files import WEIGHTS_SUFFIX, files_of
 
 CPU_S: Final = 5
+IMPORT_S: Final = 120  # for packages, which are trusted
 MEMORY_BYTES: Final = 768 << 20
 COPIES: Final = 5  # of the weights at once: the file, float32 of it, a copy in use, and the hash
 WEIGHTS_BYTES_PER_S: Final = 50 << 20  # hashed, read and turned into float32 by a slow processor
@@ -38,16 +40,21 @@ def main() -> None:
 
 def try_out(request: Message, *, limited: bool = True) -> Message:
     """Load the model of a request and run it; `limited` binds the memory and time of this very process."""
-    folder = Path(request["folder"])
+    folder, limit = Path(request["folder"]), _limit if limited else _no_limit
     try:
-        _check_size(folder)
+        limit(CPU_S, MEMORY_BYTES)
+        weights_bytes = _weights_bytes(folder)
         found = find(request["name"], folder=folder, backbone=request["backbone"])
+        if found.described is None:
+            check_backbone_folder(folder)
+        elif (folder / "tokenizer.json").exists():
+            check_tokenizer(folder / "tokenizer.json")
+        limit(IMPORT_S, ADDRESS_BYTES)
         for name in found.packages:
             importlib.import_module(name)
-        if limited:
-            _limit(folder if found.backbone is None else found.backbone.folder)
-        if (folder / "tokenizer.json").exists():
-            check_tokenizer(folder / "tokenizer.json")
+        if found.backbone is not None:
+            weights_bytes += _weights_bytes(found.backbone.folder)
+        limit(CPU_S + weights_bytes // WEIGHTS_BYTES_PER_S, MEMORY_BYTES + COPIES * weights_bytes)
         return {"fingerprint": _run(load_found(found, "cpu"), request["name"])}
     except ModuleNotFoundError as error:
         return {"missing": error.name}
@@ -82,28 +89,33 @@ def _check(found: Posterior, shape: tuple[int, int], name: str) -> None:
             )
 
 
-def _check_size(folder: Path) -> None:
-    if not any(file.name.endswith(WEIGHTS_SUFFIX) for file in files_of(folder)):
+def _weights_bytes(folder: Path) -> int:
+    """What the weights take on disk. Raises: CheckpointError where there are none."""
+    weights = [file.stored_bytes for file in files_of(folder) if file.name.endswith(WEIGHTS_SUFFIX)]
+    if not weights:
         raise CheckpointError(f"the weights in {folder} cannot be read (no *.safetensors); copy the model again")
+    return sum(weights)
 
 
-def _limit(folder: Path) -> None:
-    """Bind this process to what a model with these weights may add to what is in use by now."""
+def _limit(seconds: int, size_bytes: int) -> None:
+    """Bind this process to so much more processor time and address space than it has used by now."""
     if sys.platform == "win32":
         return
     import resource
 
-    weights = sum(file.stored_bytes for file in files_of(folder) if file.name.endswith(WEIGHTS_SUFFIX))
     used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = math.ceil(used.ru_utime + used.ru_stime) + CPU_S + weights // WEIGHTS_BYTES_PER_S
-    limits = [(resource.RLIMIT_CPU, seconds, seconds + CPU_S)]  # by SIGXCPU first, which tells why
+    limits = {resource.RLIMIT_CPU: math.ceil(used.ru_utime + used.ru_stime) + seconds}  # then SIGXCPU, which tells why
     with contextlib.suppress(OSError):
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        address = pages * resource.getpagesize() + MEMORY_BYTES + COPIES * weights
-        limits.append((resource.RLIMIT_AS, address, address))
-    for what, *limit in limits:
+        limits[resource.RLIMIT_AS] = pages * resource.getpagesize() + size_bytes
+    for what, limit in limits.items():
+        most = resource.getrlimit(what)[1]
         with contextlib.suppress(ValueError, OSError):  # macOS knows no limit of address space
-            resource.setrlimit(what, (limit[0], limit[1]))
+            resource.setrlimit(what, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
+
+
+def _no_limit(seconds: int, size_bytes: int) -> None:
+    """In a process that goes on afterwards."""
 
 
 if __name__ == "__main__":

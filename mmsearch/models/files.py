@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from mmsearch.errors import CheckpointError
 
+CONFIG_BYTES: Final = 4 << 20  # as Python objects JSON takes up to 30 times its size
 TEXT_BYTES: Final = 64 << 20  # a tokenizer of 250,000 words has 17 MB
 WEIGHTS_BYTES: Final = 64 << 30
 SHIPPED: Final = Path(__file__).parents[1] / "pretrained" / "default"  # ours: its files may be links of an installer
@@ -57,10 +58,10 @@ def read_file(folder: Path, name: str, limit_bytes: int = TEXT_BYTES) -> bytes:
     return data
 
 
-def read_json(folder: Path, name: str) -> Any:
+def read_json(folder: Path, name: str, limit_bytes: int = CONFIG_BYTES) -> Any:
     """A JSON file of a model folder. Raises: as `read_file`; CheckpointError where it is no JSON."""
     try:
-        return json.loads(read_file(folder, name))
+        return json.loads(read_file(folder, name, limit_bytes))
     except (ValueError, RecursionError) as error:  # a text that is not UTF-8 is a ValueError too
         found = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise CheckpointError(f"{folder / name} cannot be read as a model ({found}); copy the model again") from error
