@@ -19,7 +19,7 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, Self
 from urllib.parse import quote
 
 from indexer.base.errors import LibraryCorrupt, LibraryError, SchemaOutdated
@@ -30,14 +30,18 @@ How = Literal["rwc", "rw", "ro", "immutable"]  # rwc: made where it is missing; 
 
 BUSY_TIMEOUT_S: Final = 30
 SUPER_JOURNAL: Final = bytes.fromhex("d9d505f920a163d7")  # the last bytes of a journal that names another file
-LEAST_STEPS: Final = 10_000_000  # of SQLite's virtual machine, for one transaction, however small the catalog: 0.5 s
-STEPS_A_BYTE: Final = 20  # more of them for each byte of the catalog; the most that honest ones took is 1
+LEAST_STEPS: Final = 5_000_000  # of SQLite's virtual machine, for one transaction, however small the catalog: 0.2 s
+STEPS_A_BYTE: Final = 10  # more of them for each byte of the catalog; the most that honest ones took is 1
 STEPS_AT_ONCE: Final = 10_000  # between two looks at the budget: a millisecond
+LEAST_ROWS: Final = 10_000  # for one statement, however small the catalog
+ROW_BYTES: Final = 32  # no row of ours is smaller, with its entries in indexes
+ROWS_AT_ONCE: Final = 10_000
 OPENING_STEPS: Final = 20_000  # to read the schema takes a thousand
 OPENING_STEPS_AT_ONCE: Final = 500
 OPENING_BYTES: Final = 64 << 10  # of one statement of the schema; our longest has 6,000
 LEAST_VALUE_BYTES: Final = 16 << 20  # of one value or row, however small the catalog
 BYTES_A_VALUE: Final = 8  # of the catalog for each byte of its largest value: ids and kinds are 9 of 1,000 a vector
+ENDLESS: Final = "a question to it does not end"
 SQL_BYTES: Final = 1 << 20  # of one of our statements; with the ids of one question it has 100,000
 TRIGGERS_DEEP: Final = 8  # ours set off none in turn
 MOST_OBJECTS: Final = 2 * max(map(len, KNOWN.values()))
@@ -48,11 +52,12 @@ _here = threading.local()  # why a statement of this thread was stopped
 class CatalogConnection(sqlite3.Connection):
     """A connection that came through the door. Whoever begins a transaction on it calls `renew` first."""
 
+    budget: Budget
+
     def opened(self, path: Path) -> None:
         """What holds from the first statement on."""
-        self._path = path
-        self._budget = Budget(path)
-        self.set_progress_handler(self._budget.spend, OPENING_STEPS_AT_ONCE)
+        self.budget = Budget(path)
+        self.set_progress_handler(self.budget.spend, OPENING_STEPS_AT_ONCE)
         self.execute("PRAGMA trusted_schema = OFF")
         self.execute("PRAGMA cell_size_check = ON")
         if sys.version_info >= (3, 12):
@@ -64,10 +69,58 @@ class CatalogConnection(sqlite3.Connection):
 
     def renew(self) -> None:
         """A new budget, by the size the catalog has now."""
-        size_bytes = self._budget.renew()
+        size_bytes = self.budget.renew()
         self.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LEAST_VALUE_BYTES + size_bytes // BYTES_A_VALUE)
         self.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, SQL_BYTES)
-        self.set_progress_handler(self._budget.spend, STEPS_AT_ONCE)
+        self.set_progress_handler(self.budget.spend, STEPS_AT_ONCE)
+
+    def execute(self, sql: str, parameters: Any = (), /) -> CatalogCursor:
+        """As `sqlite3.Connection.execute`, which would take a cursor that does not count."""
+        cursor: CatalogCursor = self.cursor()
+        return cursor.execute(sql, parameters)
+
+    def cursor(self, factory: Any = None) -> Any:
+        """One that counts its rows."""
+        return super().cursor(factory or CatalogCursor)
+
+
+class CatalogCursor(sqlite3.Cursor):
+    """Hands out no more rows of a statement than the catalog can hold. Raises: LibraryCorrupt when there are more."""
+
+    _rows = 0
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Self:
+        """A new statement."""
+        self._rows = 0
+        return super().execute(sql, parameters)
+
+    def fetchone(self) -> Any:
+        """One row, or None."""
+        self._count(1)
+        return super().fetchone()
+
+    def __next__(self) -> Any:
+        self._count(1)
+        return super().__next__()
+
+    def fetchmany(self, size: int | None = 1) -> list[Any]:
+        """At most `size` rows."""
+        rows = super().fetchmany(size)
+        self._count(len(rows))
+        return rows
+
+    def fetchall(self) -> list[Any]:
+        """The rest of the rows."""
+        rows: list[Any] = []
+        while page := self.fetchmany(ROWS_AT_ONCE):
+            rows += page
+        return rows
+
+    def _count(self, rows: int) -> None:
+        self._rows += rows
+        if self._rows > LEAST_ROWS:
+            assert isinstance(self.connection, CatalogConnection)
+            self.connection.budget.check_rows(self._rows - self.connection.total_changes)  # not in the file yet
 
 
 class Budget:
@@ -82,6 +135,7 @@ class Budget:
         self._path = path
         self._step = OPENING_STEPS_AT_ONCE
         self._spent, self._allowed, self._may_grow = 0, OPENING_STEPS, False
+        self._most_rows = 0
 
     def renew(self) -> int:
         """Begin anew; the bytes of the catalog and its log."""
@@ -100,10 +154,17 @@ class Budget:
                 self._allowed = LEAST_STEPS + STEPS_A_BYTE * _size_bytes(self._path)
                 if self._spent <= self._allowed:
                     return False
-            _here.stopped = damaged(self._path, "a question to it does not end")
+            _here.stopped = damaged(self._path, ENDLESS)
         except BaseException as error:  # Ctrl-C arrives here, and SQLite knows no exceptions
             _here.stopped = error
         return True
+
+    def check_rows(self, rows: int) -> None:
+        """Raises: LibraryCorrupt where a statement has more rows than the catalog has now."""
+        if rows > self._most_rows:
+            self._most_rows = LEAST_ROWS + _size_bytes(self._path) // ROW_BYTES
+            if rows > self._most_rows:
+                raise damaged(self._path, ENDLESS)
 
 
 def stopped(error: BaseException | None) -> BaseException | None:

@@ -16,6 +16,7 @@ from mmsearch.cli import app as cli
 from tests.e2e.conftest import Answer, Run
 from tests.e2e.runner import load_fake
 from tests.fakes import paint
+from tests.indexer.catalog.endless import make_endless
 from tests.indexer.catalog.test_door import STRANGE, journal
 
 CATALOG = "catalog.sqlite"
@@ -53,6 +54,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr("mmsearch.model_choice.load_encoder", load_fake)
         assert cli.main(["index", str(top / "photos"), "--library", str(top / "library")]) == 3  # one file is skipped
     return top
+
+
+@pytest.fixture(autouse=True)
+def home(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of the person who made the library, and named its model and folder."""
+    monkeypatch.setenv("MMSEARCH_HOME", str(made / "home"))
+    return made / "home"
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int, int, bytes]]:
@@ -189,6 +197,16 @@ def test_a_schema_that_is_not_ours_runs_nothing(made: Path, tmp_path: Path, run:
         with closing(sqlite3.connect(library / CATALOG)) as connection:
             assert connection.execute("SELECT count(*) FROM assets").fetchall() == [(4,)]
             assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'evil'").fetchall() == [(0,)]
+
+
+@pytest.mark.parametrize("table", ["vectors", "assets", "captions", "roots", "notices"])
+def test_rows_without_end_end(made: Path, tmp_path: Path, run: Run, table: str) -> None:
+    answers = attack(made, tmp_path, run, lambda library, _: make_endless(library / CATALOG, table))
+    refused({"export": answers["export"]}, "is damaged")
+    refused({"backup": answers["backup"]}, "is damaged")
+    assert "FAULT  database" in answers["doctor"].out
+    assert answers["doctor --repair"].code == 0
+    assert run("search", "red", "--library", tmp_path / "doctor_--repair" / "library").code in (0, 1)
 
 
 @pytest.mark.parametrize("kind", ["link", "hard link", "dangling"])

@@ -343,6 +343,34 @@ def test_a_writer_has_more_when_its_file_has_grown(catalog: Path, monkeypatch: p
         assert connection.execute(count).fetchall() == [(300_000,)]
 
 
+@pytest.mark.parametrize("fetch", ["fetchall", "fetchmany", "fetchone", "next"])
+def test_no_more_rows_come_than_the_catalog_can_hold(catalog: Path, fetch: str) -> None:
+    rows = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 60000) SELECT x FROM n"
+    seen = 0
+
+    def look(cursor: sqlite3.Cursor) -> None:
+        nonlocal seen
+        if fetch == "fetchall":
+            cursor.fetchall()
+        elif fetch == "fetchmany":
+            while page := cursor.fetchmany(100):
+                seen += len(page)
+        elif fetch == "fetchone":
+            while cursor.fetchone():
+                seen += 1
+        else:
+            for _ in cursor:
+                seen += 1
+
+    with closing(connect(catalog, "rw")) as connection:
+        with pytest.raises(LibraryCorrupt, match="does not end"):
+            look(connection.execute(rows))
+        assert seen < 20_000
+        connection.execute("BEGIN")  # rows that it writes itself are in no file yet
+        connection.executemany("INSERT INTO models VALUES (?, ?, '', 16)", [(n, str(n)) for n in range(60_000)])
+        assert len(connection.execute("SELECT * FROM models").fetchall()) == 60_000
+
+
 def test_ctrl_c_ends_a_statement(catalog: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from indexer.catalog import door\n"
