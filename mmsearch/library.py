@@ -110,7 +110,12 @@ class Library:
 
     @_call
     def index(
-        self, folder: str | Path, progress: ProgressCallback | None = None, *, exclude: Sequence[str] = ()
+        self,
+        folder: str | Path,
+        progress: ProgressCallback | None = None,
+        *,
+        exclude: Sequence[str] = (),
+        follow_links: bool | None = None,
     ) -> IndexReport:
         """Bring the library up to date with `folder`: new, changed, moved and unreadable files.
 
@@ -122,6 +127,8 @@ class Library:
             progress: told after every file.
             exclude: patterns as in a .gitignore, relative to `folder`, for this run alone. What is in the library and
                 excluded now is hidden like a file that is gone, and returns unread when it is not excluded any more.
+            follow_links: whether links that lead out of `folder` are followed from now on; None leaves that as it is.
+                At first they are not: `errors` lists them, and what was found behind them before stays.
 
         Raises:
             ConfigError: a pattern of `exclude` is not valid.
@@ -146,7 +153,7 @@ class Library:
             store = self._open_store(create=True)
         except SchemaOutdated:
             store = self._open_store(create=True)  # made by a run that ended at once
-        store.name(folder)
+        store.name(folder, follow_links=follow_links)
         changed = self._change_model(store, progress)
         encoder = self._model.load(store.model())
         excludes = Excludes(tuple(exclude), self.config.exclude)

@@ -8,16 +8,20 @@ Next: `scan.py`; `catalog/roots.py`, for which a folder with excluded names only
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import BinaryIO, Final
 
+from indexer.files.linear import itself
 from indexer.files.unicode_names import nfc
 
 IGNORE_NAME: Final = ".mmsearchignore"
 IGNORE_LIMIT_BYTES: Final = 1 << 20
+MOST_PATTERNS: Final = 2000  # of one file, or of one run
+MOST_CHARS: Final = 1000  # of one of them
 DEFAULT_NAMES: Final = frozenset(
     {
         *("__pycache__", "node_modules"),
@@ -46,8 +50,7 @@ class Patterns:
     def verdict(self, path: str) -> bool | None:
         """Whether `path` (NFC, a folder's ends with '/') is excluded (True), included (False) or not matched (None)."""
         for excluded, expression in self.lines:
-            match = expression.match(path)
-            if match is not None and _matches_itself(match, path):
+            if expression.match(path) is not None:
                 return excluded
         return None
 
@@ -88,41 +91,42 @@ def is_excluded_by_default(name: str) -> bool:
 
 def compiled(patterns: Sequence[str]) -> Patterns:
     """Compile lines of a .gitignore. Raises: ValueError, naming the invalid pattern."""
+    if len(patterns) > MOST_PATTERNS:
+        raise ValueError(f"{len(patterns)} patterns, at most {MOST_PATTERNS} are taken; join some of them")
+    return Patterns(tuple(reversed([one for line in patterns for one in _expressions(line)])))
+
+
+def _expressions(line: str) -> list[tuple[bool, re.Pattern[str]]]:
+    """What one line excludes (True) or includes; nothing for an empty line and a comment. Raises: ValueError."""
     from pathspec import GitIgnoreSpec  # imported only where there are patterns
 
-    expressions: list[tuple[bool, re.Pattern[str]]] = []
-    for line in patterns:
-        try:
-            spec = GitIgnoreSpec.from_lines([nfc(line)])
-        except ValueError as error:
-            raise ValueError(f"'{line}' is no pattern; write it as in a .gitignore, such as '*.gif'") from error
-        for pattern in spec.patterns:
-            if pattern.include is not None and pattern.regex is not None:  # neither empty nor a comment
-                expressions.append((pattern.include, pattern.regex))
-    return Patterns(tuple(reversed(expressions)))
+    if len(line) > MOST_CHARS:
+        raise ValueError(f"'{line[:80]}...' is no pattern: it is longer than {MOST_CHARS} characters")
+    try:
+        patterns = GitIgnoreSpec.from_lines([nfc(line)]).patterns
+    except ValueError as error:
+        raise ValueError(f"'{line}' is no pattern; write it as in a .gitignore, such as '*.gif'") from error
+    return [
+        (pattern.include, itself(pattern.regex.pattern) or pattern.regex)
+        for pattern in patterns
+        if pattern.include is not None and pattern.regex is not None
+    ]
 
 
-def _matches_itself(match: re.Match[str], path: str) -> bool:
-    """Whether a pattern matches the path itself, not only a folder above it, which the scan has checked before.
+def read_ignore(file: BinaryIO) -> tuple[Patterns, list[str]]:
+    """Read a .mmsearchignore; also a message for each line that is no valid pattern.
 
-    '!.scans/' includes the folder, but not '.scans/.cache/'. pathspec captures the '/' after a folder's name as the
-    group ps_d; 'a/**' has no such group: it matches everything in the folder, but not the folder.
+    Raises: OSError, also for one with more than anybody writes: half of it could show what the rest was to hide.
     """
-    if match.groupdict().get("ps_d") is not None:
-        return match.end("ps_d") == len(path)
-    return not (path.endswith("/") and match.end() == len(path))
-
-
-def read_ignore(path: str) -> tuple[Patterns, list[str]]:
-    """Read a .mmsearchignore; also a message for each line that is no valid pattern. Raises: OSError."""
-    with open(path, "rb") as file:
-        lines = os.fsdecode(file.read(IGNORE_LIMIT_BYTES).removeprefix(b"\xef\xbb\xbf")).splitlines()
-    good: list[str] = []
+    data = file.read(IGNORE_LIMIT_BYTES + 1)
+    lines = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")).splitlines()
+    if len(data) > IGNORE_LIMIT_BYTES or len(lines) > MOST_PATTERNS:
+        raise OSError(errno.EFBIG, f"more than {MOST_PATTERNS} lines or {IGNORE_LIMIT_BYTES} bytes")
+    good: list[tuple[bool, re.Pattern[str]]] = []
     bad: list[str] = []
     for number, line in enumerate(lines, start=1):
         try:
-            compiled([line])
-            good.append(line)
+            good += _expressions(line)
         except ValueError:
             bad.append(f"line {number} is no pattern: '{line[:80]}'")
-    return compiled(good), bad
+    return Patterns(tuple(reversed(good))), bad

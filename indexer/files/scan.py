@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 
 from indexer.files.excludes import IGNORE_NAME, Excludes, Rules, read_ignore
 from indexer.files.kinds import Role, role_of
+from indexer.files.opening import LEADS_OUT, PhotoFolder
 
 NO_EXCLUDES: Final = Excludes()
 _INODE_MASK: Final = (1 << 64) - 1  # inode numbers of Windows are longer
@@ -48,11 +49,15 @@ class Unreadable:
 
 @dataclass
 class Scan:
-    """The files below a folder and what could not be read, both sorted by path; and the excluded paths."""
+    """The files below a folder and what could not be read, both sorted by path; and the excluded paths.
+
+    `outside` are links that lead out of the folder and were not followed: nothing is known of what is there.
+    """
 
     found: list[Found] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
     excluded: set[str] = field(default_factory=set)
+    outside: list[str] = field(default_factory=list)
 
     def excludes(self, rel_path: str) -> bool:
         """Whether a file or one of its folders is excluded."""
@@ -80,14 +85,16 @@ def scan(
     *,
     leave_out: Collection[Path] = (),
     excludes: Excludes = NO_EXCLUDES,
+    follow_links: bool = False,
     heartbeat: Callable[[int, str], None] | None = None,
 ) -> Scan:
     """Walk `root / prefix` (all of `root` by default), without the folders in `leave_out` and what is excluded.
 
     Real files and folders are walked first; then symbolic links, each target once by (device, inode). So a file is
     listed by its own path rather than by a link to it. A link to a folder that holds it is a loop and is recorded.
+    Links that lead out of `root` are followed with `follow_links`, and else not looked at.
     """
-    walk = _Walk(heartbeat, _keys_of(leave_out))
+    walk = _Walk(PhotoFolder(root, follow_links), heartbeat, _keys_of(leave_out))
     top = os.path.join(root, prefix) if prefix else str(root)
     rules = walk.rules_at(root, prefix, Rules.of(excludes, prefix))
     if rules is not None:
@@ -110,8 +117,11 @@ def _keys_of(folders: Iterable[Path]) -> set[tuple[int, int]]:
 
 
 class _Walk:
-    def __init__(self, heartbeat: Callable[[int, str], None] | None, leave_out: set[tuple[int, int]]) -> None:
+    def __init__(
+        self, root: PhotoFolder, heartbeat: Callable[[int, str], None] | None, leave_out: set[tuple[int, int]]
+    ) -> None:
         self.result = Scan()
+        self._root = root
         self._heartbeat = heartbeat
         self._folders = leave_out  # and those that were visited, by (st_dev, st_ino)
         # inodes of files by device: 8 bytes each until a link needs the set, which takes 150
@@ -124,8 +134,8 @@ class _Walk:
         parts = prefix.split("/") if prefix else []
         for depth, name in enumerate(parts):
             folder = "/".join(parts[:depth])
-            if os.path.isfile(os.path.join(root, folder, IGNORE_NAME)):
-                inner = self._with_ignore(os.path.join(root, folder), folder, rules)
+            if os.path.lexists(os.path.join(root, folder, IGNORE_NAME)):
+                inner = self._with_ignore(folder, rules)
                 if inner is None:
                     return None
                 rules = inner
@@ -156,8 +166,8 @@ class _Walk:
                 self._unreadable(rel_path, f"folder cannot be read ({error.strerror})", is_folder=True)
                 continue
             inside = ancestors | {key}
-            if any(entry.name == IGNORE_NAME and entry.is_file() for entry in entries):
-                inner = self._with_ignore(path, rel_path, rules)
+            if any(entry.name == IGNORE_NAME for entry in entries):
+                inner = self._with_ignore(rel_path, rules)
                 if inner is None:
                     continue
                 rules = inner
@@ -205,8 +215,16 @@ class _Walk:
         return excluded
 
     def _follow(self, link: _Link) -> None:
-        role = role_of(os.path.basename(link.path))
+        name = os.path.basename(link.path)
+        role = role_of(name)
         try:
+            if not self._root.follow_links and self._root.resolved(link.rel_path) is None:
+                if self._is_excluded(link.rel_path, link.rules, is_folder=True):
+                    return
+                self.result.outside.append(link.rel_path)
+                if role is not None or "." not in name:  # a picture, or by its name a folder of them
+                    self._unreadable(link.rel_path, LEADS_OUT, is_folder=False)
+                return
             status = os.stat(link.path)
         except OSError as error:
             if error.errno == errno.ELOOP:
@@ -224,10 +242,13 @@ class _Walk:
         else:
             self.folder(link.path, link.rel_path, link.ancestors, link.rules)
 
-    def _with_ignore(self, path: str, rel_path: str, rules: Rules) -> Rules | None:
+    def _with_ignore(self, rel_path: str, rules: Rules) -> Rules | None:
         """The rules with those of the folder's .mmsearchignore; None, and no walk, where it cannot be read."""
         try:
-            spec, bad = read_ignore(os.path.join(path, IGNORE_NAME))
+            with self._root.open(f"{rel_path}/{IGNORE_NAME}") as file:
+                spec, bad = read_ignore(file)
+        except IsADirectoryError:
+            return rules
         except OSError as error:
             self._unreadable(rel_path, f"{IGNORE_NAME} cannot be read ({error.strerror})", is_folder=True)
             return None

@@ -7,11 +7,14 @@ returns. Next: `fusion.py`, which joins a photo and its captions.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
+import io
 import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 from indexer.base.errors import DecodeError
 from indexer.base.failpoints import reach
@@ -23,12 +26,16 @@ from indexer.catalog.roots import Target
 from indexer.catalog.vectors import to_blobs
 from indexer.decoding.camera_phrases import captions_of
 from indexer.files.kinds import CAPTIONS_NAME
+from indexer.files.opening import PhotoFolder
 from indexer.files.scan import Scan
 from indexer.files.unicode_names import by_spelling, nfc
 from indexer.ingest.loader import HASH_BYTES
 from indexer.ingest.run import Run
 
 IMAGES_FOLDER = "images"  # where many data sets keep the pictures that captions.csv names
+CAPTIONS_BYTES = 256 << 20  # of one captions.csv: about three million rows
+LINE_CHARS = 1 << 20
+CAPTIONS_A_PHOTO = 1000
 
 Wanted = dict[Key, str | None]  # captions as the disk has them, with their words; a text file keeps its own
 
@@ -40,7 +47,7 @@ def signature(scan: Scan) -> str:
     return hashlib.blake2b(repr(files).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
-def pair(run: Run, target: Target, scan: Scan) -> None:
+def pair(run: Run, target: Target, folder: PhotoFolder, scan: Scan) -> None:
     """Bring the rows of `captions` in step with the disk, in one transaction."""
     sources = [file.rel_path for file in scan.found if file.role == "captions"] + _above(target)
     with run.catalog.begin() as connection:
@@ -49,7 +56,7 @@ def pair(run: Run, target: Target, scan: Scan) -> None:
         wanted: Wanted = dict.fromkeys(_beside(photos, texts, target))
         notices.forget_below(connection, target, "captions", sources)
         for source in sources:
-            found, reason = _read(target.root.path, source, photos, alike)
+            found, reason = _read(folder, source, photos, alike)
             wanted.update(found)
             if reason:
                 notices.add(connection, target.root, "captions", source, reason)
@@ -79,9 +86,9 @@ def encode_captions(run: Run) -> int:
     return encoded
 
 
-def parse(data: str) -> list[tuple[int, str, str]]:
+def parse(lines: Iterable[str]) -> Iterator[tuple[int, str, str]]:
     """The rows of a captions.csv as (line, image, caption). Raises: DecodeError without a header naming both."""
-    reader = csv.reader(data.splitlines(keepends=True))
+    reader = csv.reader(lines)
     try:
         header = [name.strip().lower() for name in next(reader, [])]
         if "image" not in header or "caption" not in header:
@@ -89,48 +96,78 @@ def parse(data: str) -> list[tuple[int, str, str]]:
                 f"the first line names no columns image and caption but {', '.join(header)[:80] or 'none'}"
             )
         image, caption = header.index("image"), header.index("caption")
-        rows = []
         for row in reader:
             if len(row) > max(image, caption) and row[image].strip() and row[caption].strip():
-                rows.append((reader.line_num, row[image].strip(), row[caption].strip()))
-        return rows
+                yield reader.line_num, row[image].strip(), row[caption].strip()
     except csv.Error as error:
         raise DecodeError(f"line {reader.line_num} is not CSV ({error})") from error
 
 
-def _read(root: Path, source: str, photos: dict[str, PresentFile], alike: dict[str, str]) -> tuple[Wanted, str | None]:
-    """The captions of one CSV, and what to say about rows that name no picture."""
+def _read(
+    folder: PhotoFolder, source: str, photos: dict[str, PresentFile], alike: dict[str, str]
+) -> tuple[Wanted, str | None]:
+    """The captions of one CSV, and what to say about rows that name no picture.
+
+    It is read line by line, and no more of it than somebody may have written: a line of a gigabyte would take four.
+    """
+    above = source.rpartition("/")[0]
+    wanted: Wanted = {}
+    count = lost = 0
+    first: tuple[int, str] | None = None
+    of_photo: Counter[int] = Counter()
     try:
-        data = (root / source).read_bytes()
-        rows = parse(_decoded(data))
+        with folder.open(source) as file:
+            for line, image, text in parse(_lines(file)):
+                count += 1
+                photo = _resolve(above, image, photos, alike)
+                if photo is None:
+                    lost += 1
+                    first = first or (line, image[:80])
+                elif photo.is_live:
+                    of_photo[photo.id] += 1
+                    if of_photo[photo.id] > CAPTIONS_A_PHOTO:
+                        raise DecodeError(f"line {line}: more than {CAPTIONS_A_PHOTO:,} captions of '{image[:80]}'")
+                    wanted[Key(photo.id, None, source, _digest(text))] = text
     except OSError as error:
         return {}, f"cannot be read ({error.strerror or error})"
     except DecodeError as error:
         return {}, str(error)
-    folder = source.rpartition("/")[0]
-    wanted: Wanted = {}
-    lost: list[tuple[int, str]] = []
-    for line, image, text in rows:
-        photo = _resolve(folder, image, photos, alike)
-        if photo is None:
-            lost.append((line, image))
-        elif photo.is_live:
-            wanted[Key(photo.id, None, source, _digest(text))] = text
-    if not lost:
+    if first is None:
         return wanted, None
-    line, image = lost[0]
-    return wanted, f"{len(lost)} of {len(rows)} rows name no picture here, the first in line {line}: '{image[:80]}'"
+    return wanted, f"{lost} of {count} rows name no picture here, the first in line {first[0]}: '{first[1]}'"
+
+
+def _lines(file: BinaryIO) -> Iterator[str]:
+    """The lines of a text of UTF-8, else of Latin-1. Raises: DecodeError where it, or a line of it, is too long."""
+    size = os.fstat(file.fileno()).st_size
+    if size > CAPTIONS_BYTES:
+        raise DecodeError(
+            f"a table of {size:,} bytes, at most {CAPTIONS_BYTES:,} are read; divide it among the folders"
+        )
+    encoding = "utf-8-sig" if _is_utf8(file) else "latin-1"
+    file.seek(0)
+    text = io.TextIOWrapper(file, encoding, errors="replace", newline="")  # replace: it may be written to meanwhile
+    number = 0
+    while line := text.readline(LINE_CHARS + 1):
+        number += 1
+        if len(line) > LINE_CHARS:
+            raise DecodeError(f"line {number} is longer than {LINE_CHARS:,} characters")
+        yield line
+
+
+def _is_utf8(file: BinaryIO) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        while part := file.read(1 << 20):
+            decoder.decode(part)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=HASH_BYTES).digest()
-
-
-def _decoded(data: bytes) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
 
 
 def _resolve(folder: str, image: str, photos: dict[str, PresentFile], alike: dict[str, str]) -> PresentFile | None:

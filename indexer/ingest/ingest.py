@@ -19,6 +19,7 @@ from indexer.catalog import assets, library, notices, own_roots, root_updates
 from indexer.catalog.database import Catalog, Connection
 from indexer.catalog.roots import Target, checked_folder, offline_reason
 from indexer.files.excludes import Excludes
+from indexer.files.opening import PhotoFolder
 from indexer.files.roots import device_of
 from indexer.files.scan import NO_EXCLUDES, Scan, scan
 from indexer.ingest.batches import Batches
@@ -70,20 +71,21 @@ def ingest(
     for target in targets:
         if not own.hold(target.root, target.prefix) or _is_offline(run, target):
             continue
+        photos = PhotoFolder(target.root.path, own.follow_links(target.root))
         with clock.stage("scan") as scanned:
-            seen = _scan(run, target, excludes)
+            seen = _scan(run, target, photos, excludes)
             scanned.items += len(seen.found)
             with catalog.begin() as connection:
                 plan = plan_for(connection, target, seen, model)
                 due = _settle(connection, run, target, seen, plan)
                 reach("ingest.settling")
         reach("ingest.settled")
-        _load_and_encode(run, target, plan, lost)
+        _load_and_encode(run, target, photos, plan, lost)
         with clock.stage("captions") as joined:
-            due |= catch_up(run, target) > 0
+            due |= catch_up(run, target, photos) > 0
             if due:
-                read_sidecars(run, target, seen)
-                pair(run, target, seen)
+                read_sidecars(run, target, photos, seen)
+                pair(run, target, photos, seen)
                 encoded = encode_captions(run)
                 run.tally.encoded += encoded
                 joined.items += encoded + fuse_photos(run)
@@ -110,12 +112,13 @@ def _is_offline(run: Run, target: Target) -> bool:
     return True
 
 
-def _scan(run: Run, target: Target, excludes: Excludes) -> Scan:
+def _scan(run: Run, target: Target, photos: PhotoFolder, excludes: Excludes) -> Scan:
     return scan(
         target.root.path,
         target.prefix,
         leave_out=target.leave_out,
         excludes=excludes,
+        follow_links=photos.follow_links,
         heartbeat=lambda count, path: run.progress(Progress(0, None, 0, path)),
     )
 
@@ -138,7 +141,7 @@ def _settle(connection: Connection, run: Run, target: Target, seen: Scan, plan: 
     return due
 
 
-def _load_and_encode(run: Run, target: Target, plan: Plan, lost: Lost) -> None:
+def _load_and_encode(run: Run, target: Target, photos: PhotoFolder, plan: Plan, lost: Lost) -> None:
     """The long part: decode in threads, encode here, commit by the batch."""
     done = plan.unchanged + plan.still_skipped
     total = done + len(plan.jobs)
@@ -149,7 +152,7 @@ def _load_and_encode(run: Run, target: Target, plan: Plan, lost: Lost) -> None:
     batches = Batches(run, target, lost)
     checkpoint = max(FIRST_CHECKPOINT, 2 * run.tally.encoded)
     look_ahead = 2 * run.batch_size
-    loading = load_all(target.root.path, plan.jobs, run.encoder, batches.known, look_ahead, run.library, run.clock)
+    loading = load_all(photos, plan.jobs, run.encoder, batches.known, look_ahead, run.library, run.clock)
     with closing(loading):
         for loaded in loading:
             batches.take(loaded)

@@ -28,6 +28,7 @@ from indexer.base.types import Encoder, Modality, UInt8Array
 from indexer.decoding.decode import TEXT_LIMIT_BYTES, Picture, decode_image, decode_text
 from indexer.decoding.sandbox import DecodeJournal, Sandbox
 from indexer.files.kinds import HEAD_BYTES, RISKY, kind_of, missing_extra
+from indexer.files.opening import PhotoFolder
 from indexer.ingest.plan import Job
 
 HASH_BYTES = 20
@@ -73,7 +74,7 @@ KnownHashes = Mapping[Modality, Collection[bytes]]
 
 
 def load_all(
-    root: Path,
+    folder: PhotoFolder,
     jobs: Iterable[Job],
     encoder: Encoder,
     known: KnownHashes,
@@ -93,7 +94,7 @@ def load_all(
         closing(DecodeJournal(library)) as journal,
     ):
         journal.open()
-        read = Reader(root, encoder, known, sandbox, journal)
+        read = Reader(folder, encoder, known, sandbox, journal)
         warnings.filterwarnings("ignore", module=r"PIL\.")  # about broken metadata; what matters raises
         warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the limit is ours
         yield from _ordered(pool, partial(_timed, read, clock), jobs, look_ahead, clock)
@@ -103,28 +104,29 @@ def load_all(
 class Reader:
     """What every file of one run is read with."""
 
-    root: Path
+    folder: PhotoFolder
     encoder: Encoder
     known: KnownHashes
     sandbox: Sandbox
     journal: DecodeJournal
 
-    def decode(self, file: BinaryIO, path: Path) -> Picture:
+    def decode(self, file: BinaryIO, rel_path: str) -> Picture:
         """Decode in this thread, or behind the sandbox what may crash."""
+        path = self.folder.root / rel_path
         kind = kind_of(file.read(HEAD_BYTES))
         file.seek(0)
         is_risky = kind in RISKY and not missing_extra(kind)
         if is_risky or str(path) in self.journal.suspects:
-            return self.sandbox.decode(path)
+            return self.sandbox.decode(Path(file.name))  # without the links of its path
         self.journal.about_to_decode(path)
         return decode_image(file, side_px=self.encoder.side_px)
 
 
 def load(reader: Reader, job: Job) -> Loaded:
     """Read, hash and decode one file; content whose hash is known is not decoded again."""
-    path, encoder = reader.root / job.rel_path, reader.encoder
+    encoder = reader.encoder
     try:
-        with path.open("rb") as file:
+        with reader.folder.open(job.rel_path) as file:
             status = os.fstat(file.fileno())
             digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=HASH_BYTES)).digest()
             seen = (job, status.st_size, status.st_mtime_ns, digest)
@@ -136,7 +138,7 @@ def load(reader: Reader, job: Job) -> Loaded:
                     raise DecodeError("empty file")
                 if job.modality == "text":
                     return Loaded(*seen, text=decode_text(file.read(TEXT_LIMIT_BYTES + 1)))
-                picture = reader.decode(file, path)
+                picture = reader.decode(file, job.rel_path)
                 pixels = _prepare(encoder, picture.image)
                 later = np.stack([_prepare(encoder, one) for one in picture.later]) if picture.later else None
                 return Loaded(*seen, picture=picture.without_pixels(), pixels=pixels, later=later)

@@ -47,13 +47,13 @@ def plan_for(connection: Connection, target: Target, scan: Scan, model: Model) -
     plan = Plan()
     left = {file.rel_path: file for file in scan.found if file.role in ("image", "text")}
     changed: dict[str, tuple[int, bool]] = {}  # path -> id, whether it has a vector
-    unreadable = [unseen.rel_path for unseen in scan.unreadable if unseen.is_folder]
+    unreadable = [unseen.rel_path for unseen in scan.unreadable if unseen.is_folder] + scan.outside
     for number, rel_path, is_missing, error, size_bytes, mtime_ns, is_encoded in assets.known_files(
         connection, target, model
     ):
         file = left.get(rel_path)
         if file is None:
-            if not is_missing and not _below_any(rel_path, unreadable):
+            if not is_missing and not _at_or_below_any(rel_path, unreadable):
                 plan.missing.append(number)
                 plan.excluded += scan.excludes(rel_path)
             continue
@@ -76,5 +76,5 @@ def plan_for(connection: Connection, target: Target, scan: Scan, model: Model) -
     return plan
 
 
-def _below_any(rel_path: str, folders: list[str]) -> bool:
-    return any(not folder or rel_path.startswith(folder + "/") for folder in folders)
+def _at_or_below_any(rel_path: str, folders: list[str]) -> bool:
+    return any(not folder or rel_path == folder or rel_path.startswith(folder + "/") for folder in folders)

@@ -19,8 +19,9 @@ from indexer.catalog import assets, vectors
 from indexer.catalog.assets import PresentFile
 from indexer.catalog.database import Catalog, Connection
 from indexer.catalog.library import add_model
-from indexer.catalog.own_roots import left_out, standing
+from indexer.catalog.own_roots import OwnFolders, left_out, standing
 from indexer.catalog.roots import Root, all_roots
+from indexer.files.opening import PhotoFolder
 from indexer.ingest.captions import encode_captions
 from indexer.ingest.encode import encode
 from indexer.ingest.fusion import fuse_photos
@@ -44,13 +45,13 @@ def reencode(
     with catalog.begin() as connection:
         model = add_model(connection, encoder)
         files = {root: assets.unencoded(connection, root, model) for root in all_roots(connection)}
-        _check_roots(connection, files)
+        own = _own(connection, files)
     reach("reencode.begun")
     run = Run(catalog, where, model, encoder, batch_size, progress or (lambda _: None), clock)
     total = sum(map(len, files.values()))
     for root, due in files.items():
         if due:
-            _encode_files(run, root, due, total)
+            _encode_files(run, PhotoFolder(root.path, own.follow_links(root)), due, total)
     texts = encode_captions(run)
     fuse_photos(run)
     reach("reencode.fused")
@@ -64,7 +65,8 @@ def reencode(
     return IndexReport(0, counts.updated, 0, 0, *skipped, encoded=encoded, seconds=seconds)
 
 
-def _check_roots(connection: Connection, files: Mapping[Root, Sequence[PresentFile]]) -> None:
+def _own(connection: Connection, files: Mapping[Root, Sequence[PresentFile]]) -> OwnFolders:
+    """The user's folders. Raises: LibraryError where not all of these files can be read now."""
     now = standing(connection)
     for root, reason in now.offline.items():
         raise LibraryError(
@@ -77,15 +79,16 @@ def _check_roots(connection: Connection, files: Mapping[Root, Sequence[PresentFi
             f"{left_out(strange)}, then run 'mmsearch rebuild' again, "
             f"or forget it by 'mmsearch prune --offline {strange[0].path}'"
         )
+    return now.own
 
 
-def _encode_files(run: Run, root: Root, due: list[PresentFile], total: int) -> None:
+def _encode_files(run: Run, photos: PhotoFolder, due: list[PresentFile], total: int) -> None:
     """Encode the files of a root that are as they were indexed, and commit them by the batch."""
     hashes = {file.rel_path: file.content_hash for file in due}
     jobs = [Job(file.rel_path, file.modality, file.id, None) for file in due]
     look_ahead = 2 * run.batch_size
     pending: list[Loaded] = []
-    loading = load_all(root.path, jobs, run.encoder, NOTHING_KNOWN, look_ahead, run.library, run.clock)
+    loading = load_all(photos, jobs, run.encoder, NOTHING_KNOWN, look_ahead, run.library, run.clock)
     with closing(loading):
         for loaded in loading:
             if loaded.is_fresh and loaded.content_hash == hashes[loaded.job.rel_path]:

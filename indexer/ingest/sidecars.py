@@ -26,6 +26,7 @@ from indexer.decoding.metadata import Metadata, clean, from_packet, keywords, pl
 from indexer.decoding.sandbox import Sandbox
 from indexer.decoding.xmp import read_xmp
 from indexer.files.kinds import HEAD_BYTES, kind_of
+from indexer.files.opening import PhotoFolder
 from indexer.files.scan import Found, Scan
 from indexer.files.unicode_names import by_spelling, nfc
 from indexer.ingest.run import Run
@@ -38,7 +39,7 @@ _PARSED_IN_C: Final = ("heif", "avif", "video")  # the headers of all others are
 CHUNK: Final = 400  # files read in one transaction
 
 
-def catch_up(run: Run, target: Target) -> int:
+def catch_up(run: Run, target: Target, photos: PhotoFolder) -> int:
     """Read the metadata of the pictures of `target` whose metadata was never read; how many. Commits as it goes.
 
     They came from an older version, or are copies. Each file is opened once, for its header; nothing is encoded again
@@ -53,7 +54,7 @@ def catch_up(run: Run, target: Target) -> int:
     with ThreadPoolExecutor(cores(), thread_name_prefix="metadata") as pool, Sandbox(side_px) as sandbox:
         for start in range(0, len(unread), CHUNK):
             chunk = unread[start : start + CHUNK]
-            answers = pool.map(lambda one: _read_header(target.root.path / one[1], sandbox), chunk)
+            answers = pool.map(lambda one: _read_header(photos, one[1], sandbox), chunk)
             said = {asset_id: one for (asset_id, _), one in zip(chunk, answers, strict=True) if one is not None}
             with run.catalog.begin() as connection:
                 metadata.record(connection, said)
@@ -62,7 +63,7 @@ def catch_up(run: Run, target: Target) -> int:
     return done
 
 
-def read_sidecars(run: Run, target: Target, scan: Scan) -> None:
+def read_sidecars(run: Run, target: Target, photos: PhotoFolder, scan: Scan) -> None:
     """Bring the rows of sidecars in step with the disk. Commits as it goes; an interrupted run is taken up again."""
     found = list(_pairs(scan))
     with run.catalog.begin() as connection:
@@ -80,7 +81,7 @@ def read_sidecars(run: Run, target: Target, scan: Scan) -> None:
     known = {key: row.sidecar for key, row in recorded.items()}
     due = [(key[0], file) for key, file in wanted.items() if known.get(key) != _as_found(file)]
     for start in range(0, len(due), CHUNK):
-        chunk = [(asset_id, file, _read(target.root.path, file)) for asset_id, file in due[start : start + CHUNK]]
+        chunk = [(asset_id, file, _read(photos, file)) for asset_id, file in due[start : start + CHUNK]]
         with run.catalog.begin() as connection:
             for asset_id, file, said in chunk:
                 _keep(connection, target, asset_id, file, said)
@@ -88,13 +89,13 @@ def read_sidecars(run: Run, target: Target, scan: Scan) -> None:
         metadata.show(connection, target)
 
 
-def _read_header(path: Path, sandbox: Sandbox) -> Metadata | None:
+def _read_header(photos: PhotoFolder, rel_path: str, sandbox: Sandbox) -> Metadata | None:
     """What a picture says; None where the file cannot be read now."""
     try:
-        with path.open("rb") as file:
+        with photos.open(rel_path) as file:
             kind = kind_of(file.read(HEAD_BYTES))
             file.seek(0)
-            return sandbox.read_metadata(path) if kind in _PARSED_IN_C else read_metadata(file)
+            return sandbox.read_metadata(Path(file.name)) if kind in _PARSED_IN_C else read_metadata(file)
     except (OSError, DecodeInterrupted):
         return None
     except DecodeError:
@@ -186,12 +187,15 @@ def _as_found(file: Found) -> Sidecar:
     return Sidecar(file.rel_path, file.size_bytes, file.mtime_ns)
 
 
-def _read(root: Path, file: Found) -> Metadata | str | None:
+def _read(photos: PhotoFolder, file: Found) -> Metadata | str | None:
     """What a sidecar says, or the reason why it cannot be read; None where it is no sidecar."""
     try:
         if file.size_bytes > SIDECAR_BYTES:
             return f"a sidecar of {file.size_bytes:,} bytes, at most {SIDECAR_BYTES:,} are read"
-        data = (root / file.rel_path).read_bytes()[: SIDECAR_BYTES + 1]
+        with photos.open(file.rel_path) as opened:
+            data = opened.read(SIDECAR_BYTES + 1)
+        if len(data) > SIDECAR_BYTES:
+            return f"a sidecar that has grown, at most {SIDECAR_BYTES:,} bytes are read"
         return from_packet(read_xmp(data)) if file.rel_path.lower().endswith(".xmp") else parse_takeout(data)
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"

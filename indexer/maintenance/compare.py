@@ -23,6 +23,7 @@ from indexer.catalog.database import Catalog, Connection, Model
 from indexer.catalog.own_roots import standing
 from indexer.catalog.vectors import Blobs, from_blobs
 from indexer.decoding.sandbox import DecodeJournal, Sandbox
+from indexer.files.opening import PhotoFolder
 from indexer.ingest.encode import encode_pictures
 from indexer.ingest.loader import Loaded, Reader, load
 from indexer.ingest.plan import Job
@@ -92,13 +93,15 @@ def sample(catalog: Catalog, model: Model, encoder: Encoder, count: int) -> tupl
     A file that is away, or not this user's, or changed since it was indexed says nothing about its vector.
     """
     with catalog.begin() as connection:
-        online = standing(connection).whole
+        now = standing(connection)
+        online = now.whole
+        folders = {root.id: PhotoFolder(root.path, now.own.follow_links(root)) for root in now.online}
         chosen = _usable(checks.sample(connection, model, online, count), model.dim)
     texts = [(row, row.text) for row in chosen if row.text is not None]
     images: list[tuple[OwnVector, Loaded]] = []
     with Sandbox(encoder.side_px) as sandbox:  # one for all: a worker takes longer to start than to decode
         for row in (one for one in chosen if one.text is None):
-            loaded = _load(online[row.root_id], row, encoder, sandbox)
+            loaded = _load(folders[row.root_id], row, encoder, sandbox)
             if loaded.content_hash == row.content_hash and loaded.is_fresh:
                 if loaded.text is not None:
                     texts.append((row, loaded.text))
@@ -153,9 +156,9 @@ def _unit(blobs: Sequence[bytes], dim: int) -> Float32Array:
     return normalised(np.frombuffer(b"".join(blobs), np.float16).reshape(-1, dim).astype(np.float32), dim)  # [n, d]
 
 
-def _load(root: Path, row: OwnVector, encoder: Encoder, sandbox: Sandbox) -> Loaded:
-    journal = DecodeJournal(root)  # not opened: nothing is noted
-    reader = Reader(root, encoder, {"image": (), "text": ()}, sandbox, journal)
+def _load(folder: PhotoFolder, row: OwnVector, encoder: Encoder, sandbox: Sandbox) -> Loaded:
+    journal = DecodeJournal(folder.root)  # not opened: nothing is noted
+    reader = Reader(folder, encoder, {"image": (), "text": ()}, sandbox, journal)
     return load(reader, Job(row.rel_path, row.modality, None, None))
 
 

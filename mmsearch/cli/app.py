@@ -59,6 +59,10 @@ def index(
         list[str] | None,
         typer.Option("--exclude", metavar="PATTERN", help="Pass over what matches, as in a .gitignore; repeatable."),
     ] = None,
+    follow_links: Annotated[
+        bool | None,
+        typer.Option("--follow-links/--no-follow-links", help="Follow links out of FOLDER from now on, or no more."),
+    ] = None,
     as_json: options.JsonOption = False,
     profile: Annotated[bool, typer.Option("--profile", help="Say at the end where the time went.")] = False,
 ) -> int:
@@ -68,7 +72,7 @@ def index(
 
     try:
         with options.open_library(library, model, device) as opened, progress_on_stderr() as progress:
-            report = opened.index(folder, progress, exclude=exclude or ())
+            report = opened.index(folder, progress, exclude=exclude or (), follow_links=follow_links)
     except KeyboardInterrupt:
         note("interrupted; every finished batch is kept; run the same command again to go on")
         return options.EXIT_INTERRUPTED

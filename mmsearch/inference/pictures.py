@@ -72,9 +72,10 @@ def decode_in_sandbox(path: Path, side_px: int) -> Image.Image | None:
 
 def _read_image(path: Path, side_px: int) -> Image.Image:
     from indexer.decoding.decode import decode_image
+    from indexer.files.opening import open_regular
 
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return decode_image(file, side_px=side_px).image
     except DecodeError as error:
         raise DecodeError(f"{path}: {error}") from error

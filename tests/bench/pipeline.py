@@ -35,6 +35,7 @@ from PIL import Image
 
 from indexer.base.profile import Profiler
 from indexer.base.types import Encoder, Profile, UInt8Array
+from indexer.files.opening import PhotoFolder
 from indexer.ingest.loader import KnownHashes, load_all
 from indexer.ingest.plan import Job
 from mmsearch.cli.progress import limit_of, profile_table
@@ -145,7 +146,7 @@ def decode(folder: Path, encoder: Encoder) -> int:
     """D: read, hashed, decoded, prepared, by the threads of an index run, and thrown away."""
     jobs = [Job(path.name, "image", None, None) for path in sorted(folder.iterdir())]
     nothing_known: KnownHashes = {"image": (), "text": ()}
-    with closing(load_all(folder, jobs, encoder, nothing_known, 64, folder.parent, Profiler())) as loading:
+    with closing(load_all(PhotoFolder(folder), jobs, encoder, nothing_known, 64, folder.parent, Profiler())) as loading:
         assert all(loaded.pixels is not None for loaded in loading)
     return len(jobs)
 

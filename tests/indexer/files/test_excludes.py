@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -107,7 +108,7 @@ def test_links_are_excluded_by_their_own_name(tmp_path: Path) -> None:
     touch(root, "z.jpg")
     (root / "far").symlink_to(outside)
     (root / "gone.jpg").symlink_to(root / "nothing")
-    assert paths(scan(root)) == ["far/x.jpg", "z.jpg"]
+    assert paths(scan(root, follow_links=True)) == ["far/x.jpg", "z.jpg"]
     ignore(root, "far/", "gone.jpg")
     result = scan(root)
     assert (paths(result), reasons(result)) == (["z.jpg"], {})
@@ -145,8 +146,8 @@ def test_a_mmsearchignore_that_cannot_be_read_changes_nothing(
     ignore(photos / "d", "*.gif")
     paint(photos / "d" / "private.png", "red", seed=3)
 
-    def refuse(path: str) -> object:
-        raise PermissionError(13, "Permission denied", path)
+    def refuse(file: BinaryIO) -> object:
+        raise PermissionError(13, "Permission denied", file.name)
 
     with monkeypatch.context() as patch:
         patch.setattr("indexer.files.scan.read_ignore", refuse)
@@ -213,5 +214,6 @@ def test_a_link_that_is_excluded_hides_what_it_led_to(
     paint(tmp_path / "far" / "a.png", "red")
     paint(photos / "b.png", "blue")
     (photos / "link").symlink_to(tmp_path / "far")
+    store.name(photos, follow_links=True)
     assert store.ingest(photos, encoder).added == 2
     assert store.ingest(photos, encoder, excludes=Excludes(("link/",))).excluded == 1

@@ -82,7 +82,7 @@ def test_a_linked_folder_is_followed_once_and_real_folders_win(tmp_path: Path) -
     (root / "b").symlink_to(outside)
     (root / "c").symlink_to(outside)
     (outside / "deep" / "back").symlink_to(outside)
-    result = scan(root)
+    result = scan(root, follow_links=True)
     assert paths(result) == ["b/deep/y.jpg", "b/x.jpg", "z/real.jpg"]
     assert list(reasons(result)) == ["b/deep/back"]
 
@@ -94,7 +94,7 @@ def test_a_linked_file_counts_once(tmp_path: Path) -> None:
     (root / "a.jpg").symlink_to(root / "b.jpg")
     (root / "c.jpg").symlink_to(outside / "o.jpg")
     (root / "d.jpg").symlink_to(outside / "o.jpg")
-    assert paths(scan(root)) == ["b.jpg", "c.jpg"]
+    assert paths(scan(root, follow_links=True)) == ["b.jpg", "c.jpg"]
 
 
 def test_hard_links_are_files_of_their_own(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_hard_links_behind_a_link_are_files_too_and_links_to_any_of_them_are_not
     (root / "link").symlink_to(far)
     (root / "z.jpg").symlink_to(far / "b.jpg")
     (far / "z.jpg").symlink_to(far / "c.jpg")
-    assert paths(scan(root)) == ["a.jpg", "link/b.jpg", "link/c.jpg"]
+    assert paths(scan(root, follow_links=True)) == ["a.jpg", "link/b.jpg", "link/c.jpg"]
 
 
 def test_broken_links(tmp_path: Path) -> None:

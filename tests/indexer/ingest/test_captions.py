@@ -166,10 +166,10 @@ def test_a_csv_that_is_none(store: Store, photos: Path, encoder: FakeEncoder, da
 
 
 def test_headers_and_encodings(store: Store, photos: Path, encoder: FakeEncoder) -> None:
-    assert parse("Caption , IMAGE\r\nfirst,a.jpg\r\n") == [(2, "a.jpg", "first")]
-    assert parse('image,caption\na.jpg,"two\nlines"\n') == [(3, "a.jpg", "two\nlines")]
+    assert list(parse(["Caption , IMAGE\r\n", "first,a.jpg\r\n"])) == [(2, "a.jpg", "first")]
+    assert list(parse(["image,caption\n", 'a.jpg,"two\n', 'lines"\n'])) == [(3, "a.jpg", "two\nlines")]
     with pytest.raises(DecodeError):
-        parse("a.jpg,caption\n")
+        list(parse(["a.jpg,caption\n"]))
     paint(photos / "é.jpg", "red")
     (photos / "captions.csv").write_bytes("\ufeffimage,caption\né.jpg,où\n".encode())
     store.ingest(photos, encoder)

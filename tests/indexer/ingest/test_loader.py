@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from indexer.files.opening import PhotoFolder
 from indexer.store import Store
 from tests.fakes import FakeEncoder, paint
 from tests.indexer.ingest.samples import counts, fill, found
@@ -56,15 +57,15 @@ def test_a_file_that_cannot_be_opened_is_tried_again_and_keeps_its_vector(
     fill(photos, 2)
     store.ingest(photos, encoder)
     os.utime(photos / "p0.jpg", ns=(1, 1))
-    real = Path.open
+    real = PhotoFolder.open
 
-    def refuse(self: Path, *args: object, **options: object) -> object:
-        if self.name == "p0.jpg":
+    def refuse(self: PhotoFolder, rel_path: str) -> object:
+        if rel_path == "p0.jpg":
             raise PermissionError(13, "Permission denied")
-        return real(self, *args, **options)
+        return real(self, rel_path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", refuse)
+        patch.setattr(PhotoFolder, "open", refuse)
         assert counts(store.ingest(photos, encoder)) == {"unchanged": 1, "skipped": 1, "postponed": 1}
         assert counts(store.ingest(photos, encoder)) == {"unchanged": 1, "skipped": 1, "postponed": 1}
     assert [error.reason for error in store.errors()] == ["cannot be read (Permission denied)"]
