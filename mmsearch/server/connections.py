@@ -159,8 +159,8 @@ class Connections:
         self._make_room(len(self._clients) + 1 - self._most_clients)
         line.setblocking(False)
         client = self._clients[line] = _Client(line, time.monotonic() + QUESTION_TIMEOUT_S)
-        self._selector.register(line, selectors.EVENT_READ, line)
         with self._dropping(client):
+            self._selector.register(line, selectors.EVENT_READ, line)
             if is_same_user(line):
                 self._read(client)  # most have asked by now
             else:
