@@ -36,8 +36,7 @@ def answering(runtime: Path, tmp_path: Path) -> Iterator[Answering]:
         questions: list[dict[str, Any]] = []
 
         def run() -> None:
-            line, _ = listener.accept()
-            with line, contextlib.suppress(OSError):  # the client may have left
+            with contextlib.suppress(OSError, ValueError), listener.accept()[0] as line:  # the client may have left
                 questions.append(json.loads(client.read_line(line)))
                 for part in answer.split(b"|"):
                     line.sendall(part)
@@ -47,6 +46,7 @@ def answering(runtime: Path, tmp_path: Path) -> Iterator[Answering]:
         return questions
 
     yield start
+    listener.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for a client
     listener.close()
 
 
