@@ -84,7 +84,7 @@ class LiveIndex:
         """
         if self.damage is not None:
             raise LibraryCorrupt(self.damage)
-        depth = k if bank is None else k + DEEPER
+        depth = min(k if bank is None else k + DEEPER, len(self.ids))
         few = len(hidden) <= FEW_HIDDEN
         allowed = self._allowed(within, hidden[:0] if few else hidden)
         if among is not None:

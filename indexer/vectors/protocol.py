@@ -3,7 +3,8 @@
 In: vectors under int64 ids. Out: the `k` nearest by cosine. What holds for every backend, and is tested:
 
 * Vectors are kept at half precision, as the catalog has them. Scores are cosines of what is kept, summed in float64
-  and rounded once: equal vectors get equal scores. A vector of zeros scores 0.
+  and rounded once: equal vectors get equal scores. A vector of zeros scores 0, and so does one that holds
+  what is no number: a catalog may hold anything.
 * Adding an id that is there replaces its vector; removing one that is not there does nothing.
 * Results are sorted by falling score, equal scores by rising id, and are the same from every exact backend. Rows with
   fewer than `k` results end in id -1 and score -inf.
@@ -22,7 +23,7 @@ import numpy as np
 
 from indexer.base.errors import DimensionMismatch
 from indexer.base.types import Float32Array
-from indexer.vectors.rows import Float16Array, Int64Array, Rows
+from indexer.vectors.rows import Float16Array, Int64Array, Rows, pieces
 
 SLACK: Final = 32  # candidates fetched beyond k, so that rounding cannot drop one
 ROUNDING: Final = 2e-5  # float32 inner products of unit vectors from two libraries differ by less
@@ -41,13 +42,20 @@ class VectorIndex(Protocol):
 
 
 def normalised(vectors: Float32Array | Float16Array, dim: int) -> Float32Array:
-    """Rows of length one (zeros stay zeros), float32 `[n, d]`. Raises: DimensionMismatch."""
+    """Rows of length one (zeros stay zeros, what is no number becomes zeros), float32 `[n, d]`.
+
+    Raises: DimensionMismatch.
+    """
     vectors = np.ascontiguousarray(vectors, np.float32)
     if vectors.ndim != 2 or vectors.shape[1] != dim:
         raise DimensionMismatch(f"index has d={dim}, vectors have shape {vectors.shape}; run 'mmsearch rebuild'")
     lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))  # [n]
     lengths[lengths == 0] = 1
-    return np.asarray(vectors / lengths[:, None], np.float32)
+    with np.errstate(invalid="ignore"):
+        units = np.asarray(vectors / lengths[:, None], np.float32)
+    if not np.isfinite(lengths).all():
+        units[~np.isfinite(lengths)] = 0
+    return units
 
 
 def cosines(query: Float32Array, vectors: Float16Array) -> Float32Array:
@@ -55,7 +63,9 @@ def cosines(query: Float32Array, vectors: Float16Array) -> Float32Array:
     wide = vectors.astype(np.float64)
     lengths = np.sqrt(np.einsum("nd,nd->n", wide, wide))
     lengths[lengths == 0] = 1
-    return np.asarray(np.einsum("nd,d->n", wide, query.astype(np.float64)) / lengths, np.float32)
+    with np.errstate(invalid="ignore"):
+        found = np.asarray(np.einsum("nd,d->n", wide, query.astype(np.float64)) / lengths, np.float32)
+    return found if np.isfinite(lengths).all() else np.where(np.isfinite(lengths), found, 0)
 
 
 def ranked(
@@ -79,7 +89,8 @@ def ranked(
         positions, rough = fetch(queries, count)
     for row, (query, some) in enumerate(zip(queries, positions, strict=True)):
         met = some[some >= 0]
-        exact, names = cosines(query, rows.take(met)), rows.ids[met]
+        parts = [cosines(query, rows.take(met[start:stop])) for start, stop in pieces(len(met))]
+        exact, names = np.concatenate(parts or [np.empty(0, np.float32)]), rows.ids[met]
         order = np.lexsort((names, -exact))[:width]
         ids[row, : len(order)], scores[row, : len(order)] = names[order], exact[order]
     return ids, scores

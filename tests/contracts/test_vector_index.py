@@ -173,6 +173,22 @@ class TestVectorIndex:
         assert ids.tolist() == [[3, -1, -1, -1], [3, -1, -1, -1]]
         assert np.isneginf(scores[:, 1:]).all()
 
+    @pytest.mark.filterwarnings("error")
+    def test_what_is_no_number_scores_zero_and_hides_nothing(self, make: Make) -> None:
+        vectors = random_vectors(400, 8)
+        vectors[::3], vectors[1::3, 2] = np.nan, np.inf
+        index = make(8)
+        index.add(np.arange(400), vectors)
+        queries = random_vectors(3, 8, seed=1)
+        ids, scores = index.search(queries, 200)
+        assert np.isfinite(scores).all()
+        sound = {number: vectors[number] for number in range(2, 400, 3)}
+        for row, query in enumerate(queries):
+            best = [number for number, score in reference(sound, query, 40) if score > 0]
+            assert ids[row][: len(best)].tolist() == best
+        _, scores = index.search(np.full((1, 8), np.nan, np.float32), 5)
+        assert scores.tolist() == [[0] * 5]
+
     def test_empty(self, make: Make) -> None:
         index = make(2)
         assert len(index) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +118,17 @@ def test_an_index_that_replayed_changes_equals_one_built_anew(
     ):
         np.testing.assert_array_equal(ids, others)
         np.testing.assert_allclose(scores, their_scores, atol=1e-6)
+
+
+def test_as_many_hits_as_anybody_asks_for_take_no_memory_by_that_number(filled: Store, encoder: FakeEncoder) -> None:
+    live, _ = live_of(filled)
+    query = encoder.embed_texts(["red"]).mu
+    everything = live.nearest(query, len(live.ids), None, NONE)[0]
+    tracemalloc.start()
+    try:
+        for k in (10**9, 2**62, 10**30):
+            for found, expected in zip(live.nearest(query, k, None, NONE)[0], everything, strict=True):
+                np.testing.assert_array_equal(found, expected)
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
