@@ -85,14 +85,17 @@ def remembered(name: str) -> dict[str, str]:
     return {str(key): str(value) for key, value in facts.items()} if isinstance(facts, dict) else {}
 
 
-def remember(name: str, key: str, value: str) -> None:
-    """Keep one fact under `name`, beside those that are there. Of two processes at once one may lose its own."""
+def remember(name: str, key: str, value: str, *, level: int = logging.WARNING) -> None:
+    """Keep one fact under `name`, beside those that are there. Of two processes at once one may lose its own.
+
+    That it cannot be written is said at `level`.
+    """
     path = state_folder() / f"{name}.json"
     with _lock:
         facts = remembered(name)
         if facts.get(key) != value:
             text = json.dumps(facts | {key: value}, indent=1, sort_keys=True)
-            _replace(path, text.encode(errors="surrogateescape"))
+            _replace(path, text.encode(errors="surrogateescape"), level)
 
 
 def this_machine() -> str:
@@ -118,7 +121,7 @@ def _make_key(path: Path) -> None:
         _keep_in_process(path, secrets.token_bytes(KEY_BYTES), error)
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _replace(path: Path, data: bytes, level: int = logging.WARNING) -> None:
     temporary = temporary_name(path)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -130,12 +133,13 @@ def _replace(path: Path, data: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        _keep_in_process(path, data, error)
+        _keep_in_process(path, data, error, level)
 
 
-def _keep_in_process(path: Path, data: bytes, error: OSError) -> None:
+def _keep_in_process(path: Path, data: bytes, error: OSError, level: int = logging.WARNING) -> None:
     if path not in _in_process:
-        log.warning(
+        log.log(
+            level,
             "%s cannot be written (%s); set %s to a folder that can, until then every library is new to you",
             *(path, error.strerror, HOME_VARIABLE),
         )

@@ -99,7 +99,8 @@ class LiveIndex:
         self, found: Sequence[tuple[Int64Array, Float32Array]], k: int, bank: QueryBank
     ) -> list[tuple[Int64Array, Float32Array]]:
         """The best `k` of each, by cosine less hubness, equal ones by rising id."""
-        every = np.unique(np.concatenate([ids for ids, _ in found]))  # [u]
+        every = np.sort(np.concatenate([ids for ids, _ in found]))
+        every = every[np.append(np.diff(every) > 0, True)] if len(every) else every  # [u]; `unique` imports numpy.ma
         corrected = SEARCHED["image" if bank.modality == "text" else "text"]
         other = np.isin(self.kinds[np.searchsorted(self.ids, every)], corrected)
         hubness = np.zeros(len(every), np.float32)

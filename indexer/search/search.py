@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,6 +72,7 @@ class Searcher:
         self._mend = mend
         self._device = device
         self._live: LiveIndex | None = None
+        self._ahead: tuple[LiveIndex, bool] | None = None  # read by `preparing`, for the first search
         self._lock = threading.Lock()
 
     @classmethod
@@ -116,9 +118,33 @@ class Searcher:
             self._live, _ = open_index(self._catalog, self.path / VECTORS_FOLDER, model, self._device, suspect=True)
             return self._answer(question, model)
 
+    @contextmanager
+    def preparing(self, model: Model) -> Iterator[None]:
+        """While the block runs, which loads the model, another thread reads the index: each takes as long as the other.
+
+        What is wrong with the index is said by the search that follows.
+        """
+        if self._live is not None:
+            yield
+            return
+        thread = threading.Thread(target=self._prepare, args=(model,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+
+    def _prepare(self, model: Model) -> None:
+        with self._lock:
+            if self._live is None:
+                try:
+                    self._ahead = open_index(self._catalog, self.path / VECTORS_FOLDER, model, self._device)
+                except Exception as error:  # the search meets it again, and says it to whoever asked
+                    log.debug("the index was not read ahead: %s", error)
+
     def close(self) -> None:
         """Release the database; a search that is running in another thread ends first, and then gives its part back."""
-        self._live = None
+        self._live = self._ahead = None
         self._catalog.close()
 
     def _answer(self, question: Question, model: Model, *, again: bool = False) -> list[list[StoredHit]]:
@@ -161,7 +187,10 @@ class Searcher:
     def _current_index(self, model: Model) -> LiveIndex:
         live = self._live  # `close` may take it away
         if live is None or live.model != model:
-            live, sound = open_index(self._catalog, self.path / VECTORS_FOLDER, model, self._device)
+            ahead, self._ahead = self._ahead, None
+            if ahead is None or ahead[0].model != model:
+                ahead = open_index(self._catalog, self.path / VECTORS_FOLDER, model, self._device)
+            live, sound = ahead
             self._live = live
             if not sound:
                 self._mend(model)

@@ -1,9 +1,10 @@
 """An index out of its files: the rows mapped, and FAISS's index of them where this user's mmsearch wrote it.
 
 In: the folder of index files and what a row of the catalog says of them. Out: a `LiveIndex`. The rows are plain
-numbers, compared with a checksum that tells damage. FAISS trusts what it reads, so its file is read only with a
-checksum by this user's key (`base/personal.py`), and what is compared is what FAISS gets. Another user of the library,
-or one who was given it, searches the rows exactly until an index run of his own has written a file beside.
+numbers, compared with a checksum that tells damage; those that were compared before, and whose file has the same times,
+are compared again in the background, by a process that lives long enough. FAISS trusts what it reads, so its file is
+read only with a checksum by this user's key (`base/personal.py`), and what is compared is what FAISS gets. Another user
+of the library, or one who was given it, searches the rows exactly until an index run of his own has written a file.
 Next: `index_writing.py`, which writes them.
 """
 
@@ -19,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from indexer.base import personal
+from indexer.base import compared, personal
 from indexer.base.errors import LibraryCorrupt, NotPlainFile
 from indexer.base.hashed_file import checked_content, checksum_of
 from indexer.base.plain_files import check_folder, check_plain
@@ -93,7 +94,7 @@ def load(folder: Path, files: IndexFiles, model: Model, device: Device, *, suspe
     check_plain(path, found)
     if found.st_size != files.rows.size_bytes:
         raise LibraryCorrupt(f"{path} has {found.st_size} bytes, its row says {files.rows.size_bytes}")
-    checked = suspect or found.st_size <= CHECKED_BYTES
+    checked = suspect or (found.st_size <= CHECKED_BYTES and not compared.is_known(path, files.checksum, place=folder))
     if checked:
         verify(folder, files.rows)
     rows = Rows.open(path, files.ids, files.dim)
@@ -131,5 +132,8 @@ def _check(folder: Path, file: StoredFile, live: LiveIndex) -> None:
 
 def verify(folder: Path, file: StoredFile) -> None:
     """Raises: LibraryCorrupt when a file is not what it was; NotPlainFile, OSError."""
-    if checksum(folder / file.name) != file.checksum:
-        raise LibraryCorrupt(f"{folder / file.name} has changed since it was written (its checksum differs)")
+    path = folder / file.name
+    found = os.stat(path)
+    if checksum(path) != file.checksum:
+        raise LibraryCorrupt(f"{path} has changed since it was written (its checksum differs)")
+    compared.remember(path, file.checksum, found, place=folder)

@@ -51,8 +51,9 @@ class QueryEngine:
         stored = self._open().model()
         if stored is None:
             return []  # an empty library has no vectors, whatever the model
-        encoder = self._model.load_matching(stored, self._library)
-        queries, bank = encode_query(encoder, text, image).mu, query_bank(encoder, text, image)  # [1, d]
+        with self._open().preparing(stored):
+            encoder = self._model.load_matching(stored, self._library)
+            queries, bank = encode_query(encoder, text, image).mu, query_bank(encoder, text, image)  # [1, d]
         return self._answers(Question(queries, k, stored.fingerprint, within, filters, bank))[0]
 
     def search_many(self, texts: Sequence[str], k: int, within: Modality | None, filters: Filters) -> list[list[Hit]]:
@@ -60,8 +61,9 @@ class QueryEngine:
         stored = self._open().model()
         if stored is None or not texts:
             return [[] for _ in texts]
-        encoder = self._model.load_matching(stored, self._library)
-        queries, bank = encode_queries(encoder, texts).mu, bank_of(encoder, "text")  # [m, d]
+        with self._open().preparing(stored):
+            encoder = self._model.load_matching(stored, self._library)
+            queries, bank = encode_queries(encoder, texts).mu, bank_of(encoder, "text")  # [m, d]
         return self._answers(Question(queries, k, stored.fingerprint, within, filters, bank))
 
     def similar(self, path: Path, k: int, within: Modality | None, filters: Filters) -> list[Hit]:

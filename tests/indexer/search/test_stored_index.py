@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from indexer.base import personal
+from indexer.base import compared, personal
 from indexer.base.types import Model
 from indexer.catalog.index_files import IndexFiles, newest, put_facts
 from indexer.catalog.schema import generations
 from indexer.maintenance.compare import Faults
 from indexer.maintenance.examine import examine
+from indexer.search import stored_index
 from indexer.search.index_files import VECTORS_FOLDER, facts, open_index, refresh
 from indexer.search.live_index import LiveIndex
 from indexer.search.stored_index import own_file, sealed
@@ -302,3 +303,21 @@ def test_that_everything_is_searched_is_measured_once_a_user(
 def test_the_names_in_the_row_are_those_of_earlier_versions(library: Path) -> None:
     with Store.open(library) as store, store._catalog.begin() as connection:
         assert connection.execute(select(generations.c.file_name)).scalar_one() == "index-1.f16"
+
+
+def test_rows_that_were_compared_are_not_hashed_again_until_they_are_written(
+    library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    real = stored_index.checksum
+    monkeypatch.setattr(stored_index, "checksum", lambda path: (hashed.append(path.name), real(path))[1])
+    monkeypatch.setattr(compared, "FROM_BYTES", 4)
+    monkeypatch.setattr(compared, "SETTLED_S", -1.0)
+    for _ in range(3):
+        assert form_of(library) == "lists"
+    assert hashed == ["index-1.f16"]
+    path = library / VECTORS_FOLDER / "index-1.f16"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert form_of(library) == "lists"  # mended
+    assert any(name.startswith("index-1.f16.bad-") for name in stamps(library))
