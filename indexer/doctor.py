@@ -11,18 +11,20 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from indexer.base.errors import LibraryCorrupt, LibraryError, MMSearchError
 from indexer.base.lock import writer_lock
 from indexer.base.types import Encoder
 from indexer.catalog.damaged import salvage
 from indexer.maintenance.compare import MEND, Check, Faults
+from indexer.maintenance.examine import DATABASE, ROWS
 from indexer.search.search import CATALOG_FILE
 from indexer.store import Store
 
 Load = Callable[[Store], Encoder]
 Saved = tuple[dict[str, int], Path]  # rows by table, and the damaged file under its new name
-DATABASE = "database"
+ROUNDS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,21 @@ def visit(path: Path, load: Load, *, repair: bool, sample: int, batch_size: int 
     found = _look(path, load, sample, faults)
     if repair and any(check.faults for check in found):
         saved: Saved | None = None
-        if any(check.faults and check.name == DATABASE for check in found):
+        now, kept = found, ""
+        if _is_wrong(now, DATABASE):
             with writer_lock(path):
                 saved = salvage(path / CATALOG_FILE)
             faults = Faults()
-            _look(path, load, sample, faults)
+            now = _look(path, load, sample, faults)
+        for _ in range(ROUNDS):  # a cell that is longer than SQLite reads keeps others from being looked at
+            if not _is_wrong(now, ROWS):
+                break
+            with Store.open(path) as store:
+                kept = store.set_aside()
+            faults = Faults()
+            now = _look(path, load, sample, faults)
         _mend(path, load, faults, batch_size)
-        found = _compared(found, _look(path, load, sample, Faults()), saved)
+        found = _compared(found, _look(path, load, sample, Faults()), saved, kept)
     return DoctorReport(tuple(found), time.perf_counter() - started)
 
 
@@ -76,13 +86,16 @@ def _look(path: Path, load: Load, sample: int, faults: Faults) -> list[Check]:
 def _look_once(path: Path, load: Load, sample: int, faults: Faults) -> list[Check]:
     try:
         with Store.open(path) as store:
+            foundation = store.foundation()
+            if any(check.faults for check in foundation):
+                return foundation
             try:
                 encoder = load(store) if sample > 0 and store.model() is not None else None
-                return store.examine(encoder, sample, faults)
+                return [*foundation, *store.examine(encoder, sample, faults)]
             except LibraryError:
                 raise
             except MMSearchError as error:  # the model's own files: nothing here can mend them
-                return [*store.examine(None, 0, faults), Check("model file", 1, str(error))]
+                return [*foundation, *store.examine(None, 0, faults), Check("model file", 1, str(error))]
     except LibraryCorrupt as error:
         return [Check(DATABASE, 1, str(error), MEND)]
 
@@ -93,7 +106,11 @@ def _mend(path: Path, load: Load, faults: Faults, batch_size: int) -> None:
             store.ingest(folder, load(store), batch_size=batch_size, named=False)
 
 
-def _compared(before: list[Check], after: list[Check], saved: Saved | None) -> list[Check]:
+def _is_wrong(checks: list[Check], name: str) -> bool:
+    return any(check.faults and check.name == name for check in checks)
+
+
+def _compared(before: list[Check], after: list[Check], saved: Saved | None, kept: str) -> list[Check]:
     """Every check as it is now; one that found something before, and nothing now, is mended and says what it was."""
     was = {check.name: replace(check, mended=True, remedy="") for check in before if check.faults}
     checks = [check if check.faults else was.get(check.name, check) for check in after]
@@ -103,4 +120,7 @@ def _compared(before: list[Check], after: list[Check], saved: Saved | None) -> l
         text = f"{checks[0].found}; saved {rows or 'nothing'}; the damaged file is kept as {aside.name}"
         lost = "" if counts.get("roots") else "mmsearch index FOLDER"
         checks[0] = replace(checks[0], found=text, remedy=lost)
+    if kept:
+        where = next(place for place, check in enumerate(checks) if check.name == ROWS)
+        checks[where] = replace(checks[where], mended=not checks[where].faults, found=f"{checks[where].found}; {kept}")
     return checks

@@ -198,8 +198,21 @@ class Store:
         with self._catalog.begin() as connection:
             return notices.skipped(connection)
 
+    def foundation(self) -> list[Check]:
+        """Whether the file and every cell in it are in order: what has to be before `examine`. Nothing is written."""
+        from indexer.maintenance.examine import foundation
+
+        return foundation(self._catalog)
+
+    def set_aside(self) -> str:
+        """Take rows that hold what no row can out of the catalog, into a file; in words. Raises: LibraryLocked."""
+        from indexer.maintenance.examine import set_aside
+
+        with writer_lock(self.path):
+            return set_aside(self._catalog, self.path)
+
     def examine(self, encoder: Encoder | None, sample: int, faults: Faults) -> list[Check]:
-        """Every check of the library, see `examine.py`; `faults` takes what `mend` needs. Nothing is written."""
+        """Every other check of the library, see `examine.py`; `faults` takes what `mend` needs. Nothing is written."""
         from indexer.maintenance.examine import examine
 
         return examine(self._catalog, self.path, encoder, sample, faults)

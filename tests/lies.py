@@ -84,9 +84,8 @@ class Lie:
 def lies(catalog_file: Path) -> Iterator[Lie]:
     """Every value for every column of every table that has a row."""
     with closing(sqlite3.connect(catalog_file)) as connection:
-        for table in sorted(
-            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
-        ):
+        names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+        for (table,) in names:
             if connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None:
                 continue
             for _, column, *_ in connection.execute(f"PRAGMA table_info({table})").fetchall():

@@ -6,6 +6,7 @@
     │   ├── LibraryLocked       another process is writing
     │   ├── LibraryClosed       it was closed while it was used
     │   ├── LibraryCorrupt      a file of the library cannot be read
+    │   │   └── RowCorrupt      a row of its catalog holds what no such row can
     │   ├── SchemaOutdated      the catalog has the tables of another version
     │   │   └── SchemaOlder     they are an older version's, and are brought up to date when the library is opened
     │   ├── ModelMismatch       the library was made with another model
@@ -44,6 +45,10 @@ class LibraryClosed(LibraryError):
 
 class LibraryCorrupt(LibraryError):
     """A file of the library does not hold what it should."""
+
+
+class RowCorrupt(LibraryCorrupt):
+    """A row of the catalog holds what no such row can; the doctor sets it aside."""
 
 
 class SchemaOutdated(LibraryError):

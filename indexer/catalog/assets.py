@@ -12,9 +12,11 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, LargeBinary, Select, bindparam, case, func, literal, select, type_coerce, update
+from sqlalchemy import Connection, Select, bindparam, case, func, literal, select, type_coerce, update
+from sqlalchemy.types import NullType
 
 from indexer.base.types import Modality, Model
+from indexer.catalog.columns import check_columns
 from indexer.catalog.library import now
 from indexer.catalog.roots import Root, Target
 from indexer.catalog.schema import LIVE, MISSING, SKIPPED, assets
@@ -76,13 +78,15 @@ class PresentFile(NamedTuple):
 
 def known_files(connection: Connection, target: Target, model: Model) -> Iterator[KnownFile]:
     """The files of `target` on record, read by the page."""
-    path = type_coerce(assets.c.rel_path, LargeBinary)  # a type of ours, called for every row, would take twice as long
-    columns = (assets.c.id, path, assets.c.state, assets.c.error, assets.c.size_bytes, assets.c.mtime_ns)
-    with connection.execute(select(*columns, is_encoded(model)).where(below(target))) as result:
+    names = ("rel_path", "state", "error", "size_bytes", "mtime_ns")
+    # checked by the page: a type of ours, called for every cell, would take twice as long
+    columns = [type_coerce(assets.c[name], NullType()) for name in names]
+    with connection.execute(select(assets.c.id, *columns, is_encoded(model)).where(below(target))) as result:
         for page in result.partitions(PAGE):
+            check_columns("assets", page, ("id", *names))
             for number, rel_path, state, error, size_bytes, mtime_ns, has_vector in page:
                 known = (error, size_bytes, mtime_ns, bool(has_vector))
-                yield KnownFile(number, os.fsdecode(bytes(rel_path)), state == MISSING, *known)
+                yield KnownFile(number, os.fsdecode(rel_path), state == MISSING, *known)
 
 
 def hashes_of(connection: Connection, ids: Collection[int]) -> dict[int, bytes | None]:

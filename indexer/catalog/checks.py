@@ -15,7 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Table,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from indexer.base.disk_errors import FAILING
 from indexer.base.errors import LibraryError
@@ -107,8 +120,8 @@ def counters(connection: Connection) -> list[tuple[int, int]]:
 
 def newest(connection: Connection) -> tuple[int, int]:
     """The highest change and generation of any row: the counters may not be below."""
-    change = connection.execute(select(func.max(vectors.c.change))).scalar_one()
-    query = select(func.max(generations.c.change), func.max(generations.c.generation))
+    change = connection.execute(select(_highest(vectors.c.change))).scalar_one()
+    query = select(_highest(generations.c.change), _highest(generations.c.generation))
     written, generation = connection.execute(query).one()
     return max(change or 0, written or 0), generation or 0
 
@@ -261,6 +274,10 @@ def forget(connection: Connection, model: Model, ids: Collection[int]) -> set[in
     due.update(connection.scalars(select(assets.c.root_id).where(unencoded(model)).distinct()))
     set_pairing_due(connection, due)
     return due
+
+
+def _highest(column: ColumnElement[int]) -> ColumnElement[int | None]:
+    return func.max(column, type_=Integer)  # of no rows there is none
 
 
 def _count(connection: Connection, table: Table, condition: ColumnElement[bool]) -> int:

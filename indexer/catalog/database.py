@@ -16,7 +16,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_
 from sqlalchemy.pool import NullPool
 
 from indexer.base.disk_errors import FULL, NO_INODES, trouble
-from indexer.base.errors import LibraryCorrupt, LibraryError, SchemaOlder, SchemaOutdated
+from indexer.base.errors import LibraryCorrupt, LibraryError, RowCorrupt, SchemaOlder, SchemaOutdated
 from indexer.base.failpoints import reach
 from indexer.base.types import Model
 from indexer.catalog import door, readonly
@@ -72,7 +72,12 @@ class Catalog:
         """
         try:
             with self.engine.begin() as connection:
-                yield connection
+                try:
+                    yield connection
+                except (RowCorrupt, UnicodeDecodeError, exc.OperationalError) as error:
+                    if (wrong := _wrong_row(connection, error)) is None:
+                        raise
+                    raise wrong from error
         except OSError as error:
             found = trouble(error, self._path())
             if found not in (FULL, NO_INODES):
@@ -151,6 +156,14 @@ def migrate(catalog: Catalog) -> None:
         except CommandError as error:
             raise LibraryError(f"this library was written by a newer mmsearch ({error}); update mmsearch") from error
     reach("migrate.committed")
+
+
+def _wrong_row(connection: Connection, error: Exception) -> RowCorrupt | None:
+    """The row that a complaint about a value is about, as an error that names it."""
+    from indexer.catalog import wrong_rows  # needed here and by the doctor alone
+
+    is_about_value = isinstance(error, RowCorrupt) or "UTF-8" in str(error)
+    return wrong_rows.first(connection) if is_about_value else None
 
 
 def _complaint(error: exc.DatabaseError) -> str:

@@ -12,7 +12,7 @@ Next: `hits.py`, `../maintenance/status.py`, which ask.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -78,12 +78,13 @@ class Standing:
         return {root.id: root.path for root in self.online if self.own.parts(root) == ("",)}
 
 
-def standing(connection: Snapshot) -> Standing:
-    """Look at the folders that are this user's, and at no other."""
+def standing(connection: Snapshot, roots: Sequence[Root] | None = None) -> Standing:
+    """Look at the folders that are this user's, and at no other; of some `roots` only, else of all."""
     own = own_folders(connection)
-    everything = all_roots(connection)
-    strange = tuple(root for root in everything if not own.parts(root))
-    reasons = {root: offline_reason(connection, root) for root in everything if root not in strange}
+    everything = all_roots(connection) if roots is None else roots
+    mine = {root.id: bool(own.parts(root)) for root in everything}
+    strange = tuple(root for root in everything if not mine[root.id])
+    reasons = {root: offline_reason(connection, root) for root in everything if mine[root.id]}
     online = tuple(root for root, reason in reasons.items() if reason is None)
     return Standing(own, online, {root: reason for root, reason in reasons.items() if reason is not None}, strange)
 

@@ -21,6 +21,7 @@ from indexer.base.disk_errors import trouble
 from indexer.base.errors import LibraryError, ModelMismatch
 from indexer.base.types import Model
 from indexer.catalog import door, readonly
+from indexer.catalog.columns import check
 from indexer.catalog.known_schema import SCHEMA_REVISION
 from indexer.catalog.pool import Pool
 
@@ -66,13 +67,18 @@ def listed(numbers: Sequence[int]) -> str:
 def live_model(connection: Snapshot) -> Model | None:
     """The model whose vectors are searched."""
     query = "SELECT m.id, m.fingerprint, m.name, m.dim FROM models m JOIN library l ON l.model_id = m.id"
-    rows = read(connection, query)
-    return Model(*rows[0]) if rows else None
+    for number, fingerprint, name, dim in read(connection, query):
+        check("models", number, fingerprint=fingerprint, name=name, dim=dim)
+        return Model(number, fingerprint, name, dim)
+    return None
 
 
 def last_change(connection: Snapshot) -> int:
     """The number of the newest change."""
-    return int(read(connection, "SELECT max(change) FROM library")[0][0] or 0)
+    for number, change in read(connection, "SELECT id, change FROM library ORDER BY change DESC LIMIT 1"):
+        check("library", number, change=change)
+        return int(change)
+    return 0
 
 
 def mismatch(where: Path, model: Model, fingerprint: str, name: str | None = None) -> ModelMismatch:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.base.errors import FolderNotFound, LibraryError
+from indexer.base.errors import FolderNotFound, LibraryCorrupt, LibraryError, RowCorrupt
+from indexer.catalog.columns import MOST_ROOTS, RULES, check
 from indexer.catalog.reader import listed, read
 from indexer.files import roots as disk
 
@@ -41,9 +42,31 @@ class Target:
 
 
 def all_roots(connection: Snapshot) -> list[Root]:
-    """Every root, by path."""
-    rows = read(connection, "SELECT id, path, device FROM roots ORDER BY path")
-    return [Root(number, Path(os.fsdecode(bytes(path))), device) for number, path, device in rows]
+    """Every root, by path. Raises: RowCorrupt; LibraryCorrupt where they are more than anybody names."""
+    roots, wrong = sound_roots(connection)
+    for error in wrong.values():
+        raise error
+    return roots
+
+
+def sound_roots(connection: Snapshot) -> tuple[list[Root], dict[int, RowCorrupt]]:
+    """Every root that can be used, by path; what is wrong with the others, by id."""
+    roots: list[Root] = []
+    wrong: dict[int, RowCorrupt] = {}
+    query = "SELECT id, path, device FROM roots ORDER BY path LIMIT :most"
+    for number, path, device in read(connection, query, most=MOST_ROOTS + 1):
+        try:
+            check("roots", number, path=path, device=device)
+        except RowCorrupt as error:
+            wrong[number] = error
+        else:
+            roots.append(Root(number, Path(os.fsdecode(path)), device))
+    if len(roots) + len(wrong) > MOST_ROOTS:
+        raise LibraryCorrupt(
+            f"the catalog lists more than {MOST_ROOTS:,} folders, which nobody indexed one by one; "
+            "run 'mmsearch doctor --repair', which sets those without files aside"
+        )
+    return roots, wrong
 
 
 def holders(roots: Sequence[Root], folder: Path) -> list[Root]:
@@ -101,7 +124,8 @@ def some_are_there(connection: Snapshot, root: Root) -> bool:
 
     def found(query: str, **values: object) -> bool:
         rows = read(connection, query, **values)
-        return any(os.path.lexists(root.path / os.fsdecode(bytes(path))) for (path,) in rows)
+        stays = RULES["assets"]["rel_path"].holds
+        return any(os.path.lexists(root.path / os.fsdecode(path)) for (path,) in rows if stays(path))
 
     if found(f"SELECT rel_path {mine} LIMIT :sample", root=root.id, sample=SAMPLE):
         return True

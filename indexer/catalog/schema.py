@@ -1,7 +1,7 @@
 """The tables of the catalog: what is on disk, what was said about it, and the vectors of both.
 
-In: nothing. Out: SQLAlchemy tables, the values of their `state` and `role` columns. A change here needs a migration and
-a new revision in `known_schema.py`; tests compare them. Next: `database.py`, which opens one.
+In: nothing. Out: SQLAlchemy tables, the values of their `state` and `role` columns. A change here needs a migration,
+a new revision in `known_schema.py` and rules in `columns.py`; tests compare them. Next: `database.py`, which opens one.
 
     roots ── assets ── captions          a folder; a file in it; a text about a photo (photo.txt, a CSV's row)
                │ ├──── frames            the vectors of a video's keyframes, with their times
@@ -17,6 +17,7 @@ gets kind HIDDEN, so that an index file written earlier catches up by the rows w
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -37,9 +38,11 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from indexer.base.types import HIDDEN
+from indexer.catalog.cells import row_corrupt
+from indexer.catalog.columns import RULES
 
 LIVE: Final = "live"  # on disk when last looked
 MISSING: Final = "missing"  # was there once; its vectors wait for it
@@ -62,6 +65,32 @@ class PathBytes(TypeDecorator[str]):
     def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
         """Bytes -> str."""
         return None if value is None else os.fsdecode(value)
+
+
+class Cell(TypeDecorator[Any]):
+    """A column whose values are checked as they are read, before anything is made of them.
+
+    Raises RowCorrupt without the number of the row, which `Catalog.begin` finds.
+    """
+
+    impl = TypeEngine
+    cache_ok = True
+
+    def __init__(self, impl: TypeEngine[Any], table: str, column: str) -> None:
+        self.impl = impl  # type: ignore[assignment]  # SQLAlchemy's own way: a class for all, an instance for each
+        self.table = table
+        self.column = column
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        """The rule, then what the type makes of a value."""
+        rule, made = RULES[self.table][self.column], self.impl_instance.result_processor(dialect, coltype)
+
+        def process(value: Any) -> Any:
+            if not (rule.optional if value is None else rule.holds(value)):
+                raise row_corrupt(self.table, None, self.column, value, rule)
+            return value if made is None else made(value)
+
+        return process
 
 
 Id = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only in a column declared INTEGER
@@ -212,3 +241,8 @@ notices = Table(
     Column("reason", Text, nullable=False),
     Column("noticed_at", DateTime, nullable=False),
 )
+
+for _table in metadata.sorted_tables:
+    for _column in _table.columns:
+        if not _column.primary_key:
+            _column.type = Cell(_column.type, _table.name, _column.name)

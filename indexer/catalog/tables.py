@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sqlalchemy import (
     BigInteger,
@@ -34,8 +34,10 @@ from indexer.base.disk_errors import trouble
 from indexer.base.errors import LibraryCorrupt, LibraryError
 from indexer.base.types import Model
 from indexer.catalog import door, visibility
-from indexer.catalog.database import Catalog
-from indexer.catalog.schema import PathBytes, frames, generations, library, metadata, models, vectors
+from indexer.catalog.schema import Cell, PathBytes, frames, generations, library, metadata, models, vectors
+
+if TYPE_CHECKING:
+    from indexer.catalog.database import Catalog
 
 ROWS_AT_ONCE: Final = 8192
 BLOBS: Final = ("mu", "logvar")  # columns of `vectors` that `pages` leaves out
@@ -82,7 +84,8 @@ def _described(table: Table) -> WholeTable:
 
 
 def _kind(column: Column[Any]) -> Kind:
-    return next((kind for of, kind in _KINDS if isinstance(column.type, of)), "text")
+    made = column.type.impl_instance if isinstance(column.type, Cell) else column.type
+    return next((kind for of, kind in _KINDS if isinstance(made, of)), "text")
 
 
 TABLES: Final = tuple(_described(table) for table in metadata.sorted_tables if table is not generations)

@@ -8,21 +8,45 @@ has one, and a sample of them with what the model makes of the files today. Next
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from indexer.base.failpoints import reach
 from indexer.base.types import Encoder
 from indexer.catalog import checks as rows
 from indexer.catalog import keyframes as moments
-from indexer.catalog import visibility
+from indexer.catalog import visibility, wrong_rows
 from indexer.catalog.database import Catalog, Connection, Model, live_model
 from indexer.catalog.own_roots import left_out, standing
 from indexer.maintenance import compare
 from indexer.maintenance.compare import MEND, Check, Faults
 from indexer.search import index_files as generations
 
+DATABASE: Final = "database"
+ROWS: Final = "rows"
+
+
+def foundation(catalog: Catalog) -> list[Check]:
+    """What has to be in order before anything else is asked: the file, and every cell of every row."""
+    with catalog.begin() as connection:
+        said = rows.database(connection)
+        if said:  # what a damaged database answers further is not worth showing
+            return [Check(DATABASE, len(said), f"SQLite says: {' '.join(said[0].split())}", MEND)]
+        found = wrong_rows.find(connection)
+        count = sum(map(len, found.values()))
+        text = f"{wrong_rows.summary(found)}; {wrong_rows.first(connection, found)}" if count else "every value fits"
+        return [Check(DATABASE, 0, "SQLite finds every page and index in order"), Check(ROWS, count, text, MEND)]
+
+
+def set_aside(catalog: Catalog, where: Path) -> str:
+    """Take rows that hold what no row can out of the catalog, into a file; in words. The caller holds the lock."""
+    with catalog.begin() as connection:
+        path, count = wrong_rows.set_aside(connection, where)
+    reach("repair.aside")
+    return f"{count} rows, with those that named them, are kept in {path.name}"
+
 
 def examine(catalog: Catalog, where: Path, encoder: Encoder | None, sample: int, faults: Faults) -> list[Check]:
-    """Every check of the library in folder `where`, in one snapshot of the catalog. Nothing is written.
+    """Every other check of the library in folder `where`, in one snapshot of the catalog. Nothing is written.
 
     Args:
         encoder: the live model, or None to leave out the sample.
@@ -30,11 +54,8 @@ def examine(catalog: Catalog, where: Path, encoder: Encoder | None, sample: int,
         faults: takes what was found, for `mend`.
     """
     with catalog.begin() as connection:
-        checks = [_database(connection)]
-        if checks[0].faults:
-            return checks  # what a damaged database answers further is not worth showing
         model = live_model(connection)
-        checks += [_references(connection), _counters(connection), _roots(connection)]
+        checks = [_references(connection), _counters(connection), _roots(connection)]
         if model is None:
             return checks
         doubles = len(rows.doubles(connection, model))
@@ -83,13 +104,6 @@ def mend(catalog: Catalog, where: Path, faults: Faults) -> list[Path]:
         generations.remake(catalog, where / generations.VECTORS_FOLDER, model)
         reach("repair.remade")
     return due
-
-
-def _database(connection: Connection) -> Check:
-    said = rows.database(connection)
-    if said:
-        return Check("database", len(said), f"SQLite says: {' '.join(said[0].split())}", MEND)
-    return Check("database", 0, "SQLite finds every page and index in order")
 
 
 def _references(connection: Connection) -> Check:

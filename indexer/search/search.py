@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.base.errors import LibraryCorrupt
+from indexer.base.errors import LibraryCorrupt, RowCorrupt
 from indexer.base.types import Float32Array, Modality, Model
 from indexer.catalog import hits
 from indexer.catalog.hits import IndexedFile, Keyframes, StoredHit
@@ -112,6 +112,8 @@ class Searcher:
                 raise mismatch(self.path, model, question.fingerprint)
             try:
                 return self._answer(question, model)
+            except RowCorrupt:  # of the catalog itself
+                raise
             except LibraryCorrupt as error:
                 log.warning("%s; searching the catalog instead", error)
             self._mend(model)
@@ -171,15 +173,16 @@ class Searcher:
             )
             wanted = sorted({int(one) for ids, _ in found for one in ids})
             rows = hits.hit_rows(connection, wanted)
-            frames = hits.keyframes(connection, model, sorted({row.asset_id for row in rows.values()}))
+            shown = {number: row for number, row in rows.items() if row is not None}
+            frames = hits.keyframes(connection, model, sorted({row.asset_id for row in shown.values()}))
         if (len(rows) < len(wanted) or older) and not again:  # rows pruned since the index was read: too few hits
             self._live = None
             return self._answer(question, model, again=True)
         return [
             [
-                _hit(rows[one], score, frames, query)
+                _hit(shown[one], score, frames, query)
                 for one, score in zip(ids.tolist(), scores.tolist(), strict=True)
-                if one in rows  # else another model took over since the index was read
+                if one in shown  # else it is wrong, or another model took over since the index was read
             ]
             for (ids, scores), query in zip(found, question.queries, strict=True)
         ]

@@ -27,8 +27,8 @@ def test_a_sound_library_has_no_faults_and_is_left_as_it_is(library: Path) -> No
         assert report.sound
         assert faults(report) == {}
         assert [check.name for check in report.checks] == [
-            "database", "references", "counters", "folders", "model", "doubles", "files", "visibility", "vectors",
-            "index file", "comparison", "keyframes", "leftovers", "sample",
+            "database", "rows", "references", "counters", "folders", "model", "doubles", "files", "visibility",
+            "vectors", "index file", "comparison", "keyframes", "leftovers", "sample",
         ]  # fmt: skip
     assert encoder.encoded == 2 * (15 + 8 + 8)  # pictures, text files, rows of captions.csv: the sample was all of them
     assert contents(library) == before
