@@ -122,5 +122,5 @@ def _compared(before: list[Check], after: list[Check], saved: Saved | None, kept
         checks[0] = replace(checks[0], found=text, remedy=lost)
     if kept:
         where = next(place for place, check in enumerate(checks) if check.name == ROWS)
-        checks[where] = replace(checks[where], mended=not checks[where].faults, found=f"{checks[where].found}; {kept}")
+        checks[where] = replace(checks[where], found=f"{checks[where].found}; {kept}")
     return checks

@@ -23,6 +23,8 @@ HIGHEST: Final = 2**63 - 1  # of SQLite
 MOST: Final = 2**53  # of ids and counters: a thousand a second last for 285,000 years, and counting up never ends
 PATH_BYTES: Final = 1 << 15  # of the longest path of any system
 SHOWN_CHARS: Final = 60
+DAMAGED: Final = "the catalog is damaged: "
+REMEDY: Final = "; run 'mmsearch doctor --repair'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,7 @@ def row_corrupt(table: str, row: int | None, column: str, value: object, rule: R
     """The error for a cell that breaks its rule."""
     where = f"row {row} of {table}" if row is not None else f"a row of {table}"
     found = f"{where} has {column} = {shown(value)}, not {rule.what}"
-    return RowCorrupt(f"the catalog is damaged: {found}; run 'mmsearch doctor --repair'")
+    return RowCorrupt(f"{DAMAGED}{found}{REMEDY}")
 
 
 def shown(value: object) -> str:
@@ -189,6 +191,11 @@ def shown(value: object) -> str:
     if isinstance(value, (str, bytes)) and len(value) > SHOWN_CHARS:
         return f"{value[:SHOWN_CHARS]!a}..."
     return "nothing" if value is None else ascii(value)
+
+
+def decoded(value: bytes) -> str:
+    """Text as it is stored; what is not UTF-8 becomes halves of surrogates, which no rule lets pass."""
+    return value.decode("utf-8", "surrogateescape")
 
 
 def _is_unicode(value: str) -> bool:

@@ -74,7 +74,7 @@ class Catalog:
             with self.engine.begin() as connection:
                 try:
                     yield connection
-                except (RowCorrupt, UnicodeDecodeError, exc.OperationalError) as error:
+                except (RowCorrupt, UnicodeDecodeError, exc.DataError, exc.OperationalError) as error:
                     if (wrong := _wrong_row(connection, error)) is None:
                         raise
                     raise wrong from error
@@ -162,7 +162,7 @@ def _wrong_row(connection: Connection, error: Exception) -> RowCorrupt | None:
     """The row that a complaint about a value is about, as an error that names it."""
     from indexer.catalog import wrong_rows  # needed here and by the doctor alone
 
-    is_about_value = isinstance(error, RowCorrupt) or "UTF-8" in str(error)
+    is_about_value = isinstance(error, (RowCorrupt, exc.DataError)) or "UTF-8" in str(error)
     return wrong_rows.first(connection) if is_about_value else None
 
 

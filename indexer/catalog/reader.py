@@ -21,6 +21,7 @@ from indexer.base.disk_errors import trouble
 from indexer.base.errors import LibraryError, ModelMismatch
 from indexer.base.types import Model
 from indexer.catalog import door, readonly
+from indexer.catalog.cells import decoded
 from indexer.catalog.columns import check
 from indexer.catalog.known_schema import SCHEMA_REVISION
 from indexer.catalog.pool import Pool
@@ -118,6 +119,7 @@ class CatalogReader:
             with self._undisturbed() if self._read_only else nullcontext(), self._pool.lent() as connection:
                 assert isinstance(connection, door.CatalogConnection)
                 connection.renew()
+                connection.text_factory = decoded  # one text that is none must not end the whole answer
                 connection.execute("BEGIN")
                 try:
                     yield connection

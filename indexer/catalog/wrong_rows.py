@@ -13,7 +13,8 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -24,7 +25,7 @@ from indexer.base.errors import RowCorrupt
 from indexer.base.failpoints import reach
 from indexer.base.plain_files import new_file
 from indexer.catalog import checks, tables
-from indexer.catalog.cells import row_corrupt
+from indexer.catalog.cells import DAMAGED, REMEDY, decoded, row_corrupt
 from indexer.catalog.columns import MOST_ROOTS, RULES
 from indexer.catalog.schema import assets, library, metadata
 from indexer.catalog.scopes import chunked
@@ -46,6 +47,12 @@ def first(connection: Connection, found: WrongRows | None = None) -> RowCorrupt 
     for table, rows in (find(connection) if found is None else found).items():
         return _said(connection, table, min(rows))
     return None
+
+
+def summary(connection: Connection, found: WrongRows) -> str:
+    """How many rows of which tables, and what the first of them holds."""
+    counts = ", ".join(f"{len(rows)} of {table}" for table, rows in found.items())
+    return f"{counts}; {str(first(connection, found)).removeprefix(DAMAGED).removesuffix(REMEDY)}"
 
 
 def set_aside(connection: Connection, where: Path) -> tuple[Path, int]:
@@ -86,7 +93,7 @@ def _wrong(connection: Connection, table: str) -> Iterator[int]:
     try:
         for number, *values in connection.execution_options(yield_per=1000).exec_driver_sql(query):
             for rule, value in zip(read.values(), values, strict=True):
-                if value is not None and not rule.holds(_decoded(value)):
+                if value is not None and not rule.holds(decoded(value)):
                     yield number
                     break
     except exc.DataError:  # longer than this connection reads: found above, and sound rows are shorter
@@ -125,13 +132,10 @@ def _said(connection: Connection, table: str, row: int) -> RowCorrupt:
         except exc.DataError:
             is_sound = False
         value, _ = _cell(connection, table, column, row)
-        value = _decoded(value) if isinstance(value, _Words) else value
+        value = decoded(value) if isinstance(value, _Words) else value
         if not is_sound or (rule.reads and value is not None and not rule.holds(value)):
             return row_corrupt(table, row, column, value, rule)
-    return RowCorrupt(
-        f"the catalog is damaged: {table} has more than {MOST_ROOTS:,} rows, most of them about nothing; "
-        "run 'mmsearch doctor --repair'"
-    )
+    return RowCorrupt(f"{DAMAGED}{table} has more than {MOST_ROOTS:,} rows, some of them without files{REMEDY}")
 
 
 class _Words(bytes):
@@ -149,11 +153,6 @@ def _cell(connection: Connection, table: str, column: str, row: int) -> tuple[An
     with driver.blobopen(table, column, row, readonly=True) as blob:
         value = blob.read(KEPT_BYTES)
         return (_Words(value) if kind == "text" else value), len(blob)
-
-
-def _decoded(value: bytes) -> str:
-    """Text; what is not UTF-8 becomes halves of surrogates, which no rule lets pass."""
-    return value.decode("utf-8", "surrogateescape")
 
 
 def _with_dependents(connection: Connection, found: WrongRows) -> WrongRows:
@@ -189,11 +188,34 @@ def _count_again(connection: Connection) -> None:
 
 
 def _write(file: BinaryIO, connection: Connection, table: str, rows: Collection[int]) -> None:
+    """One line for each row; those that SQLite cannot give back at once, cell by cell."""
     names = [str(row[1]) for row in connection.exec_driver_sql(f"PRAGMA table_info({table})")]
-    for row in sorted(rows):
-        cells = {name: _plain(*_cell(connection, table, name, row)) for name in names}
-        line = json.dumps({"table": table, "row": row, "cells": cells}, ensure_ascii=True, allow_nan=False)
-        file.write(line.encode() + b"\n")
+    kinds = ", ".join(
+        f"typeof({name}), CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END" for name in names
+    )
+    for chunk in chunked(sorted(rows)):
+        left = dict.fromkeys(chunk)
+        query = f"SELECT rowid, {kinds} FROM {table} WHERE rowid IN ({_listed(chunk)})"
+        with suppress(exc.DataError):
+            for row, *found in connection.execution_options(yield_per=1).exec_driver_sql(query):
+                pairs = zip(found[::2], found[1::2], strict=True)
+                _write_line(file, table, row, dict(zip(names, (_cut(*pair) for pair in pairs), strict=True)))
+                del left[row]
+        for row in left:
+            _write_line(file, table, row, {name: _cell(connection, table, name, row) for name in names})
+
+
+def _write_line(file: BinaryIO, table: str, row: int, cells: dict[str, tuple[Any, int]]) -> None:
+    line = {"table": table, "row": row, "cells": {name: _plain(*cell) for name, cell in cells.items()}}
+    file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+
+
+def _cut(kind: str, value: Any) -> tuple[Any, int]:
+    """A value that was read whole, as `_cell` gives it."""
+    if not isinstance(value, bytes):
+        return value, 0
+    kept = value[:KEPT_BYTES]
+    return (_Words(kept) if kind == "text" else kept), len(value)
 
 
 def _plain(value: Any, size_bytes: int) -> Any:
@@ -213,8 +235,3 @@ def _plain(value: Any, size_bytes: int) -> Any:
 
 def _listed(numbers: Collection[int]) -> str:
     return ", ".join(map(str, numbers))
-
-
-def summary(found: Mapping[str, Collection[int]]) -> str:
-    """How many rows of which tables."""
-    return ", ".join(f"{len(rows)} of {table}" for table, rows in found.items())

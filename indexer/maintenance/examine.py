@@ -33,7 +33,7 @@ def foundation(catalog: Catalog) -> list[Check]:
             return [Check(DATABASE, len(said), f"SQLite says: {' '.join(said[0].split())}", MEND)]
         found = wrong_rows.find(connection)
         count = sum(map(len, found.values()))
-        text = f"{wrong_rows.summary(found)}; {wrong_rows.first(connection, found)}" if count else "every value fits"
+        text = wrong_rows.summary(connection, found) if count else "every value fits its column"
         return [Check(DATABASE, 0, "SQLite finds every page and index in order"), Check(ROWS, count, text, MEND)]
 
 
@@ -42,7 +42,7 @@ def set_aside(catalog: Catalog, where: Path) -> str:
     with catalog.begin() as connection:
         path, count = wrong_rows.set_aside(connection, where)
     reach("repair.aside")
-    return f"{count} rows, with those that named them, are kept in {path.name}"
+    return f"kept, with what named them, as {count} lines of {path.name}"
 
 
 def examine(catalog: Catalog, where: Path, encoder: Encoder | None, sample: int, faults: Faults) -> list[Check]:
