@@ -15,7 +15,7 @@ from indexer.base.types import Model
 from indexer.catalog.library import next_change
 from indexer.catalog.schema import FUSED, LIVE, OWN, assets, captions, vectors
 from indexer.catalog.scopes import chunked, own_of
-from indexer.catalog.vectors import Blobs
+from indexer.catalog.vectors import Blobs, checked
 
 
 def drop(connection: Connection, photo_ids: Collection[int]) -> None:
@@ -54,19 +54,20 @@ def unfused(connection: Connection, model: Model) -> list[int]:
 
 
 def photos(connection: Connection, model: Model, photo_ids: Sequence[int]) -> dict[int, Blobs]:
-    """The own vectors of photos, by rising id."""
-    query = select(vectors.c.asset_id, vectors.c.mu, vectors.c.logvar).where(vectors.c.asset_id.in_(photo_ids))
+    """The own vectors of photos, by rising id. Raises: RowCorrupt."""
+    columns = (vectors.c.id, vectors.c.asset_id, vectors.c.mu, vectors.c.logvar)
+    query = select(*columns).where(vectors.c.asset_id.in_(photo_ids))
     # IS NULL in place of coalesce would make SQLite start from the index on captions
     is_own = and_(vectors.c.role == OWN, func.coalesce(vectors.c.caption_id, 0) == 0, vectors.c.model_id == model.id)
-    rows = connection.execute(query.where(is_own).order_by(vectors.c.asset_id))
+    rows = checked(connection.execute(query.where(is_own).order_by(vectors.c.asset_id)).all(), model.dim)
     return {row.asset_id: Blobs(row.mu, row.logvar) for row in rows}
 
 
 def experts(connection: Connection, model: Model, photo_ids: Sequence[int]) -> dict[int, list[Blobs]]:
-    """What is said of each photo; what is said twice counts once."""
+    """What is said of each photo; what is said twice counts once. Raises: RowCorrupt."""
     said: dict[int, set[Blobs]] = {photo_id: set() for photo_id in photo_ids}
     for query in _caption_vectors(model):
-        for row in connection.execute(query.where(captions.c.asset_id.in_(photo_ids))):
+        for row in checked(connection.execute(query.where(captions.c.asset_id.in_(photo_ids))).all(), model.dim):
             said[row.asset_id].add(Blobs(row.mu, row.logvar))
     # a sum in an order of its own: the same bits whatever was indexed first
     return {photo_id: sorted(blobs, key=lambda one: (one.mu, one.logvar)) for photo_id, blobs in said.items()}
@@ -97,5 +98,5 @@ def _caption_vectors(model: Model) -> tuple[Select[Any], Select[Any]]:
     of_file = and_(text.c.asset_id == captions.c.text_asset_id, text.c.role == OWN)
     of_file = and_(of_file, func.coalesce(text.c.caption_id, 0) == 0)  # IS NULL would make SQLite start from this end
     usable = and_(captions.c.live, text.c.mu.is_not(None), text.c.model_id == model.id)
-    query = select(captions.c.asset_id, text.c.mu, text.c.logvar)
+    query = select(text.c.id, captions.c.asset_id, text.c.mu, text.c.logvar)
     return query.join(text, of_row).where(usable), query.join(text, of_file).where(usable)

@@ -8,18 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, and_, bindparam, delete, or_, select, update
 
+from indexer.base.errors import RowCorrupt
 from indexer.base.types import Modality, Model, Posterior
 from indexer.catalog import keyframes
 from indexer.catalog.captions import PendingText
+from indexer.catalog.cells import DAMAGED, REMEDY
+from indexer.catalog.changes import finite
 from indexer.catalog.library import make_live, next_change
 from indexer.catalog.roots import Target
 from indexer.catalog.schema import LIVE, MISSING, OWN, assets, captions, frames, vectors
 from indexer.catalog.scopes import below, chunked, is_encoded, own_of
+
+LOGVAR_LIMIT: Final = 0.1
+LEAST_LOGVAR: Final = -60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,28 @@ def from_blobs(blobs: Sequence[Blobs], dim: int) -> Posterior:
     return Posterior(matrix(one.mu for one in blobs), matrix(one.logvar for one in blobs))
 
 
+def hold_posteriors(rows: Sequence[Any], dim: int) -> NDArray[np.bool_]:
+    """Which rows, each with `mu` and `logvar`, hold a posterior `[n]`: of `dim` numbers each, within bounds.
+
+    None is wider than the prior, but for rounding; beyond `LEAST_LOGVAR` precisions overflow, and fusions are NaN.
+    """
+    found = np.array([len(row.mu or b"") == len(row.logvar or b"") == 2 * dim for row in rows], np.bool_)
+    whole = [part for row, fits in zip(rows, found, strict=True) if fits for part in (row.mu, row.logvar)]
+    if whole:
+        halves = np.frombuffer(b"".join(whole), np.float16).reshape(-1, 2 * dim)
+        logvar = halves[:, dim:].astype(np.float32)
+        found[found] = finite(halves) & ((logvar >= LEAST_LOGVAR) & (logvar <= LOGVAR_LIMIT)).all(axis=1)
+    return found
+
+
+def checked(rows: Sequence[Any], dim: int) -> Sequence[Any]:
+    """The same rows. Raises: RowCorrupt, naming the first that holds no posterior; rows have an `id`."""
+    if not (fine := hold_posteriors(rows, dim)).all():
+        number = rows[int(np.argmin(fine))].id
+        raise RowCorrupt(f"{DAMAGED}row {number} of vectors holds no vector of {dim} usable numbers{REMEDY}")
+    return rows
+
+
 def donors(
     connection: Connection, model: Model, target: Target, hashes: Collection[bytes]
 ) -> dict[tuple[Modality, bytes], list[Donor]]:
@@ -82,10 +111,11 @@ def holder(connection: Connection, model: Model, content_hash: bytes, modality: 
 
 
 def own(connection: Connection, model: Model, asset_id: int) -> Blobs | None:
-    """The vector of a file itself, with the keyframes of a video; None where there is none that can be used."""
-    query = select(vectors.c.mu, vectors.c.logvar).where(own_of(model), vectors.c.asset_id == asset_id)
-    row = connection.execute(query).first()
-    return None if row is None else Blobs(row.mu, row.logvar, keyframes.of_asset(connection, model.id, asset_id))
+    """The vector of a file itself, with the keyframes of a video; None where there is none. Raises: RowCorrupt."""
+    query = select(vectors.c.id, vectors.c.mu, vectors.c.logvar).where(own_of(model), vectors.c.asset_id == asset_id)
+    for row in checked(connection.execute(query.limit(1)).all(), model.dim):
+        return Blobs(row.mu, row.logvar, keyframes.of_asset(connection, model.id, asset_id))
+    return None
 
 
 def set_own(connection: Connection, model: Model, blobs: Mapping[int, Blobs | None]) -> None:
@@ -124,8 +154,9 @@ def of_texts(connection: Connection, model: Model, hashes: Collection[bytes]) ->
     """The vectors of words that were encoded before, by the hash of the words."""
     of_caption = and_(vectors.c.caption_id == captions.c.id, vectors.c.model_id == model.id)
     query = select(captions.c.text_hash, vectors.c.mu, vectors.c.logvar).join(vectors, of_caption)
-    rows = connection.execute(query.where(captions.c.text_hash.in_(hashes), vectors.c.mu.is_not(None)))
-    return {row.text_hash: Blobs(row.mu, row.logvar) for row in rows}
+    rows = connection.execute(query.where(captions.c.text_hash.in_(hashes), vectors.c.mu.is_not(None))).all()
+    fine = hold_posteriors(rows, model.dim)  # the others are encoded again
+    return {row.text_hash: Blobs(row.mu, row.logvar) for row, holds in zip(rows, fine, strict=True) if holds}
 
 
 def add_texts(connection: Connection, model: Model, texts: Iterable[tuple[PendingText, Blobs]]) -> None:
@@ -150,9 +181,12 @@ def switch(connection: Connection, model: Model) -> None:
 
 
 def own_posteriors(connection: Connection, model: Model) -> tuple[Posterior, Posterior]:
-    """The unfused posteriors of live files and captions, oldest first: images `[n, d]`, texts `[m, d]`."""
+    """The unfused posteriors of live files and captions, oldest first: images `[n, d]`, texts `[m, d]`.
+
+    Raises: RowCorrupt.
+    """
     query = (
-        select(vectors.c.mu, vectors.c.logvar, vectors.c.caption_id, assets.c.modality)
+        select(vectors.c.id, vectors.c.mu, vectors.c.logvar, vectors.c.caption_id, assets.c.modality)
         .join(assets, assets.c.id == vectors.c.asset_id)
         .where(vectors.c.model_id == model.id, vectors.c.role == OWN, vectors.c.mu.is_not(None))
         .where(assets.c.state == LIVE)
@@ -160,7 +194,7 @@ def own_posteriors(connection: Connection, model: Model) -> tuple[Posterior, Pos
     )
     images: list[Blobs] = []
     texts: list[Blobs] = []
-    for row in connection.execute(query):
+    for row in checked(connection.execute(query).all(), model.dim):
         is_image = row.caption_id is None and row.modality == "image"
         (images if is_image else texts).append(Blobs(row.mu, row.logvar))
     return from_blobs(images, model.dim), from_blobs(texts, model.dim)

@@ -21,7 +21,7 @@ from indexer.catalog import keyframes as moments
 from indexer.catalog.checks import OwnVector, StoredVector
 from indexer.catalog.database import Catalog, Connection, Model
 from indexer.catalog.own_roots import standing
-from indexer.catalog.vectors import Blobs, from_blobs
+from indexer.catalog.vectors import Blobs, from_blobs, hold_posteriors
 from indexer.decoding.sandbox import DecodeJournal, Sandbox
 from indexer.files.opening import PhotoFolder
 from indexer.ingest.encode import encode_pictures
@@ -33,7 +33,6 @@ from indexer.vectors.protocol import normalised
 from indexer.vectors.rows import Int64Array
 
 MEND: Final = "mmsearch doctor --repair"
-LOGVAR_LIMIT: Final = 0.1  # a posterior is never wider than the prior; the rest is rounding
 ALIKE: Final = 0.9999  # cosine of a vector in the index with the float16 row it was made from
 SAME_MODEL: Final = 0.98  # cosine of a vector encoded in float32 here and in int8 on another machine, at the least
 AT_ONCE: Final = 32  # pictures encoded together
@@ -143,13 +142,7 @@ def _places(live: LiveIndex, rows: Sequence[StoredVector]) -> tuple[Int64Array, 
 
 def _usable(rows: Sequence[Vector], dim: int) -> list[Vector]:
     """The rows whose blobs have the model's length and hold a posterior."""
-    whole = [row for row in rows if len(row.mu) == len(row.logvar) == 2 * dim]
-    if not whole:
-        return []
-    posterior = from_blobs([Blobs(row.mu, row.logvar) for row in whole], dim)
-    fine = np.isfinite(posterior.mu).all(axis=1) & (posterior.logvar <= LOGVAR_LIMIT).all(axis=1)  # NaN is not <=
-    fine &= np.isfinite(posterior.logvar).all(axis=1)  # [n]
-    return [whole[place] for place in np.flatnonzero(fine)]
+    return [row for row, holds in zip(rows, hold_posteriors(rows, dim), strict=True) if holds]
 
 
 def _unit(blobs: Sequence[bytes], dim: int) -> Float32Array:

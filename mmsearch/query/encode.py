@@ -73,10 +73,12 @@ def modality_of(path: Path) -> Modality:
 
 
 def _read_text(path: Path) -> str:
-    from indexer.decoding.decode import decode_text
+    from indexer.decoding.decode import TEXT_LIMIT_BYTES, decode_text
+    from indexer.files.opening import open_regular
 
     try:
-        return decode_text(path.read_bytes())
+        with open_regular(path) as file:
+            return decode_text(file.read(TEXT_LIMIT_BYTES + 1))
     except DecodeError as error:
         raise DecodeError(f"{path}: {error}") from error
     except OSError as error:
