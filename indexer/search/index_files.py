@@ -20,7 +20,7 @@ import numpy as np
 from indexer.base import personal
 from indexer.base.disk_errors import in_words, twice
 from indexer.base.durable import set_aside
-from indexer.base.errors import LibraryCorrupt, NotPlainFile
+from indexer.base.errors import LibraryCorrupt, NotPlainFile, RowCorrupt
 from indexer.base.plain_files import TEMPORARY
 from indexer.base.types import CAPTION, EXACT_SEARCH, TEXT, IndexFacts, Model
 from indexer.catalog import changes
@@ -88,6 +88,8 @@ def _open(
         try:
             opened = twice(partial(load, folder, files, model, device, suspect=suspect))
             opened.live.replay(snapshot)
+        except RowCorrupt:  # of the catalog itself
+            raise
         except (LibraryCorrupt, NotPlainFile) as error:
             log.log(level, "%s; searching the catalog instead", error)
         except FileNotFoundError:
