@@ -51,9 +51,10 @@ def decode_in_sandbox(path: Path, side_px: int) -> Image.Image | None:
     Raises: DecodeError.
     """
     from indexer.files.kinds import HEAD_BYTES, RISKY, kind_of, missing_extra
+    from indexer.files.opening import open_regular
 
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             kind = kind_of(file.read(HEAD_BYTES))
     except OSError:
         return None  # reported by the read that follows
