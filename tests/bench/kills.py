@@ -11,6 +11,7 @@ the catalog holds, and the next run must arrive where the undisturbed one did, w
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import tempfile
 import time
@@ -30,6 +31,7 @@ def run(kills: int, seed: int) -> Counter[str]:
     dice, told = random.Random(seed), Counter[str]()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        os.environ["MMSEARCH_HOME"] = str(folder / "home")
         scenes = all_scenes(folder)
         whole_s = {name: _seconds(scene, folder / "timed") for name, scene in scenes.items()}
         while sum(told.values()) - told["was done"] < kills:

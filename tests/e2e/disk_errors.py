@@ -22,7 +22,8 @@ ERRORS = {  # by the kind of call, those that the system gives there
     **dict.fromkeys(("rename", "unlink", "mkdir"), (errno.EIO, errno.EROFS)),
     "open": (errno.EIO, errno.EROFS, errno.EMFILE),
 }
-NO_REASON = "unable to open database file"  # SQLite does not say why, and a second look finds nothing wrong
+# SQLite does not always say why; a second look, as the doctor's, finds nothing wrong then
+NO_REASON = {"open": ("unable to open database file",), "pread": ("is damaged",)}
 WORDS = {
     errno.EIO: ("input/output error", "Input/output error"),
     errno.ENOSPC: ("full", "No space left", "no room"),
@@ -107,7 +108,7 @@ class Scenes:
         lines = said.err.splitlines()
         assert len([line for line in lines if "skipped" not in line and "goes over from" not in line]) <= 2, what
         if said.code == 2:
-            assert any(word in lines[-1] for word in (*WORDS[error], *([NO_REASON] if call == "open" else []))), what
+            assert any(word in lines[-1] for word in (*WORDS[error], *NO_REASON.get(call, ()))), what
         assert not list(self.library.rglob("*.bad-*")), what
         again = self._disk.run(*scene.arguments, "--library", self.library)
         if name == "backup" and said.code != 2:

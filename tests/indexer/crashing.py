@@ -28,6 +28,7 @@ from sqlalchemy import Connection
 from indexer.base import failpoints
 from indexer.base.errors import LibraryCorrupt, LibraryNotFound, SchemaOutdated
 from indexer.base.worker import Message, Worker
+from indexer.catalog import own_roots
 from indexer.catalog.database import Catalog
 from indexer.ingest import batches
 from indexer.search.index_files import open_index
@@ -173,6 +174,8 @@ class Scene:
         shutil.rmtree(library, ignore_errors=True)
         if self.before.exists():
             shutil.copytree(self.before, library)
+            with Store.open(library) as store, store._catalog.begin() as connection:
+                own_roots.remember(connection, self.photos)
         return FakeEncoder(seed=self.encoder.seed)
 
     def arrives(self, library: Path, encoded: int, what: str) -> None:
