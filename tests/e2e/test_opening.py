@@ -164,6 +164,22 @@ def test_the_record_of_decoding_is_a_plain_file(made: Path, tmp_path: Path, run:
     assert "a library holds plain files only" in answers["index more"].err
 
 
+def test_the_folder_of_index_files_leads_nowhere(made: Path, tmp_path: Path, run: Run) -> None:
+    def spoil(library: Path, outside: Path) -> None:
+        shutil.move(library / "vectors", outside / "elsewhere")
+        (library / "vectors").symlink_to(outside / "elsewhere")
+        (outside / "elsewhere" / "index-99.f16").write_bytes(b"precious")
+
+    attack(made, tmp_path, run, spoil)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_index_files_are_plain_files(made: Path, tmp_path: Path, run: Run, kind: str) -> None:
+    (name,) = (path.name for path in (made / "library" / "vectors").iterdir())
+    answers = attack(made, tmp_path, run, in_place_of(f"vectors/{name}", kind))
+    assert answers["search"].code == 0
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_salvaged_catalog_goes_nowhere_else(made: Path, tmp_path: Path, run: Run, kind: str) -> None:
     def spoil(library: Path, outside: Path) -> None:
