@@ -21,7 +21,7 @@ from indexer.base import personal
 from indexer.base.disk_errors import in_words, twice
 from indexer.base.durable import set_aside
 from indexer.base.errors import LibraryCorrupt, NotPlainFile, RowCorrupt
-from indexer.base.plain_files import TEMPORARY
+from indexer.base.plain_files import TEMPORARY, check_folder
 from indexer.base.types import CAPTION, EXACT_SEARCH, TEXT, IndexFacts, Model
 from indexer.catalog import changes
 from indexer.catalog import index_files as table
@@ -209,7 +209,8 @@ def _lacks_faiss(snapshot: Snapshot, folder: Path, files: IndexFiles, model: Mod
 
 
 def _set_aside(folder: Path, opened: _Opened) -> None:
-    """Those that are not what their row says; what an earlier version wrote is no damage."""
+    """Those that are not what their row says; what an earlier version wrote is no damage. Raises: NotPlainFile."""
+    check_folder(folder)
     if opened.files is None or opened.files.facts is None:
         return
     for file in opened.wrong:

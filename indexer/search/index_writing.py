@@ -20,7 +20,7 @@ from indexer.base.disk_errors import in_words
 from indexer.base.durable import sync
 from indexer.base.errors import LibraryError
 from indexer.base.failpoints import reach
-from indexer.base.plain_files import TEMPORARY, make_folder, temporary_name
+from indexer.base.plain_files import TEMPORARY, check_folder, make_folder, temporary_name
 from indexer.base.types import EXACT_SEARCH, IMAGE, IndexFacts
 from indexer.catalog import index_files as table
 from indexer.catalog.index_files import IndexFiles, OfFaiss, faiss_name, rows_name
@@ -94,7 +94,8 @@ def add_faiss(catalog: Catalog, folder: Path, files: IndexFiles, live: LiveIndex
 
 
 def sweep(folder: Path, files: IndexFiles) -> None:
-    """Remove what no row lists, but not what was set aside."""
+    """Remove what no row lists, but not what was set aside. Raises: NotPlainFile: the folder leads elsewhere."""
+    check_folder(folder)
     kept = {file.name for file in files.files}
     for path in (path for pattern in OURS for path in folder.glob(pattern)):
         if path.name not in kept and ".bad-" not in path.name:

@@ -170,7 +170,9 @@ def test_the_folder_of_index_files_leads_nowhere(made: Path, tmp_path: Path, run
         (library / "vectors").symlink_to(outside / "elsewhere")
         (outside / "elsewhere" / "index-99.f16").write_bytes(b"precious")
 
-    attack(made, tmp_path, run, spoil)
+    answers = attack(made, tmp_path, run, spoil)
+    assert answers["search"].code == 0
+    refused({name: answers[name] for name in ("index", "index more", "backup")}, "a library holds plain files only")
 
 
 @pytest.mark.parametrize("kind", KINDS)
