@@ -143,6 +143,16 @@ def test_a_second_signal_is_not_kept_waiting(library: Path, start: Start) -> Non
     assert time.monotonic() - begun_s < 1.7
 
 
+def test_a_hung_server_is_not_waited_for(library: Path, start: Start) -> None:
+    server = start()
+    server.send_signal(signal.SIGSTOP)
+    begun_s = time.monotonic()
+    assert client.ask(library, ["red"]) is None  # was asked for thirty seconds
+    assert time.monotonic() - begun_s < client.SIGN_TIMEOUT_S + 0.5
+    server.send_signal(signal.SIGCONT)
+    assert is_answered(library)
+
+
 def test_told_to_end_before_it_answers(library: Path, start: Start) -> None:
     server = start(FAKE_DELAY_S="30", wait=False)
     lock = client.socket_path(library).with_suffix(".lock")
