@@ -104,7 +104,11 @@ def one_of(*names: str) -> Rule:
     listed = ", ".join(f"'{name}'" for name in names)
     chosen = frozenset(names)
     condition = f"typeof({{c}}) = 'text' AND {{c}} IN ({listed})"
-    return Rule(f"one of {listed}", condition, lambda value: type(value) is str and value in chosen)
+
+    def holds(value: Any) -> bool:
+        return type(value) is str and value in chosen
+
+    return Rule(f"one of {listed}", condition, holds, screen=lambda values: chosen.issuperset(values))
 
 
 def data(most_bytes: int, of: str = "bytes") -> Rule:
@@ -130,9 +134,12 @@ def relative_path(*, whole_folder: bool = False) -> Rule:
         return not value or not (b"" in parts or b".." in parts or b"." in parts)
 
     def screen(values: Sequence[Any]) -> bool:
-        if set(map(type, values)) != {bytes} or max(map(len, values)) > PATH_BYTES:
+        try:
+            joined = b"/" + b"/\0/".join(values) + b"/"  # an empty path makes '//' of this
+        except TypeError:
             return False
-        joined = b"/" + b"/\0/".join(values) + b"/"  # an empty path makes '//' of this
+        if max(map(len, values), default=0) > PATH_BYTES:
+            return False
         return joined.count(b"\0") == len(values) - 1 and not any(part in joined for part in (b"//", b"/../", b"/./"))
 
     size = f"typeof({{c}}) = 'blob' AND length({{c}}) BETWEEN {least} AND {PATH_BYTES}"

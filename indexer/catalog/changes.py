@@ -68,7 +68,10 @@ def finite(vectors: NDArray[np.float16]) -> NDArray[np.bool_]:
     """Which of the vectors `[n, d]` hold neither NaN nor infinity, `[n]`: by their bits, much faster than isfinite."""
     if not vectors.size:
         return np.ones(len(vectors), np.bool_)
-    return np.asarray((vectors.view(np.uint16) & 0x7FFF).max(axis=1) < NOT_FINITE)
+    sizes = vectors.view(np.uint16) & 0x7FFF
+    if sizes.max() < NOT_FINITE:  # nearly always, and several times as fast as row by row
+        return np.ones(len(vectors), np.bool_)
+    return np.asarray(sizes.max(axis=1) < NOT_FINITE)
 
 
 def _pages(snapshot: Snapshot, query: str, model: Model, **values: object) -> Iterator[Page]:
