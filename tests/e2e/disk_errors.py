@@ -56,16 +56,17 @@ class Scenes:
             self._do("index", photos, library=self.library)  # here, where this user's roots are remembered
             shutil.move(self.library, kept)
         change(folder / "moving", captions=True)
-        self.scenes = {
-            "first": self._scene(None, "index", folder / "photos"),
-            "index": self._scene(first, "index", folder / "moving"),
-            "search": self._scene(whole, "search", "red", "--paths"),
-            "doctor": self._scene(whole, "doctor"),
-            "repair": self._scene(whole, "doctor", "--repair"),
-            "backup": self._scene(whole, "backup", self.dest),
-            "prune": self._scene(first, "prune"),
-            "rebuild": self._scene(whole, "rebuild", "--model", "other"),
+        self._lines: dict[str, tuple[Path | None, tuple[str | Path, ...]]] = {
+            "first": (None, ("index", folder / "photos")),
+            "index": (first, ("index", folder / "moving")),
+            "search": (whole, ("search", "red", "--paths")),
+            "doctor": (whole, ("doctor",)),
+            "repair": (whole, ("doctor", "--repair")),
+            "backup": (whole, ("backup", self.dest)),
+            "prune": (first, ("prune",)),
+            "rebuild": (whole, ("rebuild", "--model", "other")),
         }
+        self._scenes: dict[str, Scene] = {}
         self.calls: Counter[tuple[str, str]] = Counter()
 
     def _do(self, *arguments: str | Path, library: Path) -> Said:
@@ -73,14 +74,18 @@ class Scenes:
         assert said.code in (0, 1, 3), said
         return said
 
-    def _scene(self, before: Path | None, *arguments: str | Path) -> Scene:
-        after = self.folder / f"after-{arguments[0]}-{len(list(self.folder.iterdir()))}"
-        if before is not None:
-            shutil.copytree(before, self.library)
-        self._do(*arguments, library=self.library)
-        shutil.move(self.library, after)
-        shutil.rmtree(self.dest, ignore_errors=True)
-        return Scene(arguments, before, after)
+    def _scene(self, name: str) -> Scene:
+        """Done undisturbed the first time it is asked for."""
+        if name not in self._scenes:
+            before, arguments = self._lines[name]
+            after = self.folder / f"after-{name}"
+            shutil.rmtree(self.folder / "here")
+            if before is not None:
+                shutil.copytree(before, self.library)
+            self._do(*arguments, library=self.library)
+            shutil.move(self.library, after)
+            self._scenes[name] = Scene(arguments, before, after)
+        return self._scenes[name]
 
     def count(self, name: str, call: str) -> int:
         """How many calls of a kind a command makes on the library, and where it writes."""
@@ -89,8 +94,8 @@ class Scenes:
         return self.calls[name, call]
 
     def _run(self, name: str, call: str, number: int, error: int) -> Said:
-        scene = self.scenes[name]
-        shutil.rmtree(self.folder / "here")
+        scene = self._scene(name)
+        shutil.rmtree(self.folder / "here", ignore_errors=True)
         (self.folder / "here").mkdir()
         if scene.before is not None:
             shutil.copytree(scene.before, self.library)
@@ -99,7 +104,7 @@ class Scenes:
 
     def fail(self, name: str, call: str, number: int, error: int) -> str:
         """One command whose `number`-th `call` fails: how it ended, in a word. Raises: AssertionError."""
-        scene, said = self.scenes[name], self._run(name, call, number, error)
+        scene, said = self._scene(name), self._run(name, call, number, error)
         what = (name, call, number, errno.errorcode[error], said)
         assert said.failed, what
         assert said.code in (0, 1, 2, 3), what
