@@ -24,6 +24,7 @@ ERRORS = {  # by the kind of call, those that the system gives there
 }
 # SQLite does not always say why; a second look, as the doctor's, finds nothing wrong then
 NO_REASON = {"open": ("unable to open database file",), "pread": ("is damaged",)}
+NO_REASON |= dict.fromkeys(("pwrite", "ftruncate", "fsync"), ("input/output error",))  # or by the room there is
 WORDS = {
     errno.EIO: ("input/output error", "Input/output error"),
     errno.ENOSPC: ("full", "No space left", "no room"),
