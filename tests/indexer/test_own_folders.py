@@ -11,6 +11,7 @@ import pytest
 
 from indexer.base.errors import LibraryError
 from indexer.doctor import visit
+from mmsearch.cli.render import show_pruned, show_status
 from mmsearch.library import Library
 from tests.fakes import FakeEncoder, paint
 
@@ -222,3 +223,14 @@ def test_the_doctor_names_no_folder_on_the_way(ann: Person, nas: Path) -> None:
     visit(nas / "library", lambda _: ann.encoder, repair=True, sample=0)
     with ann as library:
         assert [root.yours for root in library.status().roots] == [True, False]
+
+
+def test_the_command_line_says_it_in_a_word(
+    given: Person, nas: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MMSEARCH_HOME", str(given.home))
+    with given as library:
+        show_status(library.path, library.status(), as_json=False)
+        assert f"{nas / 'photos'}  3 files, not yours yet: " in capsys.readouterr().out
+        show_pruned(library.prune(dry_run=True), as_json=False)
+        assert "3 files of folders you never indexed on this machine stay" in capsys.readouterr().err
