@@ -14,7 +14,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -82,6 +82,7 @@ class Stage:
         self._base = folder / "base"
         self._notes = folder / "notes"
         self._zygote: subprocess.Popen[str] | None = None
+        self.closing: list[Callable[[], None]] = []
 
     def __enter__(self) -> Self:
         self._notes.mkdir(parents=True)
@@ -93,6 +94,8 @@ class Stage:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for close in self.closing:
+            close()
         self._end()
         for path in (self.case, self._base):
             remove(path)
@@ -190,13 +193,6 @@ def remove(folder: Path) -> None:
     if folder.is_symlink() or folder.exists():
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(folder)
-
-
-@contextlib.contextmanager
-def stage_in(folder: Path) -> Iterator[Stage]:
-    """A stage in a new folder."""
-    with Stage(folder) as stage:
-        yield stage
 
 
 def _is_visible(line: str) -> bool:

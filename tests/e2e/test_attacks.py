@@ -1,4 +1,4 @@
-"""Whatever somebody gives away, commands treat it as data: every edit of `tests/attacks`, by every command that meets it.
+"""Whatever somebody gives away, commands treat it as data: every edit of `tests/attacks`, met by command after command.
 
 For each: nothing outside of the library changes, nothing private is read, no code runs, no socket is opened, at most
 ten seconds and 1 GB, an exit code from 0 to 3, one line without "unexpected". `python -m tests.bench.fuzz` goes on.
@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.attacks.edits import EDITS
-from tests.attacks.stage import Stage
-
-READING = (["status"], ["search", "red", "--json"], ["errors"])
+from tests.attacks.stage import Stage, state_of
 
 
 @pytest.fixture(scope="module")
@@ -23,21 +21,33 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield made
 
 
-def commands(stage: Stage) -> tuple[list[str | Path], ...]:
-    """Every command that opens a library or reads a folder."""
-    return (
-        ["status"], ["search", "red"], ["search", "red", "--json"], ["similar", stage.photos / "red.png"], ["errors"],
-        ["index", stage.photos], ["index", stage.more], ["doctor"], ["doctor", "--repair"],
-        ["rebuild", "--model", "other"], ["prune"], ["backup", stage.dest], ["export", stage.dest],
-        ["relocate", stage.photos, stage.more],
-    )  # fmt: skip
+def commands(stage: Stage, turn: int) -> list[list[str | Path]]:
+    """What opens a library in every way, and two by turns of what else is done with one."""
+    always: list[list[str | Path]] = [["status"], ["search", "red", "--json"], ["index", stage.photos]]
+    others: list[list[str | Path]] = [
+        ["doctor"], ["doctor", "--repair"], ["rebuild", "--model", "other"], ["backup", stage.dest],
+        ["export", stage.dest], ["errors"], ["similar", stage.photos / "red.png"], ["prune"], ["index", stage.more],
+        ["search", "red"], ["relocate", stage.photos, stage.more],
+    ]  # fmt: skip
+    return always + [others[(2 * turn + one) % len(others)] for one in range(2)]
 
 
 @pytest.mark.parametrize("name", EDITS)
 def test_what_is_given_gives_no_orders(stage: Stage, name: str) -> None:
     wrong = []
-    for command in commands(stage):
+    for command in commands(stage, list(EDITS).index(name)):
         stage.reset(given=True)
         EDITS[name](stage)
         wrong += stage.attack(*command)
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_stage_sees_what_it_looks_for(stage: Stage) -> None:
+    """A command that does everything that must not be is told of everything."""
+    stage.reset(given=True)
+    (stage.photos / "plain.png").symlink_to(stage.outside / "private" / "secret.png")
+    assert any("reads" in one for one in stage.attack("similar", stage.photos / "plain.png"))
+    assert stage.attack("search", "red", "--library", stage.outside / "a" / "b")[:1] == []
+    before = state_of(stage.outside)
+    (stage.outside / "victim").write_bytes(b"yours")
+    assert before != state_of(stage.outside)
