@@ -14,7 +14,8 @@ WORDS: Final = (
 )  # fmt: skip
 VALUES: Final[tuple[Any, ...]] = (
     None, True, -1, 0, 1, 2**31, 2**63 - 1, -(2**63), 3_000_000_000, 1.5, 1e308, float("inf"), float("-inf"),
-    float("nan"), "", "word", "x" * 100_000, "\x1b]0;t\x07\x9b31m\u202e", "a\0b", "../../outside/victim", "/dev/zero", "/",
+    float("nan"), "", "word", "x" * 100_000, "\x1b]0;t\x07\x9b31m\u202e", "a\0b", "../../outside/victim", "/dev/zero",
+    "/",
     "2019-13-45 99:99:99", "-0044-03-15 12:00:00.000000", "[" * 5_000, "{}", "[]", "null", "1e999", b"",
     b"\xff\x00\xfe", b"../../outside/victim", b"/dev/zero", b"a\0b.png", b"a/" * 5_000, b"\x00\x7e" * 16,
     b"\x00\x7c" * 16, b"\xff\xfb" * 16, b"\x3c" * 100_000,
