@@ -82,6 +82,8 @@ def index(stage: Stage, dice: random.Random) -> list[str]:
                 connection.execute("UPDATE generations SET sha256 = ?, size_bytes = ?", said)
                 if dice.random() < 0.5:
                     _spoil_cell(connection, dice, "generations")
+                elif dice.random() < 0.5:
+                    _spoil_facts(connection, dice)
     return stage.attack(*dice.choice(_commands(stage)))
 
 
@@ -145,6 +147,12 @@ def _spoil_cell(connection: sqlite3.Connection, dice: random.Random, table: str 
     number, value = dice.choice(rows)
     with contextlib.suppress(sqlite3.Error, OverflowError, UnicodeError):  # a value that even SQLite does not take
         connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (of_value(value, dice), number))
+
+
+def _spoil_facts(connection: sqlite3.Connection, dice: random.Random) -> None:
+    (facts,) = connection.execute("SELECT facts FROM generations").fetchone()
+    said = json.dumps(of_json(json.loads(facts), dice, dice.choice((1, 2))))
+    connection.execute("UPDATE generations SET facts = ?", (said.encode("utf-8", "replace").decode(),))
 
 
 def _members(data: bytes) -> dict[str, bytes]:

@@ -101,11 +101,13 @@ class Stage:
             remove(path)
 
     def reset(self, *, given: bool) -> None:
-        """Everything as it was; where it is `given`, this user never indexed anything here."""
+        """Everything as it was; where it is `given`, this user has its model, and never indexed anything here."""
         remove(self.case)
         shutil.copytree(self._base, self.case, symlinks=True)
         if given:
-            shutil.rmtree(self.home / "state", ignore_errors=True)
+            for path in (self.home / "state").iterdir():
+                if path.name != "models.json":
+                    path.unlink()
 
     def run(self, *arguments: str | Path, fake: bool = True, private: bool = True) -> Outcome:
         """Run one command line to its end, or for ten seconds."""
