@@ -116,7 +116,7 @@ def frames(stage: Stage, dice: random.Random) -> list[str]:
     if dice.random() < 0.5:
         line = of_bytes(line, dice, os.urandom(64) if dice.random() < 0.1 else line)
     server.say(line, hang_up=dice.random() < 0.3)
-    return [f"frame {line[:200]!r}: {one}" for one in server.faults(question)]
+    return [f"{one}; after the frame {line[:200]!r}" for one in server.faults(question)]
 
 
 FUZZERS: Final[dict[str, Fuzzer]] = {
@@ -241,7 +241,8 @@ class _Server:
             end.connect(self.heard)
             end.sendall(line)
             with end.makefile("rb") as answer:
-                return answer.readline()
+                lines = iter(answer.readline, b"")
+                return next((one for one in lines if b'"accepted"' not in one), b"")
 
     def say(self, line: bytes, *, hang_up: bool) -> None:
         """Send what may be no question; who hangs up takes no answer."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import random
+import re
 import tempfile
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ from pathlib import Path
 from tests.attacks.fuzzers import FUZZERS
 from tests.attacks.stage import Stage
 
-SAME_CHARS = 60  # of two findings: further ones of a kind are counted
+KIND_CHARS = 100  # that findings of one kind have in common, paths and numbers apart
 
 
 def fuzz(
@@ -59,10 +60,10 @@ def main() -> int:
                 cases[name] += done
                 spent_s[name] += time.monotonic() - started_s
                 for one in found:
-                    kind = one.partition(": ")[2][-SAME_CHARS:]
+                    kind = re.sub(r"/\S+|\d+", "", one)[:KIND_CHARS]
                     kinds[kind] += 1
                     if kinds[kind] == 1:
-                        print(one, flush=True)
+                        print(f"{time.strftime('%H:%M:%S')} {one[:1000]}", flush=True)
             rates = ", ".join(f"{name} {cases[name]} ({cases[name] / spent_s[name]:.1f}/s)" for name in names)
             print(f"cases: {rates}; findings: {sum(kinds.values())} of {len(kinds)} kinds", flush=True)
     return bool(kinds)

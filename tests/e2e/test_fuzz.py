@@ -1,4 +1,4 @@
-"""Every fuzzer for a few seconds, from a seed of its own in each run; `python -m tests.bench.fuzz` goes on for hours."""
+"""Every fuzzer for a few seconds, from a new seed in each run; `python -m tests.bench.fuzz` goes on for hours."""
 
 from __future__ import annotations
 
