@@ -38,7 +38,7 @@ def test_what_is_given_gives_no_orders(stage: Stage, name: str) -> None:
     for command in commands(stage, list(EDITS).index(name)):
         stage.reset(given=True)
         EDITS[name](stage)
-        wrong += stage.attack(*command)
+        wrong += stage.attack(*command, fake="model" not in name)  # who may load one is asked of the real loader
     assert not wrong, "\n".join(wrong)
 
 
