@@ -38,6 +38,7 @@ def sql(stage: Stage, *statements: str, values: tuple[object, ...] = ()) -> None
     with closing(sqlite3.connect(stage.catalog, isolation_level=None)) as connection:
         connection.execute("PRAGMA foreign_keys = OFF")
         connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("PRAGMA synchronous = OFF")
         for statement in statements:
             connection.execute(statement, values if "?" in statement else ())
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -95,8 +96,10 @@ for _what, _model in {
     _cell(f"model named {_what}", "UPDATE models SET name = ?, fingerprint = 'f' || fingerprint", _model)
 _cell("the highest change", "UPDATE library SET change = ?", lambda stage: 2**63 - 1)
 _cell("vectors that are no numbers", "UPDATE vectors SET mu = ?", lambda stage: b"\x00\x7e" * 16)
-_cell("a vector of many bytes", "UPDATE vectors SET mu = zeroblob(?) WHERE id = 1", lambda stage: 200 << 20)
-_cell("a text of many bytes", "UPDATE captions SET text = CAST(zeroblob(?) AS TEXT)", lambda stage: 200 << 20)
+_cell("a vector of many bytes", "UPDATE vectors SET mu = zeroblob(?) WHERE id = 1", lambda stage: 40 << 20)
+_cell(
+    "a text of many bytes", "UPDATE captions SET text = CAST(zeroblob(?) AS TEXT) WHERE id = 1", lambda stage: 40 << 20
+)
 _cell("reasons that speak to the terminal", "UPDATE assets SET error = ?, excerpt = 'x'", lambda stage: NASTY)
 _cell("facts nested deeply", "UPDATE generations SET facts = ?", lambda stage: "[" * 100_000)
 _cell("keywords nested deeply", "UPDATE about SET keywords = ?", lambda stage: "[" * 100_000)
