@@ -40,11 +40,11 @@ def main() -> int:
     """Run all fuzzers by turns, a minute each."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.fuzz", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=5)
-    parser.add_argument("--only", choices=sorted(FUZZERS))
+    parser.add_argument("--only", choices=sorted(FUZZERS), nargs="+", default=list(FUZZERS))
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--case", type=int, help="only this one; goes with --only")
+    parser.add_argument("--case", type=int, help="only this one, of the fuzzer that --only names")
     options = parser.parse_args()
-    names = [options.only] if options.only else list(FUZZERS)
+    names: list[str] = options.only
     until_s = time.monotonic() + 60 * options.minutes
     cases, spent_s, kinds = Counter[str](), Counter[str](), Counter[str]()
     with tempfile.TemporaryDirectory() as temporary, Stage(Path(temporary) / "stage") as stage:
