@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 MEMORY_BYTES: Final = 4 << 30  # a command that takes more than 1 GB is a finding, and does not take the machine down
-PROCESSOR_S: Final = 60
+PROCESSOR_S: Final = 10
 FILE_BYTES: Final = 1 << 30
 CHANGES: Final = frozenset(
     ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod", "os.chown", "os.link", "os.symlink",
