@@ -68,7 +68,7 @@ def restore(source: Path, where: Path) -> CopyReport:
         except (OSError, *DAMAGE) as error:
             if isinstance(error, OSError) and error.errno is not None:  # pyarrow's, of what is not Parquet, has none
                 raise
-            reason = " ".join(str(error).split())[:200]
+            reason = " ".join(str(error).split())[:200].replace("unexpected end of data", "it ends too early")
             raise LibraryCorrupt(f"{source} is damaged, or no archive ({reason})") from error
         shutil.rmtree(unpacked)
         size_bytes = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
