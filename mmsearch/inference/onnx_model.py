@@ -145,7 +145,7 @@ def _open_session(path: Path) -> Any:
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = 4  # it would print names of the model, past our own door; errors are raised in any case
+    options.log_severity_level = 4  # it would print names of the model, past our own door; errors are raised
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has no common base class for its errors

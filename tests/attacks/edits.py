@@ -131,9 +131,9 @@ _objects(
     "a trigger that changes rows",
     "CREATE TRIGGER changes AFTER UPDATE ON roots BEGIN UPDATE models SET name = '/evil'; END",
 )
-_objects("an index on an endless expression", "CREATE INDEX evil ON models (abs(randomblob(100000000)))")
+_objects("an index on an endless expression", "CREATE INDEX evil ON models (length(hex(zeroblob(id * 100000000))))")
 _objects("a table more", "CREATE TABLE more (x)")
-_objects("a generated column", "ALTER TABLE models ADD COLUMN g AS (hex(randomblob(300000000)))")
+_objects("a generated column", "ALTER TABLE models ADD COLUMN g AS (hex(zeroblob(300000000)))")
 _objects("a column more", "ALTER TABLE models ADD COLUMN more TEXT")
 _objects("a table less", "DROP TABLE frames")
 _objects("names that speak", f'CREATE TABLE "{NASTY}" (x)')
