@@ -144,10 +144,10 @@ _objects("two tables on one page", "UPDATE sqlite_master SET rootpage = (SELECT 
 _objects("lies to the planner", "ANALYZE", "UPDATE sqlite_stat1 SET stat = '9999999999 -1 x'")
 
 
-@attack("a million roots")
+@attack("a hundred thousand roots")
 def _(stage: Stage) -> None:
     sql(stage, "INSERT INTO roots (path, pairing_due) WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r "
-               "LIMIT 1000000) SELECT CAST('/nowhere/' || x AS BLOB), 0 FROM r")  # fmt: skip
+               "LIMIT 100000) SELECT CAST('/nowhere/' || x AS BLOB), 0 FROM r")  # fmt: skip
 
 
 # Files of the library
