@@ -7,6 +7,7 @@ beside this one, one for each group of tables. Next: `library.py`, the one row a
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,6 +110,8 @@ class Catalog:
         try:
             with self.begin() as connection:
                 found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
+                if found is not None and not re.fullmatch("[0-9]{4}", str(found)):
+                    raise self._damaged(f"its version is {str(found)[:20]!r}")  # words that Alembic might follow
                 return None if found is None else str(found)
         except LibraryCorrupt as error:
             if "no such table" not in str(error):

@@ -134,6 +134,6 @@ def verify(folder: Path, file: StoredFile) -> None:
     """Raises: LibraryCorrupt when a file is not what it was; NotPlainFile, OSError."""
     path = folder / file.name
     found = os.stat(path)
-    if checksum(path) != file.checksum:
+    if found.st_size != file.size_bytes or checksum(path) != file.checksum:
         raise LibraryCorrupt(f"{path} has changed since it was written (its checksum differs)")
     compared.remember(path, file.checksum, found, place=folder)

@@ -188,12 +188,12 @@ def allowed_s() -> float:
 
 
 def state_of(folder: Path) -> dict[str, object]:
-    """Every name below a folder with its kind, mode, size, times and content; access times apart."""
+    """Every name below a folder with its kind, mode, size, time and content."""
     found: dict[str, object] = {}
     for path in [folder, *sorted(folder.rglob("*"))]:
         one = os.lstat(path)
         content = path.read_bytes() if stat.S_ISREG(one.st_mode) else None
-        found[str(path.relative_to(folder))] = (one.st_mode, one.st_size, one.st_mtime_ns, one.st_nlink, content)
+        found[str(path.relative_to(folder))] = (one.st_mode, one.st_size, one.st_mtime_ns, content)
     return found
 
 

@@ -38,16 +38,16 @@ def test_what_is_given_gives_no_orders(stage: Stage, name: str) -> None:
     for command in commands(stage, list(EDITS).index(name)):
         stage.reset(given=True)
         EDITS[name](stage)
-        wrong += stage.attack(*command, fake="model" not in name)  # who may load one is asked of the real loader
+        real = "model" in name  # who may load one is asked of the real loader
+        named = ["default" if word == "other" and real else word for word in command]
+        wrong += stage.attack(*named, fake=not real)
     assert not wrong, "\n".join(wrong)
 
 
 def test_the_stage_sees_what_it_looks_for(stage: Stage) -> None:
     """A command that does everything that must not be is told of everything."""
     stage.reset(given=True)
-    (stage.photos / "plain.png").symlink_to(stage.outside / "private" / "secret.png")
-    assert any("reads" in one for one in stage.attack("similar", stage.photos / "plain.png"))
-    assert stage.attack("search", "red", "--library", stage.outside / "a" / "b")[:1] == []
+    assert any("it reads" in one for one in stage.attack("similar", stage.outside / "private" / "secret.png"))
     before = state_of(stage.outside)
     (stage.outside / "victim").write_bytes(b"yours")
     assert before != state_of(stage.outside)
