@@ -135,10 +135,14 @@ def _open_plain(path: Path) -> IO[bytes]:
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise LibraryCorrupt(f"{path.name} is no plain file")
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        flags = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+        file = os.fdopen(os.open(path, os.O_RDONLY | flags), "rb")  # names of its own (hard links) are no matter here
     except FileNotFoundError as error:
         raise LibraryCorrupt(f"{path.name} is missing") from error
-    return os.fdopen(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # exchanged meanwhile
+        file.close()
+        raise LibraryCorrupt(f"{path.name} is no plain file")
+    return file
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from indexer.base.errors import LibraryCorrupt
 from indexer.base.plain_files import check_name
 from indexer.base.types import CAPTION, HIDDEN, IMAGE, TEXT, Modality
-from indexer.catalog import tables
+from indexer.catalog import tables, wrong_rows
 from indexer.catalog.checks import dangling
 from indexer.catalog.database import Catalog, Connection, live_model
 from indexer.catalog.known_schema import SCHEMA_REVISION
@@ -103,6 +103,9 @@ def _check_library(connection: Connection) -> None:
         raise LibraryCorrupt(f"{count} rows of {table} have a {column} that is not there")
     if tables.has_odd_frames(connection):
         raise LibraryCorrupt("frames.parquet holds a vector that is not as long as its model's")
+    wrong = wrong_rows.find(connection)
+    if wrong:
+        raise LibraryCorrupt(wrong_rows.summary(connection, wrong))
 
 
 def _read_table(

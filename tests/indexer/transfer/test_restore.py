@@ -53,6 +53,13 @@ def test_there_and_back(made: Path, tmp_path: Path, name: str) -> None:
         ("library", "id", 2, "library.parquet"),
         ("models", "dim", 17, "17"),
         ("models", "name", None, "NOT NULL"),
+        ("models", "fingerprint", "../../victim", "fingerprint"),
+        ("library", "change", 2**63 - 1, "change"),
+        ("library", "generation", -1, "generation"),
+        ("assets", "size_bytes", -1, "size_bytes"),
+        ("assets", "width_px", 2**62, "width_px"),
+        ("captions", "text", "word " * 300_000, "text"),
+        ("about", "latitude_deg", 1e300, "latitude_deg"),
     ],
 )
 def test_rows_that_do_not_fit_are_refused(

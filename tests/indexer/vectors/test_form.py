@@ -322,6 +322,13 @@ def test_without_texts_a_search_is_exact_until_there_are_questions(tmp_path: Pat
         assert (store.status().recall_at_10 or 0) >= form.RECALL
 
 
+@pytest.mark.parametrize(
+    ("count", "lists"), [(1, 2), (10_000, 200), (100_000, 632), (1_000_000, 3991), (10_000_000, 12_649)]
+)
+def test_large_libraries_are_cut_finer(count: int, lists: int) -> None:
+    assert form.lists_for(count) == lists
+
+
 def test_questions_far_from_everything_are_answered_exactly(tmp_path: Path) -> None:
     """Where so many lists would be needed that looking at everything is no slower, everything is looked at."""
     rng = np.random.default_rng(0)
