@@ -157,10 +157,8 @@ def next_generation(connection: Connection) -> int:
 
     from indexer.catalog.schema import library
 
-    last = connection.execute(select(library.c.generation)).scalar_one()
-    number = last + 1 if _is_count(last) else 1
-    connection.execute(update(library).values(generation=number))
-    return int(number)
+    connection.execute(update(library).values(generation=library.c.generation + 1))
+    return int(connection.execute(select(library.c.generation)).scalar_one())
 
 
 def put(connection: Connection, files: IndexFiles) -> None:
