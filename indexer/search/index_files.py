@@ -213,7 +213,6 @@ def _set_aside(folder: Path, opened: _Opened) -> None:
     check_folder(folder)
     if opened.files is None or opened.files.facts is None:
         return
-    check_folder(folder)
     for file in opened.wrong:
         try:
             verify(folder, file)
