@@ -157,8 +157,9 @@ def next_generation(connection: Connection) -> int:
 
     from indexer.catalog.schema import library
 
-    connection.execute(update(library).values(generation=library.c.generation + 1))
-    return int(connection.execute(select(library.c.generation)).scalar_one())
+    number = int(connection.execute(select(library.c.generation)).scalar_one()) + 1  # held to its rule as it is read
+    connection.execute(update(library).values(generation=number))
+    return number
 
 
 def put(connection: Connection, files: IndexFiles) -> None:
