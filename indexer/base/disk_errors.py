@@ -142,8 +142,9 @@ def _is_mounted_read_only(path: Path) -> bool:
 
 
 def _why_not_opened(path: Path) -> Trouble | None:
+    """Asked of the folder: a process that closes a descriptor of the database itself loses SQLite's locks on it."""
     try:
-        os.close(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)))
+        os.close(os.open(path if path.is_dir() else path.parent, os.O_RDONLY))
     except OSError as error:
         return _of_number(error.errno, path)
     return None
