@@ -67,7 +67,7 @@ def show_errors(errors: Sequence[SkippedFile], style: Format) -> None:
     if style is Format.JSON:
         put_json([asdict(error) for error in errors])
     elif style is Format.TABLE:
-        put_table([(_short(Path(error.path)), error.reason) for error in errors])
+        put_table([(_short(Path(error.path)), as_cell(error.reason)) for error in errors])
     else:
         put_paths((Path(error.path) for error in errors), style)
 
