@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TextIO
 
 _LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # the others stand for bytes that are not UTF-8
+REMEMBERED_LINES = 256
 
 
 class CannotShow(OSError):
@@ -64,11 +65,21 @@ def note_lines(text: str) -> None:
 
 
 class NoteHandler(logging.Handler):
-    """Log records as lines on stderr."""
+    """Log records as lines on stderr, each line once: what is wrong is met by each step of a command."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[tuple[str, str]] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
-        note(record.getMessage())
+        said = record.name, record.getMessage()
+        if said in self._said:
+            return
+        if len(self._said) >= REMEMBERED_LINES:  # of a server that runs for weeks
+            self._said.clear()
+        self._said.add(said)
+        note(said[1])
 
 
 @contextlib.contextmanager

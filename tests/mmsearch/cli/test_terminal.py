@@ -170,3 +170,16 @@ def test_a_note_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
 def test_values_in_a_table() -> None:
     assert [as_cell(value) for value in (1.23456, None, 7, "x")] == ["1.2346", "-", "7", "x"]
     assert (count(1, "file"), count(2, "file"), count(0, "file")) == ("1 file", "2 files", "0 files")
+
+
+def test_a_log_record_is_one_line_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with only_notes():
+        for name in ("a", "b", "a", "a"):
+            logging.getLogger("indexer").warning("%s is damaged", name)
+        for number in range(600):
+            logging.getLogger("indexer").warning("photo %d", number)
+        logging.getLogger("indexer").warning("a is damaged")
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[:2] == ["mmsearch: a is damaged", "mmsearch: b is damaged"]
+    assert lines[-1] == "mmsearch: a is damaged"  # what is remembered is bounded
+    assert len(lines) == 603
