@@ -98,9 +98,11 @@ def test_searches_answer_on_a_full_disk(disk: Disk, run: Run, whole: Path) -> No
     assert [run(*one, "--library", library) for one in asked] == expected
 
 
-def test_rebuild(disk: Disk, run: Run, whole: Path) -> None:
+def test_rebuild(disk: Disk, run: Run, whole: Path, photos: Path) -> None:
     library = disk.path / "library"
     shutil.copytree(whole, library)
+    with Store.open(library) as store:
+        store.name(photos)  # a copy is another library
     before = run("search", "red", "--json", "--library", library)
     assert run("rebuild", "--model", "other", "--library", whole).code == 0
     expected = contents(whole)

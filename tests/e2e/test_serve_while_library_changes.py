@@ -150,7 +150,7 @@ def test_on_a_disk_that_may_only_be_read(disk: Disk, run: Run, photos: Path) -> 
     before = assert_same(library)
     told = run("index", photos, "--library", library)
     assert (told.code, len(told.err.splitlines())) == (2, 1)
-    assert "Read-only file system" in told.err
+    assert "the disk is mounted read-only" in told.err
     disk.writable(True)
     more(photos)
     assert run("index", photos, "--library", library).code == 0

@@ -115,6 +115,7 @@ def test_a_link_that_leads_nowhere_holds_its_files_back(
 ) -> None:
     paint(tmp_path / "far" / "f.png", "red", seed=30)
     (photos / "link").symlink_to(tmp_path / "far")
+    filled.name(photos, follow_links=True)
     filled.ingest(photos, encoder)
     (tmp_path / "far").rename(tmp_path / "away")
     filled.ingest(photos, encoder)
