@@ -54,7 +54,7 @@ class ColdStart:
 
 def measure(count: int = 1000, runs: int = 7, model: str | Path = DEFAULT_MODEL) -> ColdStart:
     with tempfile.TemporaryDirectory() as temporary:
-        home = Path(temporary) / "home"
+        home = _home(temporary)
         photos = photo_folder(Path(temporary) / "photos", count)
         name = "default" if Path(model) == DEFAULT_MODEL else model
         with Library.open(home / "library", model=name, device="cpu", config=Config()) as library:
@@ -69,7 +69,7 @@ def measure(count: int = 1000, runs: int = 7, model: str | Path = DEFAULT_MODEL)
 def measure_vectors(vectors: int, runs: int = 7) -> ColdStart:
     """A library of so many made-up vectors, without and with a server."""
     with tempfile.TemporaryDirectory() as temporary:
-        home = Path(temporary) / "home"
+        home = _home(temporary)
         encoder = load_model("default", "cpu")
         texts = min(vectors // 50, 5000)
         make_library(home / "library", vectors, texts=texts, dim=encoder.dim, model=encoder.fingerprint)
@@ -94,6 +94,13 @@ def measure_vectors(vectors: int, runs: int = 7) -> ColdStart:
             server.terminate()
             server.wait(20)
         return ColdStart(what, search, helped, heavy, cpu, served, answered, warm)
+
+
+def _home(temporary: str) -> Path:
+    """The home of this process and of those that it starts: FAISS's file is read by the user who wrote it."""
+    home = Path(temporary) / "home"
+    os.environ["MMSEARCH_HOME"] = str(home)
+    return home
 
 
 def _environment(home: Path) -> dict[str, str]:
