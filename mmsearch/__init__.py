@@ -10,6 +10,7 @@ Next: `library.py`, or `cli/app.py` for the command line.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from mmsearch.query.hits import Hit
 
 __version__ = "0.1.0"
+
+# ONNX Runtime 1.29 and later writes a device id below ~/.cache and looks a host up unless this is set before its import
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __all__ = [
     "CheckpointError",

@@ -37,6 +37,16 @@ def test_index_and_search_without_torch_or_a_network(home: Path, photos: Path) -
     assert imported_by(home, search, HEAVY | {"rich", "alembic"}) == set()
 
 
+def test_nothing_is_written_outside_of_our_own_home(home: Path, photos: Path, tmp_path: Path) -> None:
+    """ONNX Runtime would write a device id below `~/.cache`, and look a host up."""
+    (tmp_path / "person").mkdir()
+    env = environment(home, HOME=str(tmp_path / "person"))
+    env.pop("ORT_DISABLE_TELEMETRY", None)
+    for arguments in (["index", str(photos)], ["search", "a dog"], ["doctor"]):
+        subprocess.run([sys.executable, "-m", "mmsearch", *arguments], env=env, check=True, capture_output=True)
+    assert list((tmp_path / "person").rglob("*")) == []
+
+
 def test_scores_are_cosines_less_what_is_near_to_any_words(home: Path, photos: Path) -> None:
     model = mmsearch.load_model("default", "cpu")
     with mmsearch.Library.open(home / "library", model=model) as library:
