@@ -6,7 +6,7 @@ models, would take minutes. `mmsearch/inference/test_trial.py` tests the process
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -29,3 +29,11 @@ def _tried_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
         return try_out(request, limited=False)
 
     monkeypatch.setattr(trial, "in_process", try_out)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Two processes hand each other reports in UTF-8, and what a test printed may hold names that are not."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
