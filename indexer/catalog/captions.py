@@ -87,6 +87,7 @@ def pending(connection: Connection, model: Model) -> list[PendingText]:
     mine = and_(vectors.c.caption_id == captions.c.id, vectors.c.model_id == model.id)
     columns = (captions.c.id, captions.c.asset_id, captions.c.text, captions.c.text_hash, vectors.c.id)
     query = select(*columns).join(vectors, mine, isouter=True).where(captions.c.live, captions.c.source.is_not(None))
+    query = query.where(captions.c.text.is_not(None), captions.c.text_hash.is_not(None))  # a crafted row
     # Texts of one length share a batch without padding, which is most of a transformer's work on short texts.
     in_order = query.where(vectors.c.mu.is_(None)).order_by(func.length(captions.c.text), captions.c.id)
     return [PendingText(*row) for row in connection.execute(in_order)]

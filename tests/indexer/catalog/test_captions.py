@@ -34,6 +34,7 @@ def test_texts_wait_for_a_vector_the_shortest_first(connection: Connection, add_
     words = ("a long caption of a lake", "a lake", "gone")
     captions.insert(connection, [(Key(photo, None, "c.csv", one.encode()), one) for one in words])
     captions.insert(connection, [(Key(photo, text), None)])  # encoded as a file
+    captions.insert(connection, [(Key(photo, None, "d.csv", b"none"), None)])  # a crafted row: its text is nowhere
     gone = captions.pending(connection, model)[0]
     captions.set_live(connection, [gone.id], False)
     assert [(one.text, one.text_hash, one.photo_id, one.vector_id) for one in captions.pending(connection, model)] == [
