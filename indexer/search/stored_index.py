@@ -25,7 +25,7 @@ from indexer.base.errors import LibraryCorrupt, NotPlainFile
 from indexer.base.hashed_file import checked_content, checksum_of
 from indexer.base.plain_files import check_folder, check_plain
 from indexer.base.types import EXACT_SEARCH, IndexFacts, Model
-from indexer.catalog.index_files import IndexFiles, OfFaiss, StoredFile
+from indexer.catalog.index_files import IndexFiles, OfFaiss, StoredFile, faiss_name
 from indexer.search.live_index import LiveIndex
 from indexer.vectors import choose
 from indexer.vectors.choose import Device, index_over
@@ -99,14 +99,15 @@ def load(folder: Path, files: IndexFiles, model: Model, device: Device, *, suspe
         verify(folder, files.rows)
     rows = Rows.open(path, files.ids, files.dim)
     facts, index, damage = EXACT_SEARCH, None, None
-    file = own_file(files) if choose.has_faiss() else None
-    if file is not None:
+    own = own_faiss(files) if choose.has_faiss() else None
+    if own is not None and own.size_bytes:  # none where everything is searched
+        of_faiss = folder / faiss_name(files.generation, personal.key_id())
         try:
-            content = checked_content(folder / file.name, file.checksum, file.size_bytes)
-            facts = facts_of(files)
+            content = checked_content(of_faiss, own.checksum, own.size_bytes)
+            facts = own.facts
             index = index_over(rows, device, facts, content)
         except FileNotFoundError:
-            damage = f"{folder / file.name} is gone"
+            damage = f"{of_faiss} is gone"
         except (LibraryCorrupt, NotPlainFile) as error:
             damage = str(error)
     elif files.facts.form == "ivf" and choose.has_faiss():

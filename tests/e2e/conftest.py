@@ -64,3 +64,9 @@ def photos(tmp_path: Path) -> Path:
     (folder / "garden.txt").write_text("a green garden", encoding="utf-8")
     (folder / "notes.md").write_text("blue blue whale", encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def library(run: Run, photos: Path, home: Path) -> Path:
+    assert run("index", photos).code == 0
+    return home / "library"

@@ -29,12 +29,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def library(run: Run, photos: Path, home: Path) -> Path:
-    assert run("index", photos).code == 0
-    return home / "library"
-
-
 def lines(answer: object) -> list[str]:
     return str(getattr(answer, "out", "")).splitlines()
 

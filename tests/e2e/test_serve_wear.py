@@ -20,7 +20,6 @@ import pytest
 
 from mmsearch import Library
 from mmsearch.server import client
-from tests.e2e.conftest import Run
 from tests.e2e.processes import environment
 from tests.fakes import FakeEncoder, paint
 
@@ -31,12 +30,6 @@ pytestmark = [
     pytest.mark.skipif(not client.HAS_SOCKETS, reason="no Unix sockets here"),
     pytest.mark.usefixtures("runtime"),
 ]
-
-
-@pytest.fixture
-def library(run: Run, photos: Path, home: Path) -> Path:
-    assert run("index", photos).code == 0
-    return home / "library"
 
 
 @pytest.fixture
